@@ -1,0 +1,58 @@
+"""The private names of scikit-learn that sklcae uses, and optional imports.
+
+Everything that scikit-learn may move without notice is imported here and nowhere
+else, so that a new release is met in one file.
+"""
+
+from importlib import import_module
+
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    RealNotInt,
+    StrOptions,
+    validate_params,
+)
+
+__all__ = [
+    "Interval",
+    "InvalidParameterError",
+    "RealNotInt",
+    "StrOptions",
+    "_fit_context",
+    "import_optional",
+    "validate_params",
+]
+
+
+def import_optional(module, *, extra, purpose):
+    """Import a module of an optional dependency, or say which extra brings it.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name of the module.
+    extra : str
+        The extra of sklcae that installs it.
+    purpose : str
+        What needs it, as the start of the error message.
+
+    Returns
+    -------
+    module
+        The imported module.
+
+    Raises
+    ------
+    ImportError
+        If the module is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"{purpose} needs {package}, which is not installed. "
+            f"Install it with: pip install 'sklcae[{extra}]'"
+        ) from error
