@@ -1,0 +1,450 @@
+"""The public function: simulated galaxy stamps with known parameters."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from sklcae._compat import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    import_optional,
+    validate_params,
+)
+from sklcae._random import draw_entropy, stamp_generator
+from sklcae.datasets._noise import add_noise
+from sklcae.datasets._parameters import (
+    ALLOWED,
+    COLUMNS,
+    draw_parameters,
+    parse_parameters,
+)
+from sklcae.datasets._render import PSFS, render_stamp
+
+_NOISE_STREAM = 1
+_MAX_CHUNK = 32
+
+_DESCR = """\
+Simulated galaxies
+------------------
+
+{n_samples} stamps of {height} x {width} pixels at {pixel_scale} arcsec per pixel, with
+one galaxy each, rendered with GalSim.
+
+Recipe
+    A Sersic profile, sheared by its ellipticity (a^2-b^2)/(a^2+b^2) along its position
+    angle, {psf},
+    integrated over the pixels.
+    {noise}
+
+Data
+    data    ({n_samples}, {n_pixels}) float32, ADU
+    images  the same as ({n_samples}, {height}, {width})
+    target  {target_names}
+
+Parameters (frame holds those of every stamp)
+    flux               {flux}, ADU
+    half_light_radius  {half_light_radius}, arcsec, circularised: sqrt(a b)
+    sersic_index       {sersic_index}, step {sersic_index_step}
+    ellipticity        {ellipticity}
+    position_angle     {position_angle}, degrees counterclockwise from +x
+    x0                 {x0}, pixels from the outer corner of the first pixel
+    y0                 {y0}, likewise
+    e1, e2             ellipticity * cos and sin of 2 position_angle
+"""
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [tuple, list],
+        "pixel_scale": [Interval(Real, 0, None, closed="neither")],
+        "psf": [StrOptions(set(PSFS)), None],
+        "psf_fwhm": [Interval(Real, 0, None, closed="neither")],
+        # GalSim's limit: below it the light of an untruncated Moffat diverges.
+        "moffat_beta": [Interval(Real, 1.1, None, closed="neither")],
+        "sersic_index_step": [Interval(Real, 0, None, closed="neither"), None],
+        "sky_level": [Interval(Real, 0, None, closed="left")],
+        "gain": [Interval(Real, 0, None, closed="neither")],
+        "read_noise": [Interval(Real, 0, None, closed="left")],
+        "noise": ["boolean"],
+        "targets": [str, list, tuple],
+        "return_X_y": ["boolean"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_galaxies(
+    n_samples=100,
+    *,
+    flux=(500.0, 50_000.0),
+    half_light_radius=(0.3, 5.0),
+    sersic_index=(0.5, 4.0),
+    ellipticity=(0.0, 0.6),
+    position_angle=(0.0, 180.0),
+    x0=None,
+    y0=None,
+    image_shape=(64, 64),
+    pixel_scale=0.2,
+    psf="gaussian",
+    psf_fwhm=0.7,
+    moffat_beta=4.765,
+    sersic_index_step=0.05,
+    sky_level=10.0,
+    gain=1.0,
+    read_noise=2.0,
+    noise=True,
+    targets=("flux", "half_light_radius"),
+    return_X_y=True,
+    n_jobs=None,
+    random_state=None,
+    verbose=0,
+):
+    """Simulate stamps of single galaxies whose physical parameters are known.
+
+    Each galaxy is a Sersic profile, convolved with a point spread function (PSF) and
+    put on pixels by GalSim [2]_; then come sky, Poisson and read noise. The defaults
+    are those of section 2 and Table 1 of [1]_ where it gives them. Needs the extra
+    ``simulate``: ``pip install 'sklcae[simulate]'``.
+
+    Each of the seven physical parameters, `flux` to `y0`, is one of
+
+    - a (low, high) tuple: drawn uniformly between the two;
+    - a number: the same for every stamp;
+    - a 1-D array, or a list, of `n_samples` values: one per stamp. Only a tuple is a
+      range, so a list of two numbers is an array for two stamps;
+    - a frozen distribution of `scipy.stats`, such as ``scipy.stats.loguniform(500,
+      50_000)``.
+
+    Parameters
+    ----------
+    n_samples : int, default=100
+        The number of stamps.
+    flux : tuple, float, array-like or distribution, default=(500.0, 50_000.0)
+        Total light of the galaxy, also of its part outside the stamp, in ADU. Above 0.
+    half_light_radius : tuple, float, array-like or distribution, default=(0.3, 5.0)
+        Radius that encloses half the light before the PSF, in arcsec. Above 0. Of an
+        elliptical galaxy it is the circularised one: ``sqrt(a * b)`` of the ellipse
+        with semi-axes a and b that encloses half the light.
+    sersic_index : tuple, float, array-like or distribution, default=(0.5, 4.0)
+        Concentration of the light: 0.5 is a Gaussian, 1 an exponential disc, 4 a de
+        Vaucouleurs profile. Within 0.3 and 6.2, which is what GalSim can render.
+    ellipticity : tuple, float, array-like or distribution, default=(0.0, 0.6)
+        The distortion ``(a**2 - b**2) / (a**2 + b**2)``, which GalSim calls ``e``.
+        At least 0, below 1. It is neither ``1 - b / a`` nor GalSim's ``g``.
+    position_angle : tuple, float, array-like or distribution, default=(0.0, 180.0)
+        Angle of the major axis, in degrees counterclockwise from +x where y grows
+        upwards, that is from increasing columns to increasing rows.
+    x0, y0 : None, tuple, float, array-like or distribution, default=None
+        Centre of the galaxy, in pixels from the outer corner of the first pixel: the
+        centre of pixel ``[row, col]`` is at ``x0 = col + 0.5, y0 = row + 0.5``, and
+        32.0 is the middle of 64 pixels. None is uniform over the whole stamp, so that
+        some galaxies are cut by the edge.
+    image_shape : tuple of two ints, default=(64, 64)
+        Height and width of a stamp, in pixels.
+    pixel_scale : float, default=0.2
+        Arcsec per pixel.
+    psf : {"gaussian", "moffat"} or None, default="gaussian"
+        Shape of the PSF. None leaves it out, so that the pixels alone blur the galaxy.
+    psf_fwhm : float, default=0.7
+        Full width at half maximum of the PSF, in arcsec. Unused with ``psf=None``.
+    moffat_beta : float, default=4.765
+        Exponent of the Moffat PSF, above 1.1; the smaller, the stronger its wings. The
+        default is what atmospheric turbulence theory predicts [3]_. Unused by other
+        PSFs.
+    sersic_index_step : float or None, default=0.05
+        Round Sersic indices drawn from a range or a distribution to multiples of this
+        step, because GalSim builds a table for each new index, which takes longer than
+        a stamp. The rounded value is the one rendered and returned. None draws from the
+        continuum. Numbers and arrays are never rounded.
+    sky_level : float, default=10.0
+        Sky background in ADU per pixel. Its mean is subtracted again, its noise stays.
+    gain : float, default=1.0
+        Electrons per ADU.
+    read_noise : float, default=2.0
+        Standard deviation of the read noise, in electrons per pixel.
+    noise : bool, default=True
+        Whether to add noise. Without it `sky_level`, `gain` and `read_noise` are
+        unused.
+    targets : str or sequence of str, default=("flux", "half_light_radius")
+        The columns of y: names of the seven physical parameters, "e1" or "e2". The last
+        two are ``ellipticity * cos(2 * position_angle)`` and ``ellipticity * sin(2 *
+        position_angle)``, which suit a regression better than an angle that jumps from
+        180 to 0. A single name instead of a sequence gives a 1-D y.
+    return_X_y : bool, default=True
+        Whether to return ``(X, y)`` instead of a Bunch.
+    n_jobs : int or None, default=None
+        Number of parallel jobs, as joblib understands it. None is 1 unless in a
+        `joblib.parallel_config` context.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same galaxies at every call. None draws a seed from NumPy's
+        global generator, as everywhere in scikit-learn.
+    verbose : int, default=0
+        Above 0 shows a progress bar on standard error.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, height * width), float32
+        The stamps in ADU, row after row. Only with ``return_X_y=True``.
+    y : ndarray of shape (n_samples, n_targets) or (n_samples,), float64
+        The targets, in the units of the parameters. Only with ``return_X_y=True``.
+    galaxies : :class:`~sklearn.utils.Bunch`
+        Only with ``return_X_y=False``. Its attributes are
+
+        data : ndarray of shape (n_samples, height * width), float32
+            As X above.
+        images : ndarray of shape (n_samples, height, width), float32
+            The same stamps as images; shares its memory with data.
+        target : ndarray of shape (n_samples, n_targets) or (n_samples,), float64
+            As y above.
+        target_names : list of str
+            Names of the columns of the target.
+        frame : DataFrame of shape (n_samples, 9)
+            The seven physical parameters of every stamp, e1 and e2.
+        image_shape, pixel_scale, psf, psf_fwhm, moffat_beta, sky_level, gain, \
+read_noise, noise
+            As given.
+        DESCR : str
+            The recipe, the units and the settings.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or a value drawn from a distribution is not allowed; this is
+        checked before anything is rendered. Also if a galaxy is so large, compared with
+        its pixels, that rendering it would take gigabytes of memory.
+    ImportError
+        If GalSim, joblib, pandas or tqdm is needed and not installed.
+
+    Notes
+    -----
+    With I the noiseless stamp, the variance of a pixel is ``(I + sky_level) / gain +
+    (read_noise / gain)**2`` in ADU squared, the model of ``galsim.CCDNoise``, and the
+    background of a stamp is 0 on average. Noiseless stamps may have pixels slightly
+    below 0, a trace of the Fourier transform that renders them.
+
+    Stamp i and its parameters depend on `random_state` and i alone. On one machine and
+    with one set of library versions they are the same, to the last bit, for any
+    `n_jobs` and any ``n_samples > i``. Each parameter has random numbers of its own:
+    fixing one, or giving another range, leaves the others as they were.
+
+    With ``psf=None`` rendering takes longer, as each pixel is integrated in real space.
+
+    References
+    ----------
+    .. [1] K. Leung, C. Yan and J. Yin, "A Generative Model for Disentangling Galaxy
+       Photometric Parameters", section 2 and Table 1.
+    .. [2] B. T. P. Rowe et al., "GalSim: The modular galaxy image simulation toolkit",
+       Astronomy and Computing 10, 121 (2015).
+    .. [3] I. Trujillo, J. A. L. Aguerri, J. Cepa and C. M. Gutierrez, "The effects of
+       seeing on Sersic profiles - II. The Moffat PSF", Monthly Notices of the Royal
+       Astronomical Society 328, 977 (2001).
+
+    Examples
+    --------
+    >>> from sklcae.datasets import make_galaxies
+    >>> X, y = make_galaxies(n_samples=3, random_state=0)
+    >>> X.shape, y.shape
+    ((3, 4096), (3, 2))
+
+    Galaxies that differ in their flux alone, in the middle of noiseless stamps:
+
+    >>> galaxies = make_galaxies(
+    ...     n_samples=3,
+    ...     flux=[1000.0, 2000.0, 3000.0],
+    ...     half_light_radius=1.0,
+    ...     sersic_index=1.0,
+    ...     ellipticity=0.0,
+    ...     position_angle=0.0,
+    ...     x0=32.0,
+    ...     y0=32.0,
+    ...     noise=False,
+    ...     return_X_y=False,
+    ... )
+    >>> galaxies.images.shape
+    (3, 64, 64)
+    >>> galaxies.images.sum(axis=(1, 2)).round(-1)
+    array([1000., 2000., 3000.], dtype=float32)
+    """
+    height, width = _check_image_shape(image_shape)
+    names = _check_targets(targets)
+    given = {
+        "flux": flux,
+        "half_light_radius": half_light_radius,
+        "sersic_index": sersic_index,
+        "ellipticity": ellipticity,
+        "position_angle": position_angle,
+        "x0": (0.0, float(width)) if x0 is None else x0,
+        "y0": (0.0, float(height)) if y0 is None else y0,
+    }
+    sources = parse_parameters(given, n_samples)
+    entropy = draw_entropy(random_state)
+    table = draw_parameters(
+        sources, n_samples, sersic_index_step=sersic_index_step, entropy=entropy
+    )
+    optics = {
+        "image_shape": (height, width),
+        "pixel_scale": pixel_scale,
+        "psf": psf,
+        "psf_fwhm": psf_fwhm,
+        "moffat_beta": moffat_beta,
+    }
+    detector = {"sky_level": sky_level, "gain": gain, "read_noise": read_noise}
+    # Before the long rendering, so that a missing pandas is noticed early.
+    frame = None if return_X_y else _make_frame(table)
+    X = _make_stamps(
+        table, optics, detector if noise else None, entropy, n_jobs, verbose
+    )
+    columns = [table[name] for name in names]
+    y = columns[0].copy() if isinstance(targets, str) else np.column_stack(columns)
+    if return_X_y:
+        return X, y
+    settings = {**optics, **detector, "noise": noise}
+    return Bunch(
+        data=X,
+        images=X.reshape(n_samples, height, width),
+        target=y,
+        target_names=names,
+        frame=frame,
+        **settings,
+        DESCR=_describe(n_samples, names, given, sersic_index_step, settings),
+    )
+
+
+def _check_image_shape(image_shape):
+    if len(image_shape) == 2 and all(map(_is_positive_int, image_shape)):
+        return tuple(map(int, image_shape))
+    raise InvalidParameterError(
+        "The 'image_shape' parameter of make_galaxies must be two positive ints, "
+        f"(height, width). Got {image_shape!r} instead."
+    )
+
+
+def _is_positive_int(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+
+
+def _check_targets(targets):
+    names = [targets] if isinstance(targets, str) else list(targets)
+    known = all(isinstance(name, str) and name in COLUMNS for name in names)
+    if names and known and len(set(names)) == len(names):
+        return names
+    raise InvalidParameterError(
+        "The 'targets' parameter of make_galaxies must be one or more different names "
+        f"of {', '.join(COLUMNS)}. Got {targets!r} instead."
+    )
+
+
+def _make_stamps(table, optics, detector, entropy, n_jobs, verbose):
+    """Render all stamps, in chunks, and return them as flat float32 rows."""
+    joblib = _import("joblib")
+    n_samples = len(table["flux"])
+    chunks = _split(table["sersic_index"], joblib.effective_n_jobs(n_jobs))
+    make_chunk = joblib.delayed(_make_chunk)
+    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
+        make_chunk([_row(table, i) for i in chunk], chunk, optics, detector, entropy)
+        for chunk in chunks
+    )
+    height, width = optics["image_shape"]
+    X = np.empty((n_samples, height * width), dtype=np.float32)
+    with _progress_bar(n_samples, verbose) as bar:
+        for chunk, stamps in zip(chunks, results, strict=True):
+            X[chunk] = stamps
+            bar.update(len(chunk))
+    return X
+
+
+def _split(sersic_index, n_jobs):
+    """Split the stamps into chunks of like Sersic index, as indices of stamps.
+
+    GalSim caches a limited number of tables, one for each Sersic index, per process.
+    """
+    order = np.argsort(sersic_index, kind="stable")
+    size = min(_MAX_CHUNK, -(-len(order) // (4 * n_jobs)))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _row(table, index):
+    return {name: float(table[name][index]) for name in ALLOWED}
+
+
+def _make_chunk(rows, indices, optics, detector, entropy):
+    return np.stack(
+        [
+            _make_stamp(row, int(index), optics, detector, entropy)
+            for row, index in zip(rows, indices, strict=True)
+        ]
+    )
+
+
+def _make_stamp(row, index, optics, detector, entropy):
+    stamp = render_stamp(row, **optics)
+    if detector is not None:
+        generator = stamp_generator(entropy, index, _NOISE_STREAM)
+        stamp = add_noise(stamp, generator=generator, **detector)
+    return stamp.astype(np.float32).ravel()
+
+
+def _progress_bar(n_samples, verbose):
+    tqdm = _import("tqdm").tqdm
+    return tqdm(total=n_samples, desc="galaxies", unit="stamp", disable=not verbose)
+
+
+def _make_frame(table):
+    return _import("pandas").DataFrame({name: table[name] for name in COLUMNS})
+
+
+def _describe(n_samples, names, given, sersic_index_step, settings):
+    height, width = settings["image_shape"]
+    return _DESCR.format(
+        n_samples=n_samples,
+        height=height,
+        width=width,
+        n_pixels=height * width,
+        pixel_scale=settings["pixel_scale"],
+        target_names=", ".join(names),
+        sersic_index_step=sersic_index_step,
+        psf=_describe_psf(settings),
+        noise=_describe_noise(settings),
+        **{name: _describe_parameter(value) for name, value in given.items()},
+    )
+
+
+def _describe_psf(settings):
+    if settings["psf"] is None:
+        return "without PSF"
+    text = (
+        f"convolved with a {settings['psf']} PSF of FWHM {settings['psf_fwhm']} arcsec"
+    )
+    if settings["psf"] == "moffat":
+        text += f" and beta {settings['moffat_beta']}"
+    return text
+
+
+def _describe_noise(settings):
+    if not settings["noise"]:
+        return "No noise."
+    return (
+        f"Poisson noise of galaxy and sky (sky_level {settings['sky_level']} ADU per "
+        f"pixel, subtracted;\n    gain {settings['gain']} electrons per ADU) and read "
+        f"noise ({settings['read_noise']} electrons)."
+    )
+
+
+def _describe_parameter(value):
+    if isinstance(value, tuple):
+        return "uniform in [{}, {}]".format(*value)
+    if isinstance(value, Real):
+        return f"{value}"
+    if hasattr(value, "support"):
+        return "drawn from a distribution with the support [{:g}, {:g}]".format(
+            *value.support()
+        )
+    return "given for every stamp"
+
+
+def _import(module):
+    return import_optional(module, extra="simulate", purpose="make_galaxies")

@@ -1,0 +1,229 @@
+"""Noiseless stamps against what is known analytically of Sersic profiles."""
+
+import sys
+
+import galsim
+import numpy as np
+import pytest
+from scipy.special import gammainc, gammaincinv
+
+from sklcae.datasets._render import PSFS, render_stamp
+
+ROW = {
+    "flux": 1000.0,
+    "half_light_radius": 1.0,
+    "sersic_index": 1.0,
+    "ellipticity": 0.0,
+    "position_angle": 0.0,
+    "x0": 32.0,
+    "y0": 32.0,
+}
+OPTICS = {
+    "image_shape": (64, 64),
+    "pixel_scale": 0.2,
+    "psf": "gaussian",
+    "psf_fwhm": 0.7,
+    "moffat_beta": 4.765,
+}
+
+
+def render(**changes):
+    """Render the galaxy above, in the middle of its stamp, with some changes."""
+    height, width = changes.get("image_shape", OPTICS["image_shape"])
+    row = {**ROW, "x0": width / 2, "y0": height / 2}
+    row.update({k: v for k, v in changes.items() if k in ROW})
+    optics = {**OPTICS, **{k: v for k, v in changes.items() if k in OPTICS}}
+    assert set(changes) <= set(ROW) | set(OPTICS)
+    return render_stamp(row, **optics)
+
+
+def pixel_centers(shape):
+    rows, columns = np.indices(shape)
+    return columns + 0.5, rows + 0.5
+
+
+def centroid(stamp):
+    x, y = pixel_centers(stamp.shape)
+    return (x * stamp).sum() / stamp.sum(), (y * stamp).sum() / stamp.sum()
+
+
+def enclosed_fraction(radius, sersic_index):
+    """Fraction of a Sersic profile's light within radius half-light radii."""
+    b = gammaincinv(2 * sersic_index, 0.5)
+    return gammainc(2 * sersic_index, b * radius ** (1 / sersic_index))
+
+
+def light_within(stamp, radius, q=1.0, angle=0.0):
+    """Sum within an ellipse of semi-axes radius / sqrt(q) and radius sqrt(q)."""
+    x, y = pixel_centers(stamp.shape)
+    dx, dy = x - stamp.shape[1] / 2, y - stamp.shape[0] / 2
+    major = dx * np.cos(angle) + dy * np.sin(angle)
+    minor = dy * np.cos(angle) - dx * np.sin(angle)
+    return stamp[major**2 * q + minor**2 / q <= radius**2].sum()
+
+
+@pytest.mark.parametrize("psf", [*PSFS, None])
+@pytest.mark.parametrize("flux", [1.0, 50_000.0])
+def test_the_pixels_add_up_to_the_flux(psf, flux):
+    stamp = render(flux=flux, psf=psf, half_light_radius=0.5, ellipticity=0.3)
+    assert stamp.sum() == pytest.approx(flux, rel=2e-3)
+
+
+def test_the_flux_counts_light_outside_the_stamp():
+    stamp = render(sersic_index=4.0, half_light_radius=2.0, image_shape=(128, 128))
+    inside = light_within(stamp, 60)
+    # The PSF moves little light over a circle of 12 arcsec.
+    expected = 1000 * enclosed_fraction(60 * 0.2 / 2.0, 4.0)
+    assert inside == pytest.approx(expected, rel=5e-3)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 80), (81, 33)])
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (3.25, -5.5)])
+def test_centroid_in_pixels_from_the_outer_corner(shape, offset):
+    x0, y0 = shape[1] / 2 + offset[0], shape[0] / 2 + offset[1]
+    stamp = render(image_shape=shape, x0=x0, y0=y0, half_light_radius=0.3)
+    assert stamp.shape == shape
+    np.testing.assert_allclose(centroid(stamp), (x0, y0), atol=0.01)
+
+
+@pytest.mark.parametrize("psf", ["gaussian", None])
+def test_a_pixel_center_is_half_a_pixel_from_its_corner(psf):
+    stamp = render(x0=20.5, y0=40.5, psf=psf)
+    assert np.unravel_index(stamp.argmax(), stamp.shape) == (40, 20)
+    np.testing.assert_allclose(stamp[40, 19], stamp[40, 21], rtol=1e-6)
+    np.testing.assert_allclose(stamp[39, 20], stamp[41, 20], rtol=1e-6)
+
+
+@pytest.mark.parametrize("psf", ["gaussian", None])
+def test_a_corner_cuts_a_galaxy_to_a_quarter(psf):
+    stamp = render(x0=0.0, y0=64.0, psf=psf, half_light_radius=0.5)
+    assert stamp.sum() == pytest.approx(250, rel=5e-3)
+    # None of it comes back on the other side.
+    assert abs(stamp[:32]).max() < 1e-5 * stamp.max()
+    assert abs(stamp[:, 32:]).max() < 1e-5 * stamp.max()
+
+
+@pytest.mark.parametrize("sersic_index", [0.5, 1.0, 2.5, 4.0])
+@pytest.mark.parametrize("radius", [1.0, 2.0])
+def test_light_within_circles(sersic_index, radius):
+    stamp = render(sersic_index=sersic_index, psf=None, pixel_scale=0.1)
+    expected = 1000 * enclosed_fraction(radius, sersic_index)
+    assert light_within(stamp, radius / 0.1) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_half_light_radius_is_circularised():
+    e, degrees = 0.6, 30.0
+    stamp = render(ellipticity=e, position_angle=degrees, psf=None, pixel_scale=0.1)
+    q = np.sqrt((1 - e) / (1 + e))
+    half = light_within(stamp, 1.0 / 0.1, q, np.deg2rad(degrees))
+    assert half == pytest.approx(500, rel=0.01)
+
+
+@pytest.mark.parametrize("ellipticity", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("position_angle", [0.0, 30.0, 90.0, 135.0])
+def test_ellipticity_and_angle_from_second_moments(ellipticity, position_angle):
+    stamp = render(
+        sersic_index=0.5,
+        ellipticity=ellipticity,
+        position_angle=position_angle,
+        psf_fwhm=0.3,
+        half_light_radius=1.2,
+    )
+    x, y = pixel_centers(stamp.shape)
+    # The PSF and the pixel add to the moments what they have themselves.
+    blur = (0.3 / 0.2 / 2.35482) ** 2 + 1 / 12
+    xx = ((x - 32) ** 2 * stamp).sum() / stamp.sum() - blur
+    yy = ((y - 32) ** 2 * stamp).sum() / stamp.sum() - blur
+    xy = ((x - 32) * (y - 32) * stamp).sum() / stamp.sum()
+    twice = 2 * np.deg2rad(position_angle)
+    assert (xx - yy) / (xx + yy) == pytest.approx(ellipticity * np.cos(twice), abs=2e-3)
+    assert 2 * xy / (xx + yy) == pytest.approx(ellipticity * np.sin(twice), abs=2e-3)
+
+
+def test_the_angle_turns_from_columns_to_rows():
+    stamp = render(ellipticity=0.5, position_angle=45.0)
+    assert stamp[40, 40] > 2 * stamp[40, 23]
+    stamp = render(ellipticity=0.5, position_angle=90.0)
+    assert stamp[42, 32] > 2 * stamp[32, 42]
+
+
+@pytest.mark.parametrize("psf", list(PSFS))
+@pytest.mark.parametrize("fwhm", [0.7, 1.1])
+def test_psf_fwhm(psf, fwhm):
+    point = {"half_light_radius": 0.01, "x0": 32.5, "y0": 32.5}
+    stamp = render(psf=psf, psf_fwhm=fwhm, pixel_scale=0.05, **point)
+    half = round(fwhm / 2 / 0.05)
+    assert stamp[32, 32 + half] / stamp[32, 32] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("beta", [2.5, 4.765])
+def test_wings_of_the_moffat_psf(beta):
+    point = {"half_light_radius": 0.01, "x0": 32.5, "y0": 32.5}
+    stamp = render(psf="moffat", moffat_beta=beta, pixel_scale=0.05, **point)
+    r0 = 0.7 / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    expected = (1 + (20 * 0.05 / r0) ** 2) ** -beta
+    assert stamp[52, 32] / stamp[32, 32] == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("sersic_index", "profile"), [(1.0, galsim.Exponential), (0.5, galsim.Gaussian)]
+)
+def test_special_sersic_indices(sersic_index, profile):
+    stamp = render(sersic_index=sersic_index, ellipticity=0.4, position_angle=20.0)
+    galaxy = profile(half_light_radius=1.0, flux=1000.0)
+    galaxy = galaxy.shear(e=0.4, beta=20 * galsim.degrees)
+    seen = galsim.Convolve(galaxy, galsim.Gaussian(fwhm=0.7))
+    expected = seen.drawImage(nx=64, ny=64, scale=0.2, dtype=float).array
+    np.testing.assert_allclose(stamp, expected, atol=1e-3 * expected.max())
+
+
+def test_pixel_scale_is_all_that_links_arcsec_and_pixels():
+    fine = render(pixel_scale=0.1)
+    same = render(pixel_scale=1.0, half_light_radius=10.0, psf_fwhm=7.0)
+    np.testing.assert_allclose(fine, same, atol=1e-5 * fine.max())
+
+
+@pytest.mark.parametrize("psf", [*PSFS, None])
+@pytest.mark.parametrize("sersic_index", [0.3, 6.2])
+@pytest.mark.parametrize("half_light_radius", [0.05, 20.0])
+def test_the_whole_range_renders_without_warnings(psf, sersic_index, half_light_radius):
+    stamp = render(
+        psf=psf, sersic_index=sersic_index, half_light_radius=half_light_radius
+    )
+    assert np.isfinite(stamp).all()
+    assert 0 < stamp.sum() < 1000 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("side", [32, 64, 192])
+def test_looser_folding_changes_no_pixel_that_matters(side):
+    large = {
+        "image_shape": (side, side),
+        "sersic_index": 4.0,
+        "half_light_radius": 5.0,
+        "ellipticity": 0.6,
+    }
+    stamp = render(**large)
+    galaxy = galsim.Sersic(n=4.0, half_light_radius=5.0, flux=1000.0)
+    galaxy = galaxy.shear(e=0.6, beta=0 * galsim.degrees)
+    seen = galsim.Convolve(galaxy, galsim.Gaussian(fwhm=0.7))
+    expected = seen.drawImage(nx=side, ny=side, scale=0.2, dtype=float).array
+    np.testing.assert_allclose(stamp, expected, rtol=1e-3)
+    assert abs(stamp - expected).max() < 5e-6 * expected.max()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"half_light_radius": 3000.0},
+        {"half_light_radius": 0.05, "sersic_index": 4.0, "psf_fwhm": 1e-4},
+    ],
+)
+def test_a_stamp_beyond_memory_is_refused(change):
+    with pytest.raises(ValueError, match=r"needs an FFT of \d+ pixels a side"):
+        render(**change)
+
+
+def test_missing_galsim_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "galsim", None)
+    with pytest.raises(ImportError, match=r"make_galaxies needs galsim.*\[simulate\]"):
+        render()
