@@ -1,0 +1,132 @@
+"""Panels of images, and the images to put on them: what the displays share."""
+
+import math
+
+import numpy as np
+from sklearn.utils import check_array
+
+from sklcae._compat import import_optional
+
+# Below this part of the range the asinh stretch is about linear: there lie the noise
+# and the faint outskirts of a galaxy.
+LINEAR_PART = 0.02
+
+
+def select_channel(images, name, *, image_shape=None, channel=0):
+    """Return one channel of images.
+
+    Parameters
+    ----------
+    images : array-like
+        Images (n, H, W) or (n, C, H, W); with `image_shape` also flat ones.
+    name : str
+        Their name in error messages.
+    image_shape : tuple of int, default=None
+        Shape of one image, (C, H, W).
+    channel : int, default=0
+        The channel to return.
+
+    Returns
+    -------
+    ndarray of shape (n, H, W)
+        The channel.
+    """
+    images = check_array(images, allow_nd=True, ensure_2d=False, input_name=name)
+    if image_shape is not None:
+        images = images.reshape(len(images), *image_shape)
+    if images.ndim == 3:
+        images = images[:, np.newaxis]
+    if images.ndim != 4:
+        raise ValueError(
+            f"{name} must have the shape (n_images, height, width) or "
+            f"(n_images, n_channels, height, width), got {images.shape}."
+        )
+    if channel not in range(images.shape[1]):
+        raise ValueError(
+            f"channel must be an integer from 0 to {images.shape[1] - 1}, "
+            f"got {channel!r}."
+        )
+    return images[:, channel]
+
+
+def make_axes(ax, shape, *, panel_size, purpose):
+    """Return a grid of axes, new ones or those given, and their figure.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, array-like of them or None
+        Axes to use, row by row; None makes a new figure.
+    shape : tuple of int
+        Number of rows and columns.
+    panel_size : tuple of float
+        Width and height of one panel of a new figure, in inches.
+    purpose : str
+        What needs matplotlib, for the error message.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Figure that holds the axes.
+    axes : ndarray of shape `shape`
+        The axes.
+    """
+    if ax is None:
+        plt = import_optional("matplotlib.pyplot", extra="plot", purpose=purpose)
+        size = (panel_size[0] * shape[1], panel_size[1] * shape[0])
+        return plt.subplots(*shape, squeeze=False, figsize=size, layout="constrained")
+    axes = np.array(ax, dtype=object)
+    if axes.size != math.prod(shape):
+        raise ValueError(
+            f"ax must be an array of {math.prod(shape)} axes, {shape[0]} rows of "
+            f"{shape[1]}, got {axes.size}."
+        )
+    axes = axes.reshape(shape)
+    return axes[0, 0].figure, axes
+
+
+def check_stretch(stretch):
+    """Raise an error unless the stretch is known.
+
+    Parameters
+    ----------
+    stretch : str
+        Name of the stretch.
+    """
+    if stretch not in ("linear", "asinh"):
+        raise ValueError(f"stretch must be 'linear' or 'asinh', got {stretch!r}.")
+
+
+def show_image(ax, image, limits, *, stretch="linear", purpose, **kwargs):
+    """Draw one image without ticks, with the first row at the bottom.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Axes to draw on.
+    image : ndarray of shape (H, W)
+        The image.
+    limits : tuple of float
+        Values at the two ends of the colour scale.
+    stretch : {"linear", "asinh"}, default="linear"
+        Colour scale.
+    purpose : str
+        What needs matplotlib, for the error message.
+    **kwargs
+        Keywords for ``imshow``.
+
+    Returns
+    -------
+    matplotlib AxesImage
+        The image as drawn.
+    """
+    norm = _make_norm(*limits, stretch, purpose)
+    artist = ax.imshow(image, norm=norm, **{"origin": "lower", **kwargs})
+    ax.set(xticks=[], yticks=[])
+    return artist
+
+
+def _make_norm(low, high, stretch, purpose):
+    colors = import_optional("matplotlib.colors", extra="plot", purpose=purpose)
+    if stretch == "asinh" and high > low:
+        return colors.AsinhNorm((high - low) * LINEAR_PART, low, high)
+    return colors.Normalize(low, high)

@@ -1,0 +1,281 @@
+"""Images beside their reconstructions."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklcae.inspection._panels import (
+    check_stretch,
+    make_axes,
+    select_channel,
+    show_image,
+)
+
+__all__ = ["ReconstructionDisplay"]
+
+_PURPOSE = "ReconstructionDisplay.plot"
+
+
+class ReconstructionDisplay:
+    """Images above their reconstructions, as in the paper's Figure 2.
+
+    Make it with :meth:`from_estimator` or :meth:`from_predictions`. The parameters
+    below are kept as attributes.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width)
+        The images shown, in ADU.
+    reconstructions : ndarray of shape (n_images, height, width)
+        Their reconstructions, in ADU.
+    residuals : ndarray of shape (n_images, height, width)
+        Images minus reconstructions, in ADU.
+    rmse : ndarray of shape (n_images,)
+        Root mean square of each image's residuals, in ADU.
+    indices : ndarray of shape (n_images,)
+        Position of each image in the data it comes from.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (n_rows, n_images)
+        One axes for each picture. The rows are the images, the reconstructions and,
+        if asked for, the residuals.
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    See Also
+    --------
+    LatentSweepDisplay : Images decoded along single latents.
+    ParameterRecoveryDisplay : Predicted over true parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklcae.inspection import ReconstructionDisplay
+    >>> images = np.arange(32.0).reshape(2, 4, 4)
+    >>> display = ReconstructionDisplay.from_predictions(
+    ...     images, images - 1.0, n_images=2
+    ... )
+    >>> display.rmse
+    array([1., 1.])
+    """
+
+    def __init__(self, *, images, reconstructions, residuals, rmse, indices):
+        self.images = images
+        self.reconstructions = reconstructions
+        self.residuals = residuals
+        self.rmse = rmse
+        self.indices = indices
+
+    def plot(self, ax=None, *, stretch="linear", show_residuals=False, im_kwargs=None):
+        """Draw a column for each image: the image and below it its reconstruction.
+
+        Both have the colour scale of the image, from its smallest to its largest
+        pixel. The residuals' scale is symmetric about zero.
+
+        Parameters
+        ----------
+        ax : array-like of matplotlib Axes, default=None
+            As many axes as there are pictures, row by row. By default a new figure is
+            made.
+        stretch : {"linear", "asinh"}, default="linear"
+            Colour scale of images and reconstructions; "asinh" brings out faint parts.
+        show_residuals : bool, default=False
+            Whether to draw a third row with the residuals.
+        im_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of images and reconstructions.
+
+        Returns
+        -------
+        ReconstructionDisplay
+            This display.
+        """
+        check_stretch(stretch)
+        shape = (3 if show_residuals else 2, len(self.images))
+        self.figure_, self.axes_ = make_axes(
+            ax, shape, panel_size=(1.5, 1.6), purpose=_PURPOSE
+        )
+        kwargs = {"cmap": "gray", "stretch": stretch, **(im_kwargs or {})}
+        for column in range(len(self.images)):
+            self._draw_column(column, kwargs)
+        for row, label in zip(
+            self.axes_, ["Input", "Reconstruction", "Residual"], strict=False
+        ):
+            row[0].set_ylabel(label)
+        return self
+
+    def _draw_column(self, column, kwargs):
+        axes, image = self.axes_[:, column], self.images[column]
+        limits = image.min(), image.max()
+        pair = image, self.reconstructions[column]
+        for ax, picture in zip(axes, pair, strict=False):
+            show_image(ax, picture, limits, purpose=_PURPOSE, **kwargs)
+        if len(axes) == 3:
+            residual = self.residuals[column]
+            limit = np.abs(residual).max()
+            show_image(
+                axes[2], residual, (-limit, limit), purpose=_PURPOSE, cmap="RdBu_r"
+            )
+        axes[0].set_title(f"{self.indices[column]}", fontsize="medium")
+        axes[-1].set_xlabel(f"RMSE {self.rmse[column]:.3g}", fontsize="small")
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        n_images=8,
+        indices=None,
+        channel=0,
+        ax=None,
+        stretch="linear",
+        show_residuals=False,
+        im_kwargs=None,
+    ):
+        """Reconstruct images with a fitted estimator and draw them.
+
+        Parameters
+        ----------
+        estimator : ConditionalAutoencoderRegressor
+            Fitted estimator with a method ``reconstruct`` and an attribute
+            ``image_shape_``.
+        X : array-like of shape (n_samples, n_pixels), (n_samples, height, width) or \
+(n_samples, n_channels, height, width)
+            Images in ADU, in a layout that the estimator takes.
+        n_images : int, default=8
+            Number of images to show, the first ones of `X`. Unused with `indices`.
+        indices : array-like of int, default=None
+            Positions in `X` of the images to show.
+        channel : int, default=0
+            The channel to show.
+        ax : array-like of matplotlib Axes, default=None
+            As many axes as there are pictures, row by row. By default a new figure is
+            made.
+        stretch : {"linear", "asinh"}, default="linear"
+            Colour scale of images and reconstructions; "asinh" brings out faint parts.
+        show_residuals : bool, default=False
+            Whether to draw a third row with the residuals.
+        im_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of images and reconstructions.
+
+        Returns
+        -------
+        ReconstructionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If `n_images`, `indices` or `channel` do not fit `X`, or `stretch` is
+            unknown.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        check_is_fitted(estimator)
+        indices = _choose(len(X), n_images, indices)
+        X = X.iloc[indices] if hasattr(X, "iloc") else np.asarray(X)[indices]
+        layout = {"image_shape": estimator.image_shape_, "channel": channel}
+        images = select_channel(X, "X", **layout)
+        reconstructions = select_channel(
+            estimator.reconstruct(X), "reconstructions", **layout
+        )
+        display = cls._from_pairs(images, reconstructions, indices)
+        return display.plot(
+            ax, stretch=stretch, show_residuals=show_residuals, im_kwargs=im_kwargs
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        images,
+        reconstructions,
+        *,
+        n_images=8,
+        indices=None,
+        channel=0,
+        ax=None,
+        stretch="linear",
+        show_residuals=False,
+        im_kwargs=None,
+    ):
+        """Draw images and reconstructions that exist already.
+
+        Parameters
+        ----------
+        images : array-like of shape (n_samples, height, width) or \
+(n_samples, n_channels, height, width)
+            Images in ADU.
+        reconstructions : array-like of the same shape
+            Their reconstructions in ADU.
+        n_images : int, default=8
+            Number of images to show, the first ones. Unused with `indices`.
+        indices : array-like of int, default=None
+            Positions of the images to show.
+        channel : int, default=0
+            The channel to show.
+        ax : array-like of matplotlib Axes, default=None
+            As many axes as there are pictures, row by row. By default a new figure is
+            made.
+        stretch : {"linear", "asinh"}, default="linear"
+            Colour scale of images and reconstructions; "asinh" brings out faint parts.
+        show_residuals : bool, default=False
+            Whether to draw a third row with the residuals.
+        im_kwargs : dict, default=None
+            Keywords for matplotlib's ``imshow`` of images and reconstructions.
+
+        Returns
+        -------
+        ReconstructionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, `n_images`, `indices` or `channel` do not fit them,
+            or `stretch` is unknown.
+        """
+        images = select_channel(images, "images", channel=channel)
+        reconstructions = select_channel(
+            reconstructions, "reconstructions", channel=channel
+        )
+        if images.shape != reconstructions.shape:
+            raise ValueError(
+                "images and reconstructions must have the same shape, "
+                f"got {images.shape} and {reconstructions.shape}."
+            )
+        indices = _choose(len(images), n_images, indices)
+        display = cls._from_pairs(images[indices], reconstructions[indices], indices)
+        return display.plot(
+            ax, stretch=stretch, show_residuals=show_residuals, im_kwargs=im_kwargs
+        )
+
+    @classmethod
+    def _from_pairs(cls, images, reconstructions, indices):
+        residuals = np.subtract(images, reconstructions, dtype=np.float64)
+        return cls(
+            images=images,
+            reconstructions=reconstructions,
+            residuals=residuals,
+            rmse=np.sqrt(np.mean(residuals**2, axis=(1, 2))),
+            indices=indices,
+        )
+
+
+def _choose(n_samples, n_images, indices):
+    if indices is None:
+        if not isinstance(n_images, Integral) or not 1 <= n_images <= n_samples:
+            raise ValueError(
+                f"n_images must be an integer from 1 to {n_samples}, the number of "
+                f"images given, got {n_images!r}."
+            )
+        return np.arange(n_images)
+    chosen = np.asarray(indices)
+    if chosen.ndim != 1 or chosen.size == 0 or chosen.dtype.kind not in "iu":
+        raise ValueError(f"indices must be a list of integers, got {indices!r}.")
+    if chosen.min() < 0 or chosen.max() >= n_samples:
+        raise ValueError(
+            f"indices must lie between 0 and {n_samples - 1}, got {indices!r}."
+        )
+    return chosen
