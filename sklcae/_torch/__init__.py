@@ -1,0 +1,17 @@
+"""Networks, losses and the skorch net: tensors in, tensors out.
+
+Nothing here knows scikit-learn's conventions, and nothing else in sklcae imports
+torch or skorch.
+"""
+
+from sklcae._torch._losses import RECONSTRUCTION_LOSSES
+from sklcae._torch._net import ConditionalAutoencoderNet, build_net, check_device
+from sklcae._torch._networks import NETWORKS
+
+__all__ = [
+    "NETWORKS",
+    "RECONSTRUCTION_LOSSES",
+    "ConditionalAutoencoderNet",
+    "build_net",
+    "check_device",
+]

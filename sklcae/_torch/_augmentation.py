@@ -1,0 +1,58 @@
+"""Random flips and quarter turns of a batch, its targets turned along."""
+
+import torch
+
+__all__ = ["DihedralAugmentation", "dihedral_transform"]
+
+
+def dihedral_transform(images, element):
+    """Apply one of the eight symmetries of the square.
+
+    Parameters
+    ----------
+    images : torch.Tensor of shape (n, C, H, W)
+        The images; H and W must be equal for elements of 4 and above.
+    element : int
+        From 0 to 7. Bit 0 flips the columns, bit 1 then flips the rows, bit 2 then
+        swaps rows and columns.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, C, H, W)
+        The transformed images.
+    """
+    axes = [axis for bit, axis in ((1, 3), (2, 2)) if element & bit]
+    images = images.flip(axes) if axes else images
+    return images.transpose(2, 3) if element & 4 else images
+
+
+class DihedralAugmentation:
+    """Give every stamp of a batch a random symmetry of the square.
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (n_elements, n_targets, n_targets)
+        What each element does to the scaled targets, ``matrix @ target + offset``.
+        Four elements are flips alone, eight have the quarter turns.
+    offsets : ndarray of shape (n_elements, n_targets)
+        See ``matrices``.
+    generator : torch.Generator
+        Source of the random elements, on the CPU.
+    """
+
+    def __init__(self, matrices, offsets, generator):
+        self.matrices = torch.as_tensor(matrices, dtype=torch.float32)
+        self.offsets = torch.as_tensor(offsets, dtype=torch.float32)
+        self.generator = generator
+
+    def __call__(self, images, targets):
+        """Return transformed images and targets; the input is left alone."""
+        n_elements = len(self.matrices)
+        elements = torch.randint(n_elements, (len(images),), generator=self.generator)
+        turned = torch.empty_like(images)
+        for element in range(n_elements):
+            rows = elements == element
+            turned[rows] = dihedral_transform(images[rows], element)
+        matrices, offsets = self.matrices[elements], self.offsets[elements]
+        targets = (matrices @ targets[:, :, None])[:, :, 0] + offsets
+        return turned, targets

@@ -1,0 +1,72 @@
+"""Layers of which the networks are built."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["UpsampleConv2d", "initialize_weights", "pooled_size"]
+
+
+class UpsampleConv2d(nn.Conv2d):
+    """Nearest-neighbour 2x2 upsampling and a 3x3 convolution, as one operation.
+
+    The parameters are those of the 3x3 convolution, and so is the output up to
+    rounding. Every pixel of the upsampled image is one of four copies, so that the
+    nine weights meet only 2x2 different pixels. Spreading them over a box of 2x2
+    gives the 4x4 kernel of a transposed convolution with stride 2, which does the
+    same with 2.25 times fewer multiplications and never stores the large image.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of channels of the input and of the output.
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+
+    def forward(self, x):
+        """Return the convolved image, twice as high and twice as wide."""
+        return F.conv_transpose2d(x, self._folded_weight(), self.bias, 2, 1)
+
+    def _folded_weight(self):
+        folded = (self.weight.flatten(2) @ _FOLD.to(self.weight)).unflatten(2, (4, 4))
+        return folded.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+# A pixel i of the small image is pixels 2i and 2i + 1 of the large one. Seen from
+# there, weight u of three reaches the output at 2i + 1 - u and 2i + 2 - u, which are
+# places 2 - u and 3 - u of a transposed kernel of four that starts at 2i - 1.
+_FOLD_AXIS = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
+_FOLD = torch.kron(_FOLD_AXIS, _FOLD_AXIS)
+
+
+def pooled_size(size):
+    """Return the length of an axis after a pooling of 2 that keeps the last pixel."""
+    return -(-size // 2)
+
+
+@torch.no_grad()
+def initialize_weights(module, generator):
+    """Fill weights for layers with ReLU (He et al. 2015), and biases with zeros.
+
+    Layers that the module names in ``linear_layers`` have no ReLU behind them and are
+    filled as Glorot and Bengio (2010) have it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network to fill in place.
+    generator : torch.Generator
+        Source of the numbers, so that the global generator is left alone.
+    """
+    for name, layer in module.named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if name in module.linear_layers:
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+        else:
+            nn.init.kaiming_uniform_(
+                layer.weight, nonlinearity="relu", generator=generator
+            )
+        nn.init.zeros_(layer.bias)

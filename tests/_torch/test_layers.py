@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sklcae._torch._layers import UpsampleConv2d, initialize_weights, pooled_size
+from sklcae._torch._networks import PaperNetwork
+
+
+def upsample_then_convolve(layer, x):
+    upsampled = F.interpolate(x, scale_factor=2, mode="nearest")
+    return F.conv2d(upsampled, layer.weight, layer.bias, padding=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (4, 4), (5, 7)])
+def test_folded_layer_equals_upsampling_and_convolution(size):
+    torch.manual_seed(0)
+    layer = UpsampleConv2d(3, 5).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+
+    folded, plain = layer(x), upsample_then_convolve(layer, x)
+
+    torch.testing.assert_close(folded, plain, rtol=0, atol=1e-12)
+    inputs = (x, layer.weight, layer.bias)
+    seed = torch.randn_like(plain)
+    for ours, reference in zip(
+        torch.autograd.grad(folded, inputs, seed),
+        torch.autograd.grad(plain, inputs, seed),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("size", "pooled"), [(1, 1), (2, 1), (3, 2), (64, 32)])
+def test_pooled_size_is_that_of_the_pooling(size, pooled):
+    assert pooled_size(size) == pooled
+    x = torch.zeros(1, 1, size, size)
+    assert F.max_pool2d(x, 2, ceil_mode=True).shape[-1] == pooled
+
+
+def test_initial_weights_follow_the_activation_behind_the_layer():
+    network = PaperNetwork((1, 64, 64), 2, 64)
+    initialize_weights(network, torch.Generator().manual_seed(0))
+
+    # Uniform in +-b has the standard deviation b / sqrt(3).
+    n_units = 16 * 16 * 64
+    assert network.conv2.weight.std().item() == pytest.approx(
+        (2 / (32 * 9)) ** 0.5, rel=0.03
+    )
+    assert network.dense_phy.weight.std().item() == pytest.approx(
+        (2 / (n_units + 2)) ** 0.5, rel=0.03
+    )
+    biases = [
+        layer.bias
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    assert len(biases) == 8
+    assert not any(bias.any() for bias in biases)
+
+
+def test_initial_weights_come_from_the_generator_alone():
+    networks = [PaperNetwork((1, 8, 8), 2, 8) for _ in range(3)]
+    state = torch.get_rng_state()
+    for network, seed in zip(networks, (0, 0, 1), strict=True):
+        initialize_weights(network, torch.Generator().manual_seed(seed))
+    weights = [network.conv1.weight for network in networks]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), state)
