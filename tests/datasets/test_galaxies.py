@@ -227,10 +227,10 @@ def test_parameters_do_not_decide_the_noise():
 
 
 def test_the_global_random_state_is_left_alone():
-    before = np.random.get_state()  # noqa: NPY002
+    before = np.random.get_state()
     make()
     make(random_state=np.random.RandomState(3))
-    after = np.random.get_state()  # noqa: NPY002
+    after = np.random.get_state()
     np.testing.assert_array_equal(before[1], after[1])
     assert before[2:] == after[2:]
 

@@ -1,0 +1,141 @@
+"""Names of the targets, and what flips and turns of an image do to them."""
+
+import numpy as np
+
+__all__ = ["check_turnable", "dihedral_target_maps", "target_names_of"]
+
+# e1 = e cos(2 theta), e2 = e sin(2 theta), x0 along the columns, y0 along the rows.
+TURNING_TARGETS = ("e1", "e2", "x0", "y0")
+INVARIANT_TARGETS = ("flux", "half_light_radius", "sersic_index", "ellipticity")
+
+
+def target_names_of(y):
+    """Return the names of the columns of y, or None where it has none.
+
+    Parameters
+    ----------
+    y : array-like
+        A DataFrame or a Series with names that are strings; anything else has no
+        names.
+
+    Returns
+    -------
+    list of str or None
+        The names.
+    """
+    columns = getattr(y, "columns", None)
+    if columns is None:
+        name = getattr(y, "name", None)
+        columns = [] if name is None else [name]
+    names = list(columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_turnable(names, invariant_targets):
+    """Raise ValueError unless it is known what a turn does to every target.
+
+    Parameters
+    ----------
+    names : list of str or None
+        Names of the targets.
+    invariant_targets : "all", list of str or None
+        Targets that the user says do not change.
+
+    Raises
+    ------
+    ValueError
+        If a target has no name, an unknown name, or lacks its partner.
+    """
+    if isinstance(invariant_targets, str):
+        return
+    hint = (
+        "Name the targets that do not change when an image is flipped or turned in "
+        "'invariant_targets' ('all' if none does), or fit with augmentation=None."
+    )
+    if names is None:
+        raise ValueError(
+            "augmentation='dihedral' needs the names of the targets, to know which "
+            "of them turn with the image: pass y as a DataFrame with column names. "
+            f"Got y without names. {hint}"
+        )
+    known = {*TURNING_TARGETS, *INVARIANT_TARGETS, *(invariant_targets or ())}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        circular = (
+            " (a position angle is circular: use e1 and e2)"
+            if "position_angle" in unknown
+            else ""
+        )
+        raise ValueError(
+            f"augmentation='dihedral' does not know how the targets {unknown} turn "
+            f"with the image{circular}. It knows "
+            f"{[*TURNING_TARGETS, *INVARIANT_TARGETS]}. {hint}"
+        )
+    alone = {"x0", "y0"}.intersection(names).difference(invariant_targets or ())
+    if len(alone) == 1:
+        raise ValueError(
+            "augmentation='dihedral' swaps x0 and y0 and so needs both as targets. "
+            f"Got the targets {names}."
+        )
+
+
+def dihedral_target_maps(names, n_targets, image_size, invariant_targets):
+    """Return what each symmetry of the square does to the targets.
+
+    Element k is that of :func:`sklcae._torch._augmentation.dihedral_transform`: bit 0
+    flips the columns, bit 1 the rows, bit 2 swaps rows and columns. Images that are
+    not square have the four flips only.
+
+    Parameters
+    ----------
+    names : list of str or None
+        Names of the targets, checked by `check_turnable`.
+    n_targets : int
+        Number of targets.
+    image_size : tuple of int
+        Height and width in pixels.
+    invariant_targets : "all", list of str or None
+        Targets that the user says do not change.
+
+    Returns
+    -------
+    matrices : ndarray of shape (n_elements, n_targets, n_targets)
+        Turned targets are ``matrix @ target + offset``, in physical units.
+    offsets : ndarray of shape (n_elements, n_targets)
+        See ``matrices``.
+    """
+    height, width = image_size
+    n_elements = 8 if height == width else 4
+    matrices = np.tile(np.eye(n_targets), (n_elements, 1, 1))
+    offsets = np.zeros((n_elements, n_targets))
+    fixed = () if invariant_targets is None else invariant_targets
+    if names is None or fixed == "all":
+        return matrices, offsets
+    index = {name: i for i, name in enumerate(names) if name not in fixed}
+    for element in range(n_elements):
+        _set_shapes(matrices[element], index, element)
+        _set_positions(matrices[element], offsets[element], index, element, image_size)
+    return matrices, offsets
+
+
+def _set_shapes(matrix, index, element):
+    """Change the sign of e2 with each flip, of e1 when rows and columns swap."""
+    n_flips = (element & 1) + (element >> 1 & 1)
+    if "e1" in index:
+        matrix[index["e1"], index["e1"]] = -1 if element & 4 else 1
+    if "e2" in index:
+        matrix[index["e2"], index["e2"]] = (-1) ** n_flips
+
+
+def _set_positions(matrix, offset, index, element, image_size):
+    if "x0" not in index:
+        return
+    height, width = image_size
+    i, j = index["x0"], index["y0"]
+    for row, bit, length in ((i, 1, width), (j, 2, height)):
+        if element & bit:
+            matrix[row, row] = -1
+            offset[row] = length
+    if element & 4:
+        matrix[[i, j]] = matrix[[j, i]]
+        offset[[i, j]] = offset[[j, i]]

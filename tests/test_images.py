@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sklcae._images import (
+    STRETCHES,
+    ImageScaler,
+    flatten_images,
+    noise_level,
+    resolve_image_shape,
+)
+from sklcae.datasets import make_galaxies
+from sklcae.exceptions import ImageShapeError
+
+pixels = st.floats(-1e6, 1e6, width=32)
+image_arrays = hnp.arrays(
+    np.float32,
+    st.tuples(*[st.integers(1, 4)] * 4),
+    elements=pixels,
+)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5), (4, 2, 6, 5)])
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist])
+def test_stamps_become_rows(shape, convert):
+    X = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    rows, image_shape = flatten_images(convert(X))
+    assert image_shape == shape[1:]
+    np.testing.assert_array_equal(rows, X.reshape(4, -1))
+
+
+def test_rows_stay_as_they_are():
+    X = np.zeros((4, 30))
+    rows, image_shape = flatten_images(X)
+    assert rows is X
+    assert image_shape is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_pixels", "image_shape", "expected"),
+    [
+        (None, 4096, None, (1, 64, 64)),
+        (None, 10, None, (1, 1, 10)),
+        (None, 1, None, (1, 1, 1)),
+        (None, 4096, (32, 128), (1, 32, 128)),
+        (None, 12, (3, 2, 2), (3, 2, 2)),
+        ((5, 7), 35, None, (1, 5, 7)),
+        ((2, 5, 7), 70, None, (2, 5, 7)),
+        ((5, 7), 35, (5, 7), (1, 5, 7)),
+        ((5, 7), 35, (1, 5, 7), (1, 5, 7)),
+    ],
+)
+def test_image_shape_is_found(shape, n_pixels, image_shape, expected):
+    assert resolve_image_shape(shape, n_pixels, image_shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_pixels", "image_shape", "message"),
+    [
+        (None, 4096, (64, 63), r"as many pixels as a row of X, 4096. Got \(64, 63\)"),
+        ((5, 7), 35, (7, 5), r"images in X, \(5, 7\). Got \(7, 5\) instead"),
+        ((5, 7), 35, (3, 5, 7), r"Got \(3, 5, 7\) instead"),
+    ],
+)
+def test_contradicting_shapes_are_refused(shape, n_pixels, image_shape, message):
+    with pytest.raises(ImageShapeError, match=message):
+        resolve_image_shape(shape, n_pixels, image_shape)
+
+
+@given(images=image_arrays, stretch=st.sampled_from(sorted(STRETCHES)))
+def test_training_images_fill_zero_to_one_and_come_back(images, stretch):
+    scaler = ImageScaler(stretch).fit(images)
+    scaled = scaler.transform(images)
+    assert scaled.dtype == np.float32
+    assert scaled.min() >= 0
+    assert scaled.max() <= 1
+    # One float32 of [0, 1], seen through the steepest part of the inverse.
+    steepest = np.cosh(scaler.minimum_ + scaler.range_) if stretch == "asinh" else 1
+    steepest = (
+        np.maximum(steepest, np.cosh(scaler.minimum_)) if stretch == "asinh" else 1
+    )
+    atol = 1e-6 * float((steepest * scaler.range_ * scaler.softening_).max())
+    atol += 1e-6 * float(np.abs(images).max())
+    np.testing.assert_allclose(
+        scaler.inverse_transform(scaled), images, rtol=1e-5, atol=4 * atol
+    )
+
+
+def test_linear_scaling_is_global_and_keeps_flux_ratios():
+    images = np.zeros((2, 1, 3, 3))
+    images[0, 0, 1, 1], images[1, 0, 1, 1] = 100, 400
+    scaled = ImageScaler().fit(images).transform(images)
+    np.testing.assert_allclose(scaled.max(axis=(1, 2, 3)), [0.25, 1])
+
+
+def test_each_channel_has_its_own_range():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(5, 2, 4, 4)) * np.array([1, 1000])[:, None, None]
+    scaled = ImageScaler().fit(images).transform(images)
+    np.testing.assert_allclose(scaled.min(axis=(0, 2, 3)), 0, atol=1e-7)
+    np.testing.assert_allclose(scaled.max(axis=(0, 2, 3)), 1)
+
+
+def test_asinh_is_linear_in_the_noise_and_logarithmic_beyond():
+    rng = np.random.default_rng(0)
+    images = 50 + rng.normal(scale=2.0, size=(20, 1, 32, 32))
+    images[:, :, 16, 16] += 1e5
+    scaler = ImageScaler("asinh").fit(images)
+    assert scaler.background_.item() == pytest.approx(50, abs=0.1)
+    assert scaler.softening_.item() == pytest.approx(2.0, rel=0.03)
+
+    def stretched(pixel):
+        scaled = scaler.transform(np.full((1, 1, 1, 1), pixel, dtype=float))
+        return (scaled * scaler.range_ + scaler.minimum_).item()
+
+    slope = (stretched(50.5) - stretched(49.5)) * scaler.softening_.item()
+    assert slope == pytest.approx(1, rel=0.02)
+    assert stretched(2e5) - stretched(1e5) == pytest.approx(np.log(2), rel=1e-3)
+
+
+def test_softening_is_used_as_given():
+    images = np.random.default_rng(0).normal(size=(5, 1, 8, 8))
+    scaler = ImageScaler("asinh", softening=0.25).fit(images)
+    assert scaler.softening_.item() == 0.25
+    default = ImageScaler("asinh").fit(images)
+    assert not np.allclose(scaler.transform(images), default.transform(images))
+
+
+def test_noise_level_of_galaxies_is_that_of_the_sky():
+    X, _ = make_galaxies(
+        30, sky_level=16.0, gain=2.0, read_noise=3.0, flux=500.0, random_state=0
+    )
+    expected = (16 / 2 + (3 / 2) ** 2) ** 0.5
+    assert noise_level(X.reshape(-1, 64, 64)) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (np.zeros((3, 4, 4)), 1.0),
+        (np.array([[[1.0]], [[3.0]]]), 1.0),
+        (np.eye(40)[None], np.eye(40).std()),
+    ],
+)
+def test_noise_level_falls_back_without_differences(images, expected):
+    assert noise_level(images) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("stretch", STRETCHES)
+def test_constant_images_become_zero(stretch):
+    images = np.full((3, 1, 4, 4), 7.0)
+    scaler = ImageScaler(stretch).fit(images)
+    np.testing.assert_array_equal(scaler.transform(images), 0)
+    np.testing.assert_allclose(scaler.inverse_transform(np.zeros((1, 1, 4, 4))), 7.0)
