@@ -1,0 +1,105 @@
+"""Which part of the package may import which; design rules that a linter cannot see."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sklcae
+
+ROOT = Path(sklcae.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imported_by(path):
+    """Return the dotted names of all that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and node.args:
+            first = node.args[0]
+            called = getattr(node.func, "id", "")
+            if "import" in called and isinstance(first, ast.Constant):
+                names.add(first.value)
+    return names
+
+
+def users_of(package):
+    """Return the files, relative to the package, that import a package."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if any(f"{name}.".startswith(f"{package}.") for name in imported_by(path))
+    }
+
+
+def in_folder(folder):
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob("*.py")}
+
+
+@pytest.mark.parametrize("package", ["torch", "skorch"])
+def test_only_one_folder_imports_torch(package):
+    assert users_of(package)
+    assert users_of(package) <= in_folder("_torch")
+
+
+def test_torch_folder_knows_neither_scikit_learn_nor_the_rest():
+    for name in in_folder("_torch"):
+        for imported in imported_by(ROOT / name):
+            assert not imported.startswith("sklearn"), name
+            if imported.startswith("sklcae"):
+                assert imported.startswith("sklcae._torch"), name
+
+
+def test_one_file_imports_galsim():
+    assert users_of("galsim") == {"datasets/_render.py"}
+
+
+def test_private_names_of_scikit_learn_stand_in_one_file():
+    private = {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        for name in imported_by(path)
+        if name.startswith("sklearn.") and "._" in name
+    }
+    assert private == {"_compat.py"}
+
+
+@pytest.mark.parametrize("folder", ["datasets", "inspection", "metrics"])
+def test_tools_use_no_estimator(folder):
+    estimators = ("sklcae._torch", "sklcae._conditional", "sklcae.Conditional")
+    for name in in_folder(folder):
+        for imported in imported_by(ROOT / name):
+            assert not imported.startswith(estimators), name
+
+
+@pytest.mark.parametrize(
+    "module", ["sklcae", "sklcae.datasets", "sklcae.inspection", "sklcae.metrics"]
+)
+def test_import_is_light(module):
+    code = (
+        f"import sys, {module}; "
+        "print([n for n in ('torch', 'galsim', 'matplotlib') if n in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "[]"
+
+
+def test_missing_optional_package_names_the_extra():
+    from sklcae._compat import import_optional
+
+    with pytest.raises(ImportError, match=r"A thing needs nothere.*sklcae\[plot\]"):
+        import_optional("nothere.sub", extra="plot", purpose="A thing")
+
+
+def test_package_lists_its_public_names():
+    assert {"ConditionalAutoencoderRegressor", "__version__"} <= set(dir(sklcae))
+    with pytest.raises(AttributeError, match="nothing"):
+        sklcae.nothing  # noqa: B018

@@ -1,0 +1,55 @@
+"""Every public object is documented as numpydoc has it."""
+
+import importlib
+import inspect
+
+import pytest
+from numpydoc.validate import validate
+
+MODULES = [
+    "sklcae",
+    "sklcae.baselines",
+    "sklcae.datasets",
+    "sklcae.exceptions",
+    "sklcae.inspection",
+    "sklcae.metrics",
+]
+# Examples, See Also and an extended summary are there where they help; a return value
+# may have a name, as in scikit-learn.
+IGNORED = {"EX01", "SA01", "SA04", "ES01", "RT02", "GL01"}
+
+
+def public_objects():
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        yield module_name
+        for name in module.__all__:
+            value = getattr(module, name)
+            if not inspect.isclass(value) and not inspect.isfunction(value):
+                continue
+            yield f"{module_name}.{name}"
+            if inspect.isclass(value):
+                yield from own_methods(f"{module_name}.{name}", value)
+
+
+def own_methods(path, cls):
+    for name, value in vars(cls).items():
+        if not name.startswith("_") and callable(getattr(value, "__func__", value)):
+            yield f"{path}.{name}"
+
+
+def test_all_public_modules_are_looked_at():
+    paths = list(public_objects())
+    assert "sklcae.ConditionalAutoencoderRegressor.fit" in paths
+    assert "sklcae.datasets.make_galaxies" in paths
+    assert "sklcae.inspection.LatentSweepDisplay.from_estimator" in paths
+
+
+@pytest.mark.parametrize("path", public_objects())
+def test_docstring(path):
+    errors = [
+        f"{code}: {text}"
+        for code, text in validate(path)["errors"]
+        if code not in IGNORED
+    ]
+    assert errors == []

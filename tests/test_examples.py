@@ -1,0 +1,75 @@
+"""The example scripts run, small, and write what they say. They need --run-slow."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WRITTEN = {
+    "plot_paper_results.py": {
+        "r2.csv",
+        "controlled_cae.csv",
+        "sweep_slopes_cae.csv",
+        "fig2_cae.png",
+        "fig3_cae.png",
+        "fig4_cae.png",
+        "fig5_pca.png",
+    },
+    "plot_cae_vs_pca.py": {"cae_vs_pca.csv", "cae_vs_pca.png"},
+    "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
+}
+
+
+def run(script, *arguments):
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / script)]
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MPLBACKEND": "agg"},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", WRITTEN)
+def test_quick_example_writes_its_files(script, tmp_path):
+    result = run(script, "--quick", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == WRITTEN[script]
+
+
+@pytest.mark.slow
+def test_quick_run_of_the_paper_says_that_it_is_no_result(tmp_path):
+    result = run("plot_paper_results.py", "--quick", "--variants", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("NOT the paper's") == 2
+    assert "galaxies: 100%" in result.stderr
+    with (tmp_path / "r2.csv").open() as file:
+        table = {row["method"]: row for row in csv.DictReader(file)}
+    assert len(table) == 6
+    assert table["CAE"]["flux, paper"] == "0.775"
+    assert table["PCA, 64 components"]["radius, paper"] == "0.137"
+
+
+def test_every_example_is_tested():
+    scripts = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert scripts == set(WRITTEN)
+
+
+def test_ten_lines_of_the_readme_run():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec(compile(block[1], "README.md", "exec"), {})
+
+
+def test_readme_has_exactly_two_set_up_commands():
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^pip install .*&& python .*$", text, re.M)
+    assert len(commands) == 2
+    assert "examples/plot_paper_results.py" in commands[0]
+    assert commands[1].endswith("python -m pytest")
