@@ -21,6 +21,7 @@ WRITTEN = {
         "fig5_pca.png",
     },
     "plot_cae_vs_pca.py": {"cae_vs_pca.csv", "cae_vs_pca.png"},
+    "compare_simulation_settings.py": {"simulation_settings.csv"},
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
 }
 

@@ -1,0 +1,48 @@
+"""The same on a GPU, where there is one."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from sklcae import ConditionalAutoencoderRegressor
+from sklcae.datasets import make_galaxies
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.fixture(scope="module")
+def models():
+    X, y = make_galaxies(100, image_shape=(16, 16), random_state=0)
+    settings = {
+        "max_epochs": 3,
+        "stretch": "asinh",
+        "augmentation": "dihedral",
+        "invariant_targets": "all",
+        "random_state": 0,
+    }
+    fitted = [
+        ConditionalAutoencoderRegressor(device=device, **settings).fit(X, y)
+        for device in ("cpu", "cuda")
+    ]
+    return X, *fitted
+
+
+def test_training_on_a_gpu_follows_that_on_the_cpu(models):
+    _, cpu, gpu = models
+    assert next(gpu.net_.module_.parameters()).is_cuda
+    np.testing.assert_allclose(
+        gpu.history_["train_loss"], cpu.history_["train_loss"], rtol=1e-2
+    )
+
+
+def test_same_weights_predict_the_same(models):
+    X, cpu, gpu = models
+    gpu = pickle.loads(pickle.dumps(gpu))
+    gpu.net_.set_weights(cpu.net_.get_weights())
+    np.testing.assert_allclose(gpu.predict(X), cpu.predict(X), rtol=1e-2)
+    np.testing.assert_allclose(gpu.transform(X), cpu.transform(X), rtol=1e-2, atol=1e-2)
