@@ -9,13 +9,10 @@ release = installed_version("sklcae")
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
 ]
-autosummary_generate = True
 numpydoc_show_class_members = False
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Galaxy parameters from images, and back"}
-nitpicky = False

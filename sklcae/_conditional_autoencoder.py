@@ -114,7 +114,7 @@ class ConditionalAutoencoderRegressor(
         Number of epochs that were run.
     n_features_in_ : int
         Number of values in an image, C * H * W.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, where they are all strings.
 
     Notes
