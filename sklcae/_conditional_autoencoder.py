@@ -1,5 +1,6 @@
 """The conditional autoencoder as a scikit-learn estimator."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,11 +18,18 @@ from sklcae._compat import Interval, StrOptions, _fit_context
 from sklcae._images import (
     STRETCHES,
     ImageScaler,
+    check_not_masked,
     flatten_images,
     resolve_image_shape,
 )
-from sklcae._targets import check_turnable, dihedral_target_maps, target_names_of
+from sklcae._targets import (
+    check_turnable,
+    dihedral_target_maps,
+    target_names_of,
+    turned_targets,
+)
 from sklcae._torch import NETWORKS, RECONSTRUCTION_LOSSES, build_net, check_device
+from sklcae.exceptions import ImageShapeError
 
 __all__ = ["ConditionalAutoencoderRegressor"]
 
@@ -62,22 +70,24 @@ class ConditionalAutoencoderRegressor(
         ``asinh((pixel - background) / softening)``, which lifts what is faint.
     softening : float, default=None
         Softening of the "asinh" stretch, in the unit of the images. None takes the
-        noise per pixel, estimated from the differences of neighbouring pixels. Has no
-        part in the "linear" stretch.
+        noise per pixel, estimated from the differences of neighbouring pixels; set it
+        for images without noise. Has no part in the "linear" stretch.
     augmentation : {"dihedral"}, default=None
         "dihedral" gives every stamp, each time that it is used in training, one of the
         four flips or, where stamps are square, eight flips and quarter turns. The
         targets e1, e2, x0 and y0 (recognised by the column names of y) are turned
-        along; with targets of which that is unknown, fit raises.
+        along; with targets of which that is unknown, fit raises. x0 and y0 must be in
+        pixels from the outer corner of the first pixel, as
+        :func:`~sklcae.datasets.make_galaxies` has them, x0 along the columns.
     invariant_targets : "all" or list of str, default=None
         Names of further targets that stay what they are when an image is flipped or
         turned; "all" says so of all targets, named or not. Has a part in augmentation
         only. ``flux``, ``half_light_radius``, ``sersic_index`` and ``ellipticity``
         need not be listed.
     image_shape : tuple of int, default=None
-        (H, W) or (C, H, W), the shape of the images in flat rows. None takes flat rows
-        for squares where their length is a square number and else for images of one
-        row of pixels.
+        (H, W) or (C, H, W), channels first, the shape of the images in flat rows. None
+        takes flat rows for squares where their length is a square number and else for
+        images of one row of pixels.
     max_epochs : int, default=100
         Number of passes over the training set.
     batch_size : int, default=64
@@ -85,7 +95,8 @@ class ConditionalAutoencoderRegressor(
     lr : float, default=1e-3
         Learning rate of the Adam optimizer.
     device : str, default="cpu"
-        Where to train and predict, a name that PyTorch knows, such as "cuda".
+        Where fit trains, and the fitted model predicts, a name that PyTorch knows, such
+        as "cuda". A pickled model is loaded to it, or to the CPU with a warning.
     random_state : int, RandomState instance or None, default=None
         Source of the first weights, of the order of the images and of their
         augmentation.
@@ -119,9 +130,9 @@ class ConditionalAutoencoderRegressor(
 
     Notes
     -----
-    With an int `random_state`, two fits on the same machine with the same versions and
-    number of threads give the same weights. The prediction for an image does not
-    depend on the other images that are passed along.
+    With an int `random_state`, two fits on the CPU of the same machine, with the same
+    versions and number of threads, give the same weights. The prediction for an image
+    does not depend on the other images that are passed along.
 
     References
     ----------
@@ -220,9 +231,10 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            If a parameter, X or y is not as described, X or y has NaN or infinity, or
-            `latent_dim` is not greater than the number of targets. A model that was
-            fitted before is then left as it was.
+            If a parameter, X or y is not as described, X or y has NaN, infinity or
+            masked entries, `latent_dim` is not greater than the number of targets, or
+            the training diverges. A model that was fitted before is then left as it
+            was.
         """
         # All is done on a second, unfitted object: whatever interrupts the fit, this
         # one is what it was.
@@ -238,16 +250,26 @@ class ConditionalAutoencoderRegressor(
         images, y = self._validate_fit_input(X, y)
         rng = check_random_state(self.random_state)
         self.image_scaler_ = ImageScaler(self.stretch, self.softening).fit(images)
-        self.target_scaler_ = StandardScaler().fit(y)
+        target_maps = self._target_maps()
+        self.target_scaler_ = _fit_target_scaler(y, target_maps)
         self._architecture_ = {
             "network": self.network,
             "image_shape": self.image_shape_,
             "n_targets": self.n_targets_,
             "latent_dim": self.latent_dim,
         }
-        self.net_ = self._build_net(
+        self.net_ = build_net(
+            **self._architecture_,
             seed=int(rng.randint(np.iinfo(np.int32).max)),
-            target_maps=self._scaled_target_maps(),
+            target_maps=self._scale_target_maps(target_maps),
+            device=self.device,
+            alpha=self.alpha,
+            beta=self.beta,
+            reconstruction_loss=self.reconstruction_loss,
+            max_epochs=self.max_epochs,
+            batch_size=int(self.batch_size),
+            lr=self.lr,
+            verbose=self.verbose,
         )
         self.net_.fit_arrays(
             self.image_scaler_.transform(images),
@@ -260,6 +282,7 @@ class ConditionalAutoencoderRegressor(
         """Return images (n, C, H, W) and targets (n, n_targets), float64."""
         check_device(self.device)
         self._check_image_shape()
+        check_not_masked(y, "y")
         self.target_names_ = target_names_of(y)
         X, shape = flatten_images(X)
         X, y = validate_data(
@@ -299,31 +322,22 @@ class ConditionalAutoencoderRegressor(
                 f"{shape!r} instead."
             )
 
-    def _build_net(self, *, seed, device=None, target_maps=None):
-        return build_net(
-            **self._architecture_,
-            seed=seed,
-            target_maps=target_maps,
-            alpha=self.alpha,
-            beta=self.beta,
-            reconstruction_loss=self.reconstruction_loss,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            device=device or self.device,
-            verbose=self.verbose,
-        )
-
-    def _scaled_target_maps(self):
-        """Return what the augmentation does to the standardised targets."""
+    def _target_maps(self):
+        """Return what the augmentation does to the targets, in their own units."""
         if self.augmentation is None:
             return None
-        matrices, offsets = dihedral_target_maps(
+        return dihedral_target_maps(
             self.target_names_,
             self.n_targets_,
             self.image_shape_[1:],
             self.invariant_targets,
         )
+
+    def _scale_target_maps(self, maps):
+        """Return what the augmentation does to the standardised targets."""
+        if maps is None:
+            return None
+        matrices, offsets = maps
         mean, scale = self.target_scaler_.mean_, self.target_scaler_.scale_
         scaled_offsets = (matrices @ mean + offsets - mean) / scale
         return matrices * scale / scale[:, None], scaled_offsets
@@ -386,15 +400,17 @@ class ConditionalAutoencoderRegressor(
         Returns
         -------
         X : ndarray of shape (n_samples, ...)
-            Images in the unit, the layout (flat or not) and the precision of those
-            that fit saw.
+            Images in the unit and the layout (flat or not) of those that fit saw;
+            float32 if those were, else float64.
 
         Raises
         ------
         ValueError
-            If Z does not have `latent_dim` finite columns.
+            If Z does not have `latent_dim` finite columns, or names them otherwise
+            than :meth:`get_feature_names_out` does.
         """
         check_is_fitted(self)
+        self._check_latent_names(Z)
         Z = check_array(Z, dtype=np.float32, input_name="Z", estimator=self)
         latent_dim = self._architecture_["latent_dim"]
         if Z.shape[1] != latent_dim:
@@ -446,12 +462,26 @@ class ConditionalAutoencoderRegressor(
         rest = [f"z_rest{i}" for i in range(n_rest)]
         return np.asarray([*phy, *rest], dtype=object)
 
+    def _check_latent_names(self, Z):
+        """Refuse a DataFrame whose columns are named, but not as the latents are."""
+        names, expected = list(getattr(Z, "columns", ())), self.get_feature_names_out()
+        named = names and all(isinstance(name, str) for name in names)
+        if named and len(names) == len(expected) and names != list(expected):
+            raise ValueError(
+                "The columns of Z must be the latents in the order of "
+                f"get_feature_names_out(), {_shorten(expected)}. Got "
+                f"{_shorten(names)} instead."
+            )
+
     def _validate_images(self, X):
         """Return images (n, C, H, W) that are as those that fit saw."""
         X, shape = flatten_images(X)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        if shape is not None:
-            resolve_image_shape(shape, X.shape[1], self.image_shape_)
+        if shape is not None and (1, *shape)[-3:] != self.image_shape_:
+            raise ImageShapeError(
+                f"X must hold images of the shape {self.image_shape_}, channels, "
+                f"height and width, as fit saw them. Got {shape} instead."
+            )
         return X.reshape(len(X), *self.image_shape_)
 
     def _encode(self, images):
@@ -488,4 +518,38 @@ class ConditionalAutoencoderRegressor(
         weights = state.pop("net_", None)
         super().__setstate__(state)
         if weights is not None:
-            self.net_ = self._build_net(seed=0).set_weights(weights)
+            # What inference does not need is left at skorch's defaults: parameters
+            # may have been set anew since the fit.
+            net = build_net(**self._architecture_, seed=0, device=self._usable_device())
+            self.net_ = net.set_weights(weights)
+
+    def _usable_device(self):
+        try:
+            check_device(self.device)
+        except ValueError:
+            warnings.warn(
+                f"This model was made for the device {self.device!r}, which PyTorch "
+                "cannot use here; it is loaded to the CPU.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return "cpu"
+        return self.device
+
+
+def _fit_target_scaler(y, target_maps):
+    """Fit to all targets that training sees, those of turned images among them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        seen = y if target_maps is None else turned_targets(y, target_maps)
+        scaler = StandardScaler().fit(seen)
+    if not np.isfinite([scaler.mean_, scaler.scale_]).all():
+        raise ValueError(
+            "y must have a finite mean and variance. Got values up to "
+            f"{np.abs(y).max():g}, which overflow."
+        )
+    return scaler
+
+
+def _shorten(names):
+    names = list(names)
+    return f"{names[:4]}..." if len(names) > 4 else f"{names}"

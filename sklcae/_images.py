@@ -7,7 +7,13 @@ from scipy.stats import median_abs_deviation
 
 from sklcae.exceptions import ImageShapeError
 
-__all__ = ["STRETCHES", "ImageScaler", "flatten_images", "resolve_image_shape"]
+__all__ = [
+    "STRETCHES",
+    "ImageScaler",
+    "check_not_masked",
+    "flatten_images",
+    "resolve_image_shape",
+]
 
 
 def flatten_images(X):
@@ -27,6 +33,7 @@ def flatten_images(X):
         What comes after n, None unless X is a NumPy array or can be nested lists of
         numbers with three or four axes.
     """
+    check_not_masked(X, "X")
     if not hasattr(X, "shape") and not hasattr(X, "__array__"):
         X = _nested_lists_to_array(X)
     shape = getattr(X, "shape", ())
@@ -34,6 +41,23 @@ def flatten_images(X):
         return X, None
     X = np.asarray(X)
     return X.reshape(len(X), prod(shape[1:])), tuple(shape[1:])
+
+
+def check_not_masked(array, name):
+    """Raise ValueError if an array has masked entries, which would be taken as data.
+
+    Parameters
+    ----------
+    array : object
+        Anything; only masked arrays of NumPy can have masked entries.
+    name : str
+        Its name in the error message.
+    """
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"{name} must not have masked entries. Got a masked array with "
+            f"{np.ma.count_masked(array)} of them; fill or drop them first."
+        )
 
 
 def _nested_lists_to_array(X):
@@ -136,17 +160,34 @@ class ImageScaler:
                 pixels = images[:, channel]
                 self.background_[channel] = np.median(pixels)
                 self.softening_[channel] = self.softening or noise_level(pixels)
-        stretched = self._stretch(images)
-        self.minimum_ = stretched.min(axis=(0, 2, 3))[:, None, None]
-        range_ = stretched.max(axis=(0, 2, 3))[:, None, None] - self.minimum_
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            stretched = self._stretch(images)
+            self.minimum_ = stretched.min(axis=(0, 2, 3))[:, None, None]
+            range_ = stretched.max(axis=(0, 2, 3))[:, None, None] - self.minimum_
+        self._check_finite(range_)
         # A channel that is constant becomes zero, not a division by zero.
         self.range_ = np.where(range_ > 0, range_, range_.dtype.type(1))
         return self
 
+    def _check_finite(self, range_):
+        if not np.isfinite(range_).all():
+            raise ValueError(
+                "X must be scalable to [0, 1]. Got values whose range overflows its "
+                f"type {range_.dtype} with stretch={self.stretch!r}, "
+                f"softening={self.softening}."
+            )
+
     def transform(self, images):
         """Return images of shape (n, C, H, W) scaled, in float32."""
-        scaled = (self._stretch(images) - self.minimum_) / self.range_
-        return scaled.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            scaled = (self._stretch(images) - self.minimum_) / self.range_
+            scaled = scaled.astype(np.float32, copy=False)
+        if not np.isfinite(scaled).all():
+            raise ValueError(
+                "X must have values of the size of those that fit saw. Got values up "
+                f"to {np.abs(images).max():g}, which overflow when they are scaled."
+            )
+        return scaled
 
     def inverse_transform(self, scaled):
         """Return scaled images in the unit of the images."""
@@ -169,6 +210,8 @@ def noise_level(pixels):
     """
     differences = np.diff(pixels, axis=2)
     noise = 0.0
+    if pixels.min() == pixels.max():
+        return 1.0
     if differences.size:
         noise = median_abs_deviation(differences, axis=None, scale="normal") / 2**0.5
     return noise or pixels.std() or 1.0

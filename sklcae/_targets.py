@@ -1,8 +1,15 @@
 """Names of the targets, and what flips and turns of an image do to them."""
 
+import re
+
 import numpy as np
 
-__all__ = ["check_turnable", "dihedral_target_maps", "target_names_of"]
+__all__ = [
+    "check_turnable",
+    "dihedral_target_maps",
+    "target_names_of",
+    "turned_targets",
+]
 
 # e1 = e cos(2 theta), e2 = e sin(2 theta), x0 along the columns, y0 along the rows.
 TURNING_TARGETS = ("e1", "e2", "x0", "y0")
@@ -22,13 +29,29 @@ def target_names_of(y):
     -------
     list of str or None
         The names.
+
+    Raises
+    ------
+    ValueError
+        If a name is there twice, or is that of another latent.
     """
     columns = getattr(y, "columns", None)
-    if columns is None:
-        name = getattr(y, "name", None)
-        columns = [] if name is None else [name]
-    names = list(columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    names = [getattr(y, "name", None)] if columns is None else list(columns)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        return None
+    if len(set(names)) < len(names):
+        raise ValueError(f"The columns of y must have different names. Got {names}.")
+    taken = [
+        name
+        for i, name in enumerate(names)
+        if re.fullmatch(r"z_(phy|rest)\d+", name) and name != f"z_phy{i}"
+    ]
+    if taken:
+        raise ValueError(
+            "The columns of y must not have the names that other latents have, "
+            f"z_phy0, ... and z_rest0, ... Got {taken}."
+        )
+    return names
 
 
 def check_turnable(names, invariant_targets):
@@ -44,7 +67,8 @@ def check_turnable(names, invariant_targets):
     Raises
     ------
     ValueError
-        If a target has no name, an unknown name, or lacks its partner.
+        If a target has no name, an unknown name, or lacks its partner, or if
+        ``invariant_targets`` has a name that no target has.
     """
     if isinstance(invariant_targets, str):
         return
@@ -58,6 +82,7 @@ def check_turnable(names, invariant_targets):
             "of them turn with the image: pass y as a DataFrame with column names. "
             f"Got y without names. {hint}"
         )
+    _check_invariant_targets(names, invariant_targets)
     known = {*TURNING_TARGETS, *INVARIANT_TARGETS, *(invariant_targets or ())}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -77,6 +102,35 @@ def check_turnable(names, invariant_targets):
             "augmentation='dihedral' swaps x0 and y0 and so needs both as targets. "
             f"Got the targets {names}."
         )
+
+
+def _check_invariant_targets(names, invariant_targets):
+    missing = [name for name in invariant_targets or () if name not in names]
+    if missing:
+        raise ValueError(
+            "The 'invariant_targets' parameter must be names of targets, the columns "
+            f"of y: {names}. Got {missing}, which are not among them."
+        )
+
+
+def turned_targets(y, maps):
+    """Return all targets that occur when all images are turned in every way.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n, n_targets)
+        Targets in physical units.
+    maps : tuple of ndarray
+        What `dihedral_target_maps` returns.
+
+    Returns
+    -------
+    ndarray of shape (n * n_different_maps, n_targets)
+        The targets; just y where none of them turns.
+    """
+    matrices, offsets = maps
+    different = np.unique(np.concatenate([matrices, offsets[:, None]], axis=1), axis=0)
+    return np.concatenate([y @ one[:-1].T + one[-1] for one in different])
 
 
 def dihedral_target_maps(names, n_targets, image_size, invariant_targets):

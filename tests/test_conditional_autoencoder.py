@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
@@ -393,6 +394,7 @@ def test_cross_val_score(blobs):
         ({"augmentation": "cutmix"}, "'augmentation' parameter.*Got 'cutmix'"),
         ({"invariant_targets": "none"}, "'invariant_targets' parameter.*Got 'none'"),
         ({"device": "warp"}, "'device' parameter.*Got 'warp' instead"),
+        ({"device": "meta"}, "'device' parameter.*Got 'meta' instead"),
         ({"image_shape": (12, 13)}, r"'image_shape' parameter.*144.*\(12, 13\)"),
         ({"image_shape": (144,)}, r"'image_shape' parameter.*Got \(144,\) instead"),
         ({"image_shape": (-12, -12)}, r"'image_shape' parameter.*Got \(-12, -12\)"),
@@ -430,13 +432,130 @@ def test_bad_images_are_refused(blobs, method, bad, message):
         getattr(model, method)(*arguments)
 
 
+def fill_float32(X):
+    X = X.copy()
+    X[0, :2] = -2e38, 2e38
+    return X
+
+
+@pytest.mark.parametrize(
+    ("params", "change_X", "scale_y", "message"),
+    [
+        ({"lr": 1e25}, np.copy, 1, r"diverged in epoch \d.*lr=1e\+25 and alpha=1.0"),
+        ({"alpha": 1e39}, np.copy, 1, "diverged in epoch"),
+        ({}, fill_float32, 1, "X must be scalable.*overflows its type float32"),
+        ({"stretch": "asinh", "softening": 1e-50}, np.copy, 1, "softening=1e-50"),
+        ({}, np.copy, 1e200, "y must have a finite mean and variance"),
+    ],
+)
+def test_overflow_is_an_error_and_not_a_model(
+    blobs, params, change_X, scale_y, message
+):
+    X, y = blobs
+    model = quick(max_epochs=1).fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=message):
+        model.set_params(max_epochs=3, **params).fit(change_X(X), y * scale_y)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_images_that_overflow_the_scaling_are_refused(blobs):
+    model = quick(max_epochs=1).fit(*blobs)
+    with pytest.raises(ValueError, match=r"size of those that fit saw.*overflow"):
+        model.predict(blobs[0].astype(float) * 1e300)
+
+
+@pytest.mark.parametrize("shape", [(96, 144), (96, 12, 12)])
+def test_masked_entries_are_refused_and_not_used(blobs, shape):
+    X, y = blobs
+    masked = np.ma.masked_greater(X.reshape(shape), 200)
+    model = quick(max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="X must not have masked entries"):
+        model.predict(masked)
+    with pytest.raises(ValueError, match="X must not have masked entries"):
+        model.fit(masked, y)
+    with pytest.raises(ValueError, match="y must not have masked entries"):
+        model.fit(X, np.ma.masked_greater(y, 200))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["flux", "flux"], "must have different names"),
+        (["z_rest0", "flux"], r"names that other latents have.*\['z_rest0'\]"),
+        (["z_phy1", "flux"], r"names that other latents have.*\['z_phy1'\]"),
+    ],
+)
+def test_confusing_target_names_are_refused(blobs, columns, message):
+    with pytest.raises(ValueError, match=message):
+        quick().fit(blobs[0], pd.DataFrame(blobs[1], columns=columns))
+
+
+def test_invariant_targets_must_be_targets(blobs):
+    y = pd.DataFrame(blobs[1], columns=["flux", "mass"])
+    model = quick(augmentation="dihedral", invariant_targets=["mass", "maas"])
+    with pytest.raises(ValueError, match=r"'invariant_targets'.*Got \['maas'\]"):
+        model.fit(blobs[0], y)
+
+
+def test_latents_in_another_order_are_refused(blobs):
+    X, y = blobs
+    model = quick(max_epochs=1).set_output(transform="pandas").fit(X, y)
+    Z = model.transform(X)
+    with pytest.raises(ValueError, match="columns of Z must be the latents in the ord"):
+        model.inverse_transform(Z[Z.columns[::-1]])
+
+
+def test_numpy_integers_are_integers(blobs):
+    X, y = blobs
+    params = {"batch_size": np.int64(16), "max_epochs": np.int32(2)}
+    params |= {"latent_dim": np.int16(6)}
+    np.testing.assert_array_equal(
+        quick(**params).fit(X, y).predict(X),
+        quick(batch_size=16, max_epochs=2, latent_dim=6).fit(X, y).predict(X),
+    )
+
+
+def test_state_of_pytorch_around_a_fit_does_not_matter(blobs):
+    X, y = blobs
+    expected = quick().fit(X, y).predict(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            model = quick().fit(X, y)
+            np.testing.assert_array_equal(model.predict(X), expected)
+        loaded = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(loaded.predict(X), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_pickle_of_another_device_is_loaded_to_the_cpu(trained):
+    model, X, _ = trained
+    elsewhere = pickle.loads(pickle.dumps(model)).set_params(device="cuda:99", lr=9e99)
+    with pytest.warns(UserWarning, match="made for the device 'cuda:99'.*to the CPU"):
+        loaded = pickle.loads(pickle.dumps(elsewhere))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+def test_turning_targets_are_scaled_by_all_that_training_sees():
+    """Positions in one corner of the stamp turn up in all four."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 12, 12))
+    y = pd.DataFrame(rng.normal([3.0, 4.0], 0.01, (60, 2)), columns=["x0", "y0"])
+    model = quick(augmentation="dihedral", max_epochs=1).fit(X, y)
+    np.testing.assert_allclose(model.target_scaler_.mean_, 6.0)
+    expected = ((3 - 6) ** 2 / 2 + (4 - 6) ** 2 / 2) ** 0.5
+    np.testing.assert_allclose(model.target_scaler_.scale_, expected, rtol=1e-2)
+
+
 @pytest.mark.parametrize("method", ["predict", "transform", "reconstruct"])
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
         ((5, 100), "X has 100 features, but ConditionalAutoencoderRegressor.*144"),
         ((5, 10, 10), "X has 100 features"),
-        ((5, 9, 16), r"\(9, 16\).*Got \(1, 12, 12\)"),
+        ((5, 9, 16), r"X must hold images.*\(1, 12, 12\).*Got \(9, 16\) instead"),
     ],
 )
 def test_images_of_another_shape_are_refused(blobs, method, shape, message):

@@ -140,6 +140,7 @@ def test_noise_level_of_galaxies_is_that_of_the_sky():
     ("images", "expected"),
     [
         (np.zeros((3, 4, 4)), 1.0),
+        (np.full((3, 4, 4), 0.1), 1.0),
         (np.array([[[1.0]], [[3.0]]]), 1.0),
         (np.eye(40)[None], np.eye(40).std()),
     ],

@@ -19,6 +19,7 @@ NAMES = ["y0", "flux", "e2", "x0", "e1", "sersic_index"]
         (pd.DataFrame(np.zeros((1, 2))), None),
         (np.zeros((1, 2)), None),
         ([1.0], None),
+        (pd.Series([1.0], name=""), None),
     ],
 )
 def test_names_are_those_of_the_columns(y, expected):
@@ -71,6 +72,7 @@ def test_invariant_targets_stay(names, invariant_targets):
         (None, None, "needs the names of the targets"),
         (["flux", "shear"], None, r"does not know how the targets \['shear'\] turn"),
         (["position_angle"], None, "circular: use e1 and e2"),
+        (["flux", "e1"], ["e3"], "must be names of targets"),
         (["flux", "x0"], None, "needs both as targets"),
         (["y0", "mass"], ["mass"], "needs both as targets"),
         (["mass", "g1"], ["mass"], r"does not know how the targets \['g1'\]"),

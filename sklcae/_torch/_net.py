@@ -32,12 +32,12 @@ class ConditionalAutoencoderNet(NeuralNet):
     ----------
     module : torch.nn.Module
         An initialised network with the interface of ``NETWORKS``.
+    generator : torch.Generator
+        Source of the order of the stamps and of their augmentation, on the CPU.
     alpha, beta : float
         Weights of the physical and of the regularization term.
     reconstruction_loss : str
         A key of ``RECONSTRUCTION_LOSSES``.
-    generator : torch.Generator
-        Source of the order of the stamps and of their augmentation, on the CPU.
     target_maps : tuple of ndarray or None
         Matrices and offsets of `DihedralAugmentation`; None leaves the stamps as
         they are.
@@ -49,10 +49,10 @@ class ConditionalAutoencoderNet(NeuralNet):
         self,
         module,
         *,
-        alpha,
-        beta,
-        reconstruction_loss,
         generator,
+        alpha=1.0,
+        beta=1e-4,
+        reconstruction_loss="binary_cross_entropy",
         target_maps=None,
         **kwargs,
     ):
@@ -118,16 +118,27 @@ class ConditionalAutoencoderNet(NeuralNet):
         return self._record_step(LossTerms(*sums))
 
     def _record_step(self, terms):
+        if not torch.isfinite(torch.stack(terms)).all():
+            raise ValueError(
+                f"The training diverged in epoch {len(self.history)}: its loss is no "
+                f"longer finite. Got {self._describe(terms)} with lr={self.lr} and "
+                f"alpha={self.alpha}. Try a smaller lr."
+            )
         for name, value in zip(LOSS_TERMS, terms, strict=True):
             self.history.record_batch(f"{name}_loss", value.item())
         return {"loss": terms.total(self.alpha, self.beta), "y_pred": None}
+
+    @staticmethod
+    def _describe(terms):
+        return ", ".join(f"{n}_loss={t:.3g}" for n, t in terms._asdict().items())
 
     def fit_arrays(self, images, targets):
         """Train on float32 arrays of shape (n, C, H, W) and (n, n_targets)."""
         dataset = TensorDataset(torch.from_numpy(images), torch.from_numpy(targets))
         # skorch's fit would swallow a KeyboardInterrupt and initialise once more.
         self.notify("on_train_begin", X=dataset, y=None)
-        self.fit_loop(dataset)
+        with torch.inference_mode(False), torch.enable_grad():
+            self.fit_loop(dataset)
         self.notify("on_train_end", X=dataset, y=None)
         return self
 
@@ -174,13 +185,17 @@ class ConditionalAutoencoderNet(NeuralNet):
         names = ["epoch", "train_loss", *(f"{name}_loss" for name in LOSS_TERMS), "dur"]
         columns = {name: self.history[:, name] for name in names}
         columns["duration"] = columns.pop("dur")
-        return columns
+        return {
+            name: column if name == "epoch" else [float(value) for value in column]
+            for name, column in columns.items()
+        }
 
 
 def _parts(length, size):
     return [slice(start, start + size) for start in range(0, length, size)]
 
 
+@torch.inference_mode(False)
 def build_net(network, image_shape, n_targets, latent_dim, *, seed, **kwargs):
     """Build a network with random weights and the net that trains it.
 
@@ -208,7 +223,8 @@ def build_net(network, image_shape, n_targets, latent_dim, *, seed, **kwargs):
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         module = NETWORKS[network](image_shape, n_targets, latent_dim)
-    module = module.to_empty(device="cpu")
+    # Whatever PyTorch's default type is now: images and weights are float32.
+    module = module.to_empty(device="cpu").float()
     initialize_weights(module, generator)
     module = module.to(memory_format=torch.channels_last)
     return ConditionalAutoencoderNet(module, generator=generator, **kwargs).initialize()
@@ -217,7 +233,8 @@ def build_net(network, image_shape, n_targets, latent_dim, *, seed, **kwargs):
 def check_device(device):
     """Raise ValueError, naming the parameter, unless torch can use the device."""
     try:
-        torch.empty(0, device=device)
+        # Reading a value back is more than the "meta" device can do.
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             "The 'device' parameter of ConditionalAutoencoderRegressor must name a "

@@ -24,6 +24,9 @@ from sklcae.datasets._render import PSFS, render_stamp
 
 _NOISE_STREAM = 1
 _MAX_CHUNK = 32
+_MAX_SIDES_OUTSIDE = 4
+_MAX_FLUX = 1e37
+_MAX_ELECTRONS = 9e18
 
 _DESCR = """\
 Simulated galaxies
@@ -285,6 +288,8 @@ read_noise, noise
     table = draw_parameters(
         sources, n_samples, sersic_index_step=sersic_index_step, entropy=entropy
     )
+    _check_centers(table, height, width)
+    _check_brightness(table, sky_level, gain, noise)
     optics = {
         "image_shape": (height, width),
         "pixel_scale": pixel_scale,
@@ -336,6 +341,35 @@ def _check_targets(targets):
         "The 'targets' parameter of make_galaxies must be one or more different names "
         f"of {', '.join(COLUMNS)}. Got {targets!r} instead."
     )
+
+
+def _check_centers(table, height, width):
+    """Refuse centres so far out that rendering would take gigabytes."""
+    for name, side in (("x0", width), ("y0", height)):
+        low, high = -_MAX_SIDES_OUTSIDE * side, (1 + _MAX_SIDES_OUTSIDE) * side
+        if table[name].min() < low or table[name].max() > high:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of make_galaxies must be in pixels from the "
+                f"corner of the stamp, from {low} to {high}. Got values from "
+                f"{table[name].min():g} to {table[name].max():g} instead."
+            )
+
+
+def _check_brightness(table, sky_level, gain, noise):
+    """Refuse pixels that overflow: float32, or the Poisson generator's integers."""
+    brightest = float(table["flux"].max())
+    if brightest > _MAX_FLUX:
+        raise InvalidParameterError(
+            "The 'flux' parameter of make_galaxies must be at most "
+            f"{_MAX_FLUX:g} ADU. Got {brightest:g} instead."
+        )
+    electrons = (brightest + sky_level) * gain
+    if noise and not electrons < _MAX_ELECTRONS:
+        raise InvalidParameterError(
+            "The 'flux', 'sky_level' and 'gain' parameters of make_galaxies must give "
+            f"less than {_MAX_ELECTRONS:g} electrons, (flux + sky_level) * gain. Got "
+            f"{electrons:g} instead."
+        )
 
 
 def _make_stamps(table, optics, detector, entropy, n_jobs, verbose):

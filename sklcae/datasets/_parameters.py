@@ -128,6 +128,8 @@ def _parse_number(name, value, n_samples):
 
 
 def _parse_array(name, value, n_samples):
+    if np.ma.is_masked(value):
+        raise _error(name, "an array without masked entries", repr(value))
     try:
         values = np.asarray(value)
     except ValueError:

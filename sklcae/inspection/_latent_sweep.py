@@ -167,9 +167,9 @@ class LatentSweepDisplay:
             in ``get_feature_names_out()``. By default the physical ones.
         values : array-like of shape (n_steps,) or (n_latents, n_steps), default=None
             Values to set the latents to, one row for all or one for each. Physical
-            latents are standardised targets: with the targets `y` of the training,
-            ``(wanted - y.mean(axis=0)) / y.std(axis=0)`` gives the value for a wanted
-            flux or radius. By default they come from `span` and `n_steps`.
+            latents are standardised targets:
+            ``estimator.target_scaler_.transform(wanted)`` gives the values for a
+            wanted flux and radius. By default they come from `span` and `n_steps`.
         span : (float, float), default=(-1.5, 1.5)
             First and last value. The default covers most of a uniform distribution of
             standardised targets. Unused with `values`.
@@ -217,7 +217,7 @@ class LatentSweepDisplay:
         if values is None:
             values = _spread(span, n_steps)
         values = _check_values(values, len(columns))
-        base_latent = estimator.transform(X)[0]
+        base_latent = np.asarray(estimator.transform(X))[0]
         images = select_channel(
             estimator.inverse_transform(_sweep(base_latent, columns, values)),
             "inverse_transform(Z)",

@@ -164,8 +164,8 @@ class ParameterRecoveryDisplay:
         Raises
         ------
         ValueError
-            If `response_method` is unknown, there are fewer latents than targets, or
-            the shapes do not match.
+            If `response_method` is unknown, `y` does not have a column for each
+            physical latent, or the shapes do not match.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
@@ -173,7 +173,13 @@ class ParameterRecoveryDisplay:
         check_is_fitted(estimator)
         response = np.asarray(getattr(estimator, response_method)(X))
         if response_method == "transform":
-            n_targets = _as_columns(y, "y").shape[1]
+            n_columns = _as_columns(y, "y").shape[1]
+            n_targets = getattr(estimator, "n_targets_", n_columns)
+            if n_columns != n_targets:
+                raise ValueError(
+                    f"y must have {n_targets} columns, one for each physical latent, "
+                    f"got {n_columns}."
+                )
             response = response[:, :n_targets]
         return cls.from_predictions(
             y,

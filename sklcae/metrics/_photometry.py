@@ -9,6 +9,7 @@ from scipy.stats import linregress
 from sklearn.utils import check_array
 
 from sklcae._compat import Interval, validate_params
+from sklcae._images import check_not_masked
 
 __all__ = ["half_light_radius", "sweep_slopes", "total_flux"]
 
@@ -207,6 +208,7 @@ def sweep_slopes(asked, measured):
 
 
 def _check_images(images):
+    check_not_masked(images, "images")
     images = check_array(
         images,
         dtype=np.float64,

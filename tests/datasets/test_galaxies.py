@@ -411,3 +411,20 @@ def test_importing_the_package_imports_no_optional_one():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"x0": 500.0}, r"'x0' parameter.*from -64 to 80. Got values from 500 to 500"),
+        ({"y0": (-1e6, 0)}, r"'y0' parameter.*from -64 to 80"),
+        ({"flux": 1e40, "noise": False}, r"'flux' parameter.*Got 1e\+40 instead"),
+        ({"flux": 1e30}, r"'flux', 'sky_level' and 'gain'.*Got 1e\+30 instead"),
+        ({"sky_level": 1e20}, r"'flux', 'sky_level' and 'gain'.*less than 9e\+18"),
+        ({"gain": 1e20}, r"'flux', 'sky_level' and 'gain'.*less than 9e\+18"),
+        ({"flux": np.ma.array([1e3, 2e3], mask=[True, False])}, "without masked"),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused_before(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_galaxies(2, image_shape=(16, 16), random_state=0, **parameters)

@@ -147,9 +147,9 @@ def test_bad_shapes(truth_and_prediction):
         ParameterRecoveryDisplay.from_predictions(y_true, y_pred[1:])
 
 
-def test_fewer_latents_than_targets(galaxies, model):
+def test_every_target_needs_its_physical_latent(galaxies, model):
     X, y = galaxies
-    with pytest.raises(ValueError, match=r"y_true has 4 targets.*got 3"):
+    with pytest.raises(ValueError, match=r"y must have 2 columns.*got 4"):
         ParameterRecoveryDisplay.from_estimator(
             model, X, np.hstack([y, y]), response_method="transform"
         )
