@@ -69,9 +69,9 @@ class ConditionalAutoencoderRegressor(
         over the training set: as they are, or after
         ``asinh((pixel - background) / softening)``, which lifts what is faint.
     softening : float, default=None
-        Softening of the "asinh" stretch, in the unit of the images. None takes the
-        noise per pixel, estimated from the differences of neighbouring pixels; set it
-        for images without noise. Has no part in the "linear" stretch.
+        Softening of the "asinh" stretch, in the unit of the images. None takes ten
+        times the noise per pixel, estimated from the differences of neighbouring
+        pixels; set it for images without noise. Has no part in the "linear" stretch.
     augmentation : {"dihedral"}, default=None
         "dihedral" gives every stamp, each time that it is used in training, one of the
         four flips or, where stamps are square, eight flips and quarter turns. The

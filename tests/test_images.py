@@ -109,7 +109,7 @@ def test_asinh_is_linear_in_the_noise_and_logarithmic_beyond():
     images[:, :, 16, 16] += 1e5
     scaler = ImageScaler("asinh").fit(images)
     assert scaler.background_.item() == pytest.approx(50, abs=0.1)
-    assert scaler.softening_.item() == pytest.approx(2.0, rel=0.03)
+    assert scaler.softening_.item() == pytest.approx(10 * 2.0, rel=0.03)
 
     def stretched(pixel):
         scaled = scaler.transform(np.full((1, 1, 1, 1), pixel, dtype=float))
