@@ -191,6 +191,7 @@ def draw_controlled(model, n_samples, seed):
             target_names=[target],
             ax=ax,
         )
+        ax.set_ylabel(f"Latent $z_{index + 1}$")
         scores[target] = display.r2.item()
     return figure, scores
 
