@@ -122,8 +122,8 @@ def _keep(values):
 STRETCHES = {"linear": (_keep, _keep), "asinh": (np.arcsinh, np.sinh)}
 
 
-# With a softening of the noise itself, noise fills a third of [0, 1] and the network
-# learns its targets several times more slowly.
+# With a softening of the noise itself the network learned its targets more slowly, and
+# the radius less well: see docs/choices.rst.
 SOFTENING_IN_NOISE = 10.0
 
 
