@@ -36,6 +36,9 @@ __all__ = ["ConditionalAutoencoderRegressor"]
 # Stamps that are scaled at a time, so that inference needs no second copy of them.
 CHUNK_SIZE = 1024
 
+# Fitted attributes that are small objects; a state holds what they hold.
+SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
+
 
 class ConditionalAutoencoderRegressor(
     RegressorMixin, TransformerMixin, MultiOutputMixin, BaseEstimator
@@ -508,14 +511,26 @@ class ConditionalAutoencoderRegressor(
         return tags
 
     def __getstate__(self):
+        """Return a state of NumPy arrays and plain values, without live objects."""
         state = dict(super().__getstate__())
         if "net_" in state:
             state["net_"] = self.net_.get_weights()
+            for name in SCALERS:
+                state[name] = dict(vars(state[name]))
+        if "feature_names_in_" in state:
+            state["feature_names_in_"] = list(self.feature_names_in_)
         return state
 
     def __setstate__(self, state):
         state = dict(state)
         weights = state.pop("net_", None)
+        for name, scaler_class in SCALERS.items():
+            if name in state:
+                values, state[name] = state[name], scaler_class()
+                vars(state[name]).update(values)
+        if "feature_names_in_" in state:
+            names = state["feature_names_in_"]
+            state["feature_names_in_"] = np.asarray(names, dtype=object)
         super().__setstate__(state)
         if weights is not None:
             # What inference does not need is left at skorch's defaults: parameters

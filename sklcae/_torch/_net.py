@@ -1,5 +1,7 @@
 """The skorch net: batches in, the loss of Eq. 2, micro-batches, padded inference."""
 
+from functools import reduce
+
 import numpy as np
 import torch
 from skorch import NeuralNet
@@ -12,6 +14,7 @@ from sklcae._torch._augmentation import DihedralAugmentation
 from sklcae._torch._layers import initialize_weights
 from sklcae._torch._losses import LossTerms, loss_terms
 from sklcae._torch._networks import NETWORKS
+from sklcae._torch._workers import part_workers
 
 __all__ = ["ConditionalAutoencoderNet", "build_net", "check_device"]
 
@@ -106,16 +109,26 @@ class ConditionalAutoencoderNet(NeuralNet):
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         targets = targets.to(self.device)
 
-        sums = torch.zeros(len(LOSS_TERMS), device=self.device)
         size = max(1, MICRO_BATCH_PIXELS // images[0].numel())
-        for part in _parts(len(images), size):
-            terms = self._loss_terms(
-                self.infer(images[part], **fit_params), targets[part], images[part]
-            )
-            share = len(images[part]) / len(images)
-            (share * terms.total(self.alpha, self.beta)).backward()
-            sums += share * torch.stack(terms).detach()
-        return self._record_step(LossTerms(*sums))
+        results = self._map_parts(
+            lambda part: self._part_gradients(images[part], targets[part], len(images)),
+            _parts(len(images), size),
+        )
+        terms, gradients = zip(*results, strict=True)
+        for parameter, parts in zip(
+            self.module_.parameters(), zip(*gradients, strict=True), strict=True
+        ):
+            parameter.grad = reduce(torch.Tensor.add_, parts)
+        return self._record_step(LossTerms(*sum(terms)))
+
+    def _part_gradients(self, images, targets, batch_size):
+        """Return the share of a micro-batch in the terms, and in the gradients."""
+        share = len(images) / batch_size
+        with torch.inference_mode(False), torch.enable_grad():
+            terms = self._loss_terms(self.infer(images), targets, images)
+            loss = share * terms.total(self.alpha, self.beta)
+            gradients = torch.autograd.grad(loss, [*self.module_.parameters()])
+        return share * torch.stack(terms).detach(), gradients
 
     def _record_step(self, terms):
         if not torch.isfinite(torch.stack(terms)).all():
@@ -137,7 +150,11 @@ class ConditionalAutoencoderNet(NeuralNet):
         dataset = TensorDataset(torch.from_numpy(images), torch.from_numpy(targets))
         # skorch's fit would swallow a KeyboardInterrupt and initialise once more.
         self.notify("on_train_begin", X=dataset, y=None)
-        with torch.inference_mode(False), torch.enable_grad():
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            part_workers(self.device) as self._map_parts,
+        ):
             self.fit_loop(dataset)
         self.notify("on_train_end", X=dataset, y=None)
         return self
@@ -157,17 +174,21 @@ class ConditionalAutoencoderNet(NeuralNet):
     def _decode_batch(self, latents):
         return torch.sigmoid(self.module_.decode(latents))
 
-    @torch.inference_mode()
     def _apply_padded(self, function, array):
         self.module_.eval()
-        batches = []
-        for part in _parts(len(array), INFERENCE_BATCH_SIZE):
+
+        @torch.inference_mode()
+        def apply(part):
             rows = array[part]
             batch = np.zeros((INFERENCE_BATCH_SIZE, *array.shape[1:]), np.float32)
             batch[: len(rows)] = rows
             output = function(torch.from_numpy(batch).to(self.device))
-            batches.append(output[: len(rows)].cpu().numpy())
-        return np.concatenate(batches)
+            return output[: len(rows)].cpu().numpy()
+
+        with part_workers(self.device) as map_parts:
+            return np.concatenate(
+                map_parts(apply, _parts(len(array), INFERENCE_BATCH_SIZE))
+            )
 
     def get_weights(self):
         """Return the weights as a dict of arrays."""
