@@ -1,4 +1,4 @@
-"""Parts of a batch side by side, one thread each, with the same result for any number."""
+"""Parts of a batch side by side, one thread each: the same bits for any number."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
