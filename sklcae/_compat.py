@@ -14,12 +14,23 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_params,
 )
+from sklearn.utils.validation import _check_sample_weight
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stand-in for scikit-learn before 1.9, which has no callbacks."""
+
 
 __all__ = [
+    "CallbackSupportMixin",
     "Interval",
     "InvalidParameterError",
     "RealNotInt",
     "StrOptions",
+    "_check_sample_weight",
     "_fit_context",
     "import_optional",
     "validate_params",

@@ -1,6 +1,8 @@
 """The conditional autoencoder as a scikit-learn estimator."""
 
+import os
 import warnings
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,16 +12,27 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    gen_batches,
+)
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklcae._compat import Interval, StrOptions, _fit_context
+from sklcae._checkpoint import open_checkpoint
+from sklcae._compat import CallbackSupportMixin, Interval, StrOptions, _fit_context
+from sklcae._fit_monitor import FitMonitor
 from sklcae._images import (
     STRETCHES,
     ImageScaler,
+    check_nan_pixels,
     check_not_masked,
+    fill_masked,
     flatten_images,
+    masked_to_nan,
     resolve_image_shape,
 )
 from sklcae._targets import (
@@ -28,7 +41,20 @@ from sklcae._targets import (
     target_names_of,
     turned_targets,
 )
-from sklcae._torch import NETWORKS, RECONSTRUCTION_LOSSES, build_net, check_device
+from sklcae._torch import (
+    NETWORKS,
+    RECONSTRUCTION_LOSSES,
+    EpochHook,
+    build_net,
+    check_callbacks,
+    check_device,
+)
+from sklcae._training_data import (
+    check_sample_weight,
+    check_some_targets,
+    leave_out_weightless,
+    make_stamps,
+)
 from sklcae.exceptions import ImageShapeError
 
 __all__ = ["ConditionalAutoencoderRegressor"]
@@ -41,7 +67,11 @@ SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
 
 
 class ConditionalAutoencoderRegressor(
-    RegressorMixin, TransformerMixin, MultiOutputMixin, BaseEstimator
+    CallbackSupportMixin,
+    RegressorMixin,
+    TransformerMixin,
+    MultiOutputMixin,
+    BaseEstimator,
 ):
     """Read physical parameters off galaxy images, and set them.
 
@@ -91,12 +121,41 @@ class ConditionalAutoencoderRegressor(
         (H, W) or (C, H, W), channels first, the shape of the images in flat rows. None
         takes flat rows for squares where their length is a square number and else for
         images of one row of pixels.
+    allow_nan : bool, default=False
+        Whether NaN in X (or a masked entry of a NumPy masked array) is a masked pixel,
+        such as one of a dead column or under a cosmic ray. Masked pixels enter neither
+        the reconstruction loss nor the scaling; for the network they are filled from
+        their neighbours, in prediction too. It may be set on a fitted model. With
+        False they are refused.
     max_epochs : int, default=100
         Number of passes over the training set.
     batch_size : int, default=64
         Images for one step of the optimizer.
     lr : float, default=1e-3
         Learning rate of the Adam optimizer.
+    early_stopping : bool, default=False
+        Whether to hold out a share of the training set, to stop when its loss (Eq. 2)
+        no longer falls, and to take the weights of its best epoch.
+    validation_fraction : float, default=0.1
+        The share that is held out. Has a part in early stopping only.
+    n_iter_no_change : int, default=10
+        Number of epochs in which the loss of the held-out share may fail to fall by
+        `tol`. Has a part in early stopping only.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
+    warm_start : bool, default=False
+        Whether fit goes on from the weights, the scaling and the history of the fit
+        before, for another `max_epochs` epochs, with a new optimizer.
+    callbacks : list, default=None
+        skorch callbacks for the training, or tuples of a name and a callback. They are
+        used as they are, not copied. For the callbacks of scikit-learn itself see
+        `set_callbacks`.
+    checkpoint : str or path-like, default=None
+        File that fit writes after every epoch. Where it exists already and is of the
+        same fit (same data and parameters; only `max_epochs`, `verbose` and `device`
+        may differ), fit goes on after its last epoch and ends, bit for bit on the same
+        machine, where it would have ended without the interruption. The file stays, and
+        a file of another fit is refused.
     device : str, default="cpu"
         Where fit trains, and the fitted model predicts, a name that PyTorch knows, such
         as "cuda". A pickled model is loaded to it, or to the CPU with a warning.
@@ -113,7 +172,10 @@ class ConditionalAutoencoderRegressor(
     history_ : dict of list
         One entry an epoch: ``epoch``, ``train_loss`` (Eq. 2), its terms
         ``reconstruction_loss``, ``physical_loss`` and ``regularization_loss`` before
-        they are weighed, and ``duration`` in seconds.
+        they are weighed, with early stopping the ``validation_loss`` (Eq. 2), and
+        ``duration`` in seconds.
+    best_epoch_ : int
+        The epoch that the weights are of, with `early_stopping` only.
     image_shape_ : tuple of int
         Channels, height and width.
     image_scaler_ : object
@@ -125,7 +187,8 @@ class ConditionalAutoencoderRegressor(
     n_targets_ : int
         Number of targets, the size of z_phy.
     n_iter_ : int
-        Number of epochs that were run.
+        Number of epochs in the history, those of earlier calls that this one went on
+        from among them.
     n_features_in_ : int
         Number of values in an image, C * H * W.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -133,9 +196,13 @@ class ConditionalAutoencoderRegressor(
 
     Notes
     -----
-    With an int `random_state`, two fits on the CPU of the same machine, with the same
-    versions and number of threads, give the same weights. The prediction for an image
-    does not depend on the other images that are passed along.
+    With an int `random_state`, fits on the CPU of one machine with the same versions of
+    all packages give bitwise the same model: alone, in worker processes or in threads
+    of joblib, and with any number of threads. The latents and predictions for an image
+    are bitwise the same whichever images are passed along, in whatever order and
+    batches, and with any number of threads. No call changes or reads the global random
+    state of NumPy or PyTorch. None of this is promised across releases of PyTorch,
+    across kinds of processors, or on a GPU, where results agree up to rounding.
 
     References
     ----------
@@ -168,9 +235,17 @@ class ConditionalAutoencoderRegressor(
         "augmentation": [StrOptions({"dihedral"}), None],
         "invariant_targets": [StrOptions({"all"}), list, tuple, None],
         "image_shape": [list, tuple, None],
+        "allow_nan": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -189,9 +264,17 @@ class ConditionalAutoencoderRegressor(
         augmentation=None,
         invariant_targets=None,
         image_shape=None,
+        allow_nan=False,
         max_epochs=100,
         batch_size=64,
         lr=1e-3,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        checkpoint=None,
         device="cpu",
         random_state=None,
         verbose=0,
@@ -206,15 +289,23 @@ class ConditionalAutoencoderRegressor(
         self.augmentation = augmentation
         self.invariant_targets = invariant_targets
         self.image_shape = image_shape
+        self.allow_nan = allow_nan
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Train the autoencoder.
 
         Parameters
@@ -224,7 +315,11 @@ class ConditionalAutoencoderRegressor(
             Images, in any linear unit; ADU for those of
             :func:`~sklcae.datasets.make_galaxies`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Physical parameters, in any units.
+            Physical parameters, in any units. NaN is a target that is not known: it is
+            left out of the physical loss, and the image still trains the autoencoder.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images in all terms of the loss. A weight of 0 leaves an
+            image out. None weighs all the same.
 
         Returns
         -------
@@ -234,72 +329,229 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            If a parameter, X or y is not as described, X or y has NaN, infinity or
-            masked entries, `latent_dim` is not greater than the number of targets, or
-            the training diverges. A model that was fitted before is then left as it
-            was.
+            If a parameter, X, y or sample_weight is not as described, a target is
+            missing for all images, `latent_dim` is not greater than the number of
+            targets, `checkpoint` holds another fit, or the training diverges.
+        KeyboardInterrupt
+            If the user interrupts. Whatever fit raises, a model that was fitted before
+            is left as it was.
         """
-        # All is done on a second, unfitted object: whatever interrupts the fit, this
-        # one is what it was.
-        fresh = type(self)(**self.get_params(deep=False))
-        fresh._fit(X, y)
-        for name in [name for name in vars(self) if name.endswith("_")]:
+        previous = self if self.warm_start and hasattr(self, "net_") else None
+        monitor = FitMonitor(self, X, y, sample_weight)
+        fresh = self._unfitted_copy()
+        if previous is not None and hasattr(previous, "_optimizer_state_"):
+            previous = copy(self)
+            del previous._optimizer_state_
+        fresh._fit(X, y, sample_weight, self.max_epochs, previous, monitor)
+        monitor.end(fresh._fitted_attributes)
+        return self._adopt(fresh)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one epoch on a part of the data.
+
+        The first call decides the scaling of images and targets, so that its images
+        should be typical. Later calls go on with the optimizer where the last one
+        ended; after :meth:`fit` or :meth:`load` they begin with a new one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Images.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Physical parameters.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images, as for :meth:`fit`.
+
+        Returns
+        -------
+        self : ConditionalAutoencoderRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`fit`; with `early_stopping` or `checkpoint`; and if images or
+            targets are not of the kind that the first call saw.
+        """
+        for name in ("early_stopping", "checkpoint"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"partial_fit does not support {name}. Got "
+                    f"{name}={getattr(self, name)!r}."
+                )
+        previous = self if hasattr(self, "net_") else None
+        fresh = self._unfitted_copy()
+        fresh._fit(X, y, sample_weight, 1, previous, FitMonitor(None, X, y, None))
+        fresh._optimizer_state_ = {"optimizer": fresh.net_.get_optimizer_state()}
+        return self._adopt(fresh)
+
+    def _unfitted_copy(self):
+        # All is done on a second object: whatever interrupts the fit, the first one
+        # is what it was.
+        return type(self)(**self.get_params(deep=False))
+
+    def _fitted_attributes(self):
+        return {name: value for name, value in vars(self).items() if name[-1] == "_"}
+
+    def _adopt(self, fresh):
+        for name in self._fitted_attributes():
             delattr(self, name)
-        fitted = {name: v for name, v in vars(fresh).items() if name.endswith("_")}
-        vars(self).update(fitted)
+        vars(self).update(fresh._fitted_attributes())
         return self
 
-    def _fit(self, X, y):
-        images, y = self._validate_fit_input(X, y)
+    def _fit(self, X, y, sample_weight, epochs, previous, monitor):
+        """Train on this object, from the start or from another, fitted one."""
+        images, y, weights = self._validate_fit_input(X, y, sample_weight, previous)
+        checkpoint = open_checkpoint(self, (images, y, weights), previous)
+        seeds = checkpoint.seeds or self._draw_seeds()
+        train, held_out = self._hold_out((images, y, weights), seeds)
+        check_some_targets(train[1], self.target_names_)
+        if previous is None:
+            self._fit_scalers(*train)
+        else:
+            self.image_scaler_ = previous.image_scaler_
+            self.target_scaler_ = previous.target_scaler_
+        self.net_ = self._build_net(seeds["net"])
+        monitor.begin(epochs)
+        self.net_.fit_arrays(
+            self._make_stamps(*train),
+            validation=None if held_out is None else self._make_stamps(*held_out),
+            n_epochs=epochs + (0 if previous is None else previous.n_iter_),
+            state=checkpoint.state or (previous and previous._training_state()),
+            epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
+        )
+        self._note_history()
+
+    def _training_state(self):
+        """Return what another object goes on from, see `fit_arrays`."""
+        state = {"weights": self.net_.get_weights(), "history": self.history_}
+        # There after partial_fit only.
+        return state | getattr(self, "_optimizer_state_", {})
+
+    def _draw_seeds(self):
         rng = check_random_state(self.random_state)
+        names = ["net", "split"] if self.early_stopping else ["net"]
+        return {name: int(rng.randint(np.iinfo(np.int32).max)) for name in names}
+
+    def _hold_out(self, data, seeds):
+        """Return what to train on and, with early stopping, what to validate with."""
+        if not self.early_stopping:
+            return data, None
+        parts = train_test_split(
+            np.arange(len(data[0])),
+            test_size=self.validation_fraction,
+            random_state=seeds["split"],
+        )
+        return [
+            tuple(None if values is None else values[rows] for values in data)
+            for rows in parts
+        ]
+
+    def _fit_scalers(self, images, y, weights):
         self.image_scaler_ = ImageScaler(self.stretch, self.softening).fit(images)
-        target_maps = self._target_maps()
-        self.target_scaler_ = _fit_target_scaler(y, target_maps)
+        self.target_scaler_ = _fit_target_scaler(y, weights, self._target_maps())
+
+    def _make_stamps(self, images, y, weights):
+        return make_stamps(images, y, weights, self.image_scaler_, self.target_scaler_)
+
+    def _build_net(self, seed):
         self._architecture_ = {
             "network": self.network,
             "image_shape": self.image_shape_,
             "n_targets": self.n_targets_,
-            "latent_dim": self.latent_dim,
+            "latent_dim": int(self.latent_dim),
         }
-        self.net_ = build_net(
+        return build_net(
             **self._architecture_,
-            seed=int(rng.randint(np.iinfo(np.int32).max)),
-            target_maps=self._scale_target_maps(target_maps),
+            seed=seed,
+            target_maps=self._scale_target_maps(self._target_maps()),
             device=self.device,
             alpha=self.alpha,
             beta=self.beta,
             reconstruction_loss=self.reconstruction_loss,
-            max_epochs=self.max_epochs,
             batch_size=int(self.batch_size),
             lr=self.lr,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+            callbacks=self.callbacks,
             verbose=self.verbose,
         )
-        self.net_.fit_arrays(
-            self.image_scaler_.transform(images),
-            self.target_scaler_.transform(y).astype(np.float32),
-        )
+
+    def _epoch_hook(self, monitor, checkpoint, seeds):
+        def end_epoch(net):
+            stop = monitor.end_epoch(self._snapshot)
+            checkpoint.write(net.get_training_state, seeds)
+            return stop
+
+        return EpochHook(lambda net: monitor.begin_epoch(), end_epoch)
+
+    def _snapshot(self):
+        """Return the fitted attributes as if the training had ended now."""
+        self._note_history()
+        net = build_net(**self._architecture_, seed=0, device=self.device)
+        net.set_weights(self.net_.get_weights())
+        return self._fitted_attributes() | {"net_": net}
+
+    def _note_history(self):
         self.history_ = self.net_.history_table()
         self.n_iter_ = len(self.history_["epoch"])
+        if self.early_stopping:
+            self.best_epoch_ = self.net_.best_epoch
 
-    def _validate_fit_input(self, X, y):
-        """Return images (n, C, H, W) and targets (n, n_targets), float64."""
+    def _validate_fit_input(self, X, y, sample_weight, previous):
+        """Return images (n, C, H, W), targets (n, n_targets) and weights or None."""
         check_device(self.device)
         self._check_image_shape()
+        self._check_callbacks()
         check_not_masked(y, "y")
-        self.target_names_ = target_names_of(y)
-        X, shape = flatten_images(X)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=True,
-        )
+        self._check_same_kind_as(previous)
+        X, shape = self._validate_rows(X, y, reset=previous is None)
         self.image_shape_ = resolve_image_shape(shape, X.shape[1], self.image_shape)
         self._input_shape_ = shape or X.shape[1:]
+        y = self._validate_targets(X, y, previous)
+        weights = check_sample_weight(sample_weight, X)
+        self._check_same_data_as(previous)
+        images = X.reshape(len(X), *self.image_shape_)
+        return leave_out_weightless(images, y, weights)
+
+    def _validate_rows(self, X, y="no_validation", *, reset):
+        """Return the images as rows, NaN where masked, and their shape or None."""
+        if self.allow_nan:
+            X = masked_to_nan(X)
+        check_not_masked(X, "X")
+        X, shape = flatten_images(X)
+        X = validate_data(
+            self,
+            X,
+            # Targets may be missing, but not all of y.
+            None if y is None else "no_validation",
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            reset=reset,
+        )
+        check_nan_pixels(X, self.allow_nan)
+        return X, shape
+
+    def _validate_targets(self, X, y, previous):
+        """Return targets (n, n_targets), float64, NaN where one is missing."""
+        self.target_names_ = target_names_of(y) or getattr(
+            previous, "target_names_", None
+        )
+        y = check_array(
+            y,
+            dtype=np.float64,
+            ensure_2d=False,
+            ensure_all_finite="allow-nan",
+            input_name="y",
+            estimator=self,
+        )
+        if y.ndim == 0:
+            raise ValueError(f"y must have one row for each image. Got {y}.")
+        check_consistent_length(X, y)
         self._y_ndim_ = y.ndim
-        y = y.reshape(len(y), -1).astype(np.float64)
+        y = y.reshape(len(y), -1)
         self.n_targets_ = y.shape[1]
         if self.latent_dim <= self.n_targets_:
             raise ValueError(
@@ -309,7 +561,45 @@ class ConditionalAutoencoderRegressor(
             )
         if self.augmentation is not None:
             check_turnable(self.target_names_, self.invariant_targets)
-        return X.reshape(len(X), *self.image_shape_), y
+        return y
+
+    def _check_callbacks(self):
+        if not self.callbacks:
+            return
+        check_callbacks(self.callbacks)
+        if self.checkpoint is not None:
+            raise ValueError(
+                "The 'checkpoint' parameter of ConditionalAutoencoderRegressor must be "
+                "None together with 'callbacks', since what they remember is not in "
+                f"the file. Got {self.checkpoint!r} instead."
+            )
+
+    def _check_same_kind_as(self, previous):
+        """Refuse to go on from weights that mean something else."""
+        if previous is None:
+            return
+        fitted = previous._architecture_ | vars(previous.image_scaler_)
+        for name in ("network", "latent_dim", "stretch", "softening"):
+            if getattr(self, name) != fitted[name]:
+                raise ValueError(
+                    f"The {name!r} parameter of ConditionalAutoencoderRegressor must "
+                    f"stay what it was, {fitted[name]!r}, to go on from an earlier "
+                    f"fit. Got {getattr(self, name)!r} instead."
+                )
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(previous, name):
+                setattr(self, name, getattr(previous, name))
+
+    def _check_same_data_as(self, previous):
+        if previous is None:
+            return
+        for name in ("image_shape_", "n_targets_", "target_names_"):
+            before, now = getattr(previous, name), getattr(self, name)
+            if before != now:
+                raise ValueError(
+                    f"X and y must be as those of the fit to go on from, with {name} "
+                    f"of {before}. Got {now} instead."
+                )
 
     def _check_image_shape(self):
         shape = self.image_shape
@@ -478,8 +768,7 @@ class ConditionalAutoencoderRegressor(
 
     def _validate_images(self, X):
         """Return images (n, C, H, W) that are as those that fit saw."""
-        X, shape = flatten_images(X)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X, shape = self._validate_rows(X, reset=False)
         if shape is not None and (1, *shape)[-3:] != self.image_shape_:
             raise ImageShapeError(
                 f"X must hold images of the shape {self.image_shape_}, channels, "
@@ -490,10 +779,14 @@ class ConditionalAutoencoderRegressor(
     def _encode(self, images):
         return np.concatenate(
             [
-                self.net_.encode(self.image_scaler_.transform(images[rows]))
+                self.net_.encode(self._scale(images[rows]))
                 for rows in gen_batches(len(images), CHUNK_SIZE)
             ]
         )
+
+    def _scale(self, images):
+        filled = fill_masked(images)[0] if self.allow_nan else images
+        return self.image_scaler_.transform(filled)
 
     def _decode(self, latents):
         images = np.concatenate(
@@ -507,8 +800,63 @@ class ConditionalAutoencoderRegressor(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = bool(self.allow_nan)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def save(self, path):
+        """Save the fitted model to one file, which is safe to load from strangers.
+
+        The file holds the weights as `safetensors` and all else as JSON; nothing in it
+        is code. It replaces an older file of that name in one step.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        OSError
+            If the file cannot be written; an older one is then left whole.
+
+        Warns
+        -----
+        UserWarning
+            If a parameter is no plain value, such as `callbacks` or a RandomState. The
+            loaded model has the default of it.
+        """
+        from sklcae._persistence import save_model
+
+        save_model(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """Load a model that :meth:`save` has saved, from whomever it is.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        model : ConditionalAutoencoderRegressor
+            The fitted model. It predicts bitwise what the saved one did.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not, to the last byte, one that :meth:`save` may have
+            written.
+        OSError
+            If the file cannot be read.
+        """
+        from sklcae._persistence import load_model
+
+        return load_model(path)
 
     def __getstate__(self):
         """Return a state of NumPy arrays and plain values, without live objects."""
@@ -552,15 +900,17 @@ class ConditionalAutoencoderRegressor(
         return self.device
 
 
-def _fit_target_scaler(y, target_maps):
+def _fit_target_scaler(y, weights, target_maps):
     """Fit to all targets that training sees, those of turned images among them."""
     with np.errstate(over="ignore", invalid="ignore"):
         seen = y if target_maps is None else turned_targets(y, target_maps)
-        scaler = StandardScaler().fit(seen)
+        if weights is not None:
+            weights = np.tile(weights, len(seen) // len(y))
+        scaler = StandardScaler().fit(seen, sample_weight=weights)
     if not np.isfinite([scaler.mean_, scaler.scale_]).all():
         raise ValueError(
             "y must have a finite mean and variance. Got values up to "
-            f"{np.abs(y).max():g}, which overflow."
+            f"{np.nanmax(np.abs(y)):g}, which overflow."
         )
     return scaler
 

@@ -3,6 +3,7 @@
 from math import isqrt, prod
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from scipy.stats import median_abs_deviation
 
 from sklcae.exceptions import ImageShapeError
@@ -10,8 +11,11 @@ from sklcae.exceptions import ImageShapeError
 __all__ = [
     "STRETCHES",
     "ImageScaler",
+    "check_nan_pixels",
     "check_not_masked",
+    "fill_masked",
     "flatten_images",
+    "masked_to_nan",
     "resolve_image_shape",
 ]
 
@@ -33,7 +37,6 @@ def flatten_images(X):
         What comes after n, None unless X is a NumPy array or can be nested lists of
         numbers with three or four axes.
     """
-    check_not_masked(X, "X")
     if not hasattr(X, "shape") and not hasattr(X, "__array__"):
         X = _nested_lists_to_array(X)
     shape = getattr(X, "shape", ())
@@ -58,6 +61,89 @@ def check_not_masked(array, name):
             f"{name} must not have masked entries. Got a masked array with "
             f"{np.ma.count_masked(array)} of them; fill or drop them first."
         )
+
+
+def masked_to_nan(X):
+    """Return X with NaN where it is masked; anything but a masked array as it is."""
+    if not np.ma.is_masked(X):
+        return X
+    kind = X.dtype if X.dtype.kind == "f" else np.float64
+    return X.astype(kind).filled(np.nan)
+
+
+def check_nan_pixels(X, allow_nan):
+    """Raise ValueError for NaN, unless they are allowed and leave enough to see.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        Images as rows.
+    allow_nan : bool
+        Whether NaN is a masked pixel.
+    """
+    # The minimum is NaN if anything is, and needs no copy.
+    if not np.isnan(X.min(initial=np.inf)):
+        return
+    if not allow_nan:
+        raise ValueError(
+            "Input X contains NaN. Set allow_nan=True where NaN stands for a masked "
+            "pixel (a dead column, a cosmic ray), or fill the pixels first."
+        )
+    empty = np.flatnonzero(np.isnan(X).all(axis=1))
+    if len(empty):
+        raise ValueError(
+            "X must have at least one pixel that is not NaN in each image. Got "
+            f"{len(empty)} without, the first of them in row {empty[0]}."
+        )
+
+
+def fill_masked(images):
+    """Fill masked pixels with what is around them.
+
+    A pixel becomes the mean of its neighbours, weighed by a Gaussian of 1 pixel; in
+    large gaps the Gaussian is widened by steps, and where a whole channel is masked the
+    pixels become the mean of the stamp.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, C, H, W)
+        Images with NaN where pixels are masked.
+
+    Returns
+    -------
+    filled : ndarray of shape (n, C, H, W)
+        Images without NaN; the given ones where none has NaN.
+    mask : bool ndarray of shape (n, C, H, W) or None
+        True where a pixel counts; None where all do.
+    """
+    mask = ~np.isnan(images) if np.isnan(images.min(initial=np.inf)) else None
+    if mask is None:
+        return images, None
+    filled = images.copy()
+    for index in np.flatnonzero(~mask.all(axis=(1, 2, 3))):
+        filled[index] = _fill_stamp(images[index], mask[index])
+    return filled, mask
+
+
+def _fill_stamp(stamp, mask):
+    filled = np.where(mask, stamp, 0)
+    still = ~mask
+    for sigma in FILLING_SIGMAS:
+        if not still.any():
+            return filled
+        sums = gaussian_filter(np.where(mask, stamp, 0), sigma, axes=(1, 2))
+        weights = gaussian_filter(mask.astype(stamp.dtype), sigma, axes=(1, 2))
+        near = still & (weights > LEAST_WEIGHT)
+        filled[near] = sums[near] / weights[near]
+        still &= ~near
+    filled[still] = stamp[mask].mean()
+    return filled
+
+
+# Widths in pixels of the Gaussians that fill masked pixels, and the share of weight
+# that neighbours must have at least: below it only rounding is left.
+FILLING_SIGMAS = (1.0, 4.0, 16.0)
+LEAST_WEIGHT = 1e-3
 
 
 def _nested_lists_to_array(X):
@@ -156,21 +242,27 @@ class ImageScaler:
         self.softening = softening
 
     def fit(self, images):
-        """Learn the scaling from images of shape (n, C, H, W)."""
+        """Learn the scaling from images of shape (n, C, H, W), NaN left out."""
         channels = images.shape[1]
+        if np.isnan(np.fmax.reduce(images, (0, 2, 3))).any():
+            raise ValueError(
+                "X must have a pixel that is not NaN in each channel. Got a channel "
+                "without."
+            )
         self.background_ = np.zeros((channels, 1, 1), images.dtype)
         self.softening_ = np.ones((channels, 1, 1), images.dtype)
         if self.stretch != "linear":
             for channel in range(channels):
                 pixels = images[:, channel]
-                self.background_[channel] = np.median(pixels)
+                self.background_[channel] = np.nanmedian(pixels)
                 self.softening_[channel] = self.softening or (
                     SOFTENING_IN_NOISE * noise_level(pixels)
                 )
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             stretched = self._stretch(images)
-            self.minimum_ = stretched.min(axis=(0, 2, 3))[:, None, None]
-            range_ = stretched.max(axis=(0, 2, 3))[:, None, None] - self.minimum_
+            self.minimum_ = np.fmin.reduce(stretched, (0, 2, 3))[:, None, None]
+            maximum = np.fmax.reduce(stretched, (0, 2, 3))[:, None, None]
+            range_ = maximum - self.minimum_
         self._check_finite(range_)
         # A channel that is constant becomes zero, not a division by zero.
         self.range_ = np.where(range_ > 0, range_, range_.dtype.type(1))
@@ -212,13 +304,14 @@ def noise_level(pixels):
 
     The difference of two neighbours along a row holds sqrt(2) times the noise and
     little of a smooth galaxy; its median absolute deviation leaves out the bright
-    centres. Images without differences, or with mostly none, fall back to their
-    standard deviation, and constant ones to 1.
+    centres; NaN is left out. Images without differences, or with mostly none, fall back
+    to their standard deviation, and constant ones to 1.
     """
-    differences = np.diff(pixels, axis=2)
+    differences = np.diff(pixels, axis=2).ravel()
+    differences = differences[~np.isnan(differences)]
     noise = 0.0
-    if pixels.min() == pixels.max():
+    if np.nanmin(pixels) == np.nanmax(pixels):
         return 1.0
     if differences.size:
-        noise = median_abs_deviation(differences, axis=None, scale="normal") / 2**0.5
-    return noise or pixels.std() or 1.0
+        noise = median_abs_deviation(differences, scale="normal") / 2**0.5
+    return noise or np.nanstd(pixels) or 1.0

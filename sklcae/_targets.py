@@ -119,7 +119,7 @@ def turned_targets(y, maps):
     Parameters
     ----------
     y : ndarray of shape (n, n_targets)
-        Targets in physical units.
+        Targets in physical units, NaN where one is missing.
     maps : tuple of ndarray
         What `dihedral_target_maps` returns.
 
@@ -130,7 +130,14 @@ def turned_targets(y, maps):
     """
     matrices, offsets = maps
     different = np.unique(np.concatenate([matrices, offsets[:, None]], axis=1), axis=0)
-    return np.concatenate([y @ one[:-1].T + one[-1] for one in different])
+    return np.concatenate([_turn(y, one[:-1], one[-1]) for one in different])
+
+
+def _turn(y, matrix, offset):
+    # A turn only swaps targets and changes signs. A product of matrices would let
+    # one missing target make others of its row missing.
+    sources = np.abs(matrix).argmax(axis=1)
+    return y[:, sources] * matrix[range(len(matrix)), sources] + offset
 
 
 def dihedral_target_maps(names, n_targets, image_size, invariant_targets):

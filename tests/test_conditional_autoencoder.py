@@ -15,24 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae.datasets import make_galaxies
-
-SIDE = 12
-
-
-def make_blobs_of_light(n_samples, random_state=0):
-    """Gaussian spots in the middle of a stamp, of varying brightness and width."""
-    rng = np.random.default_rng(random_state)
-    y = rng.uniform([100.0, 1.0], [300.0, 3.0], size=(n_samples, 2))
-    rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    width = y[:, 1, None, None]
-    X = y[:, 0, None, None] * np.exp(-(rows**2 + columns**2) / (2 * width**2))
-    X += rng.normal(scale=2.0, size=X.shape)
-    return X.reshape(n_samples, -1).astype(np.float32), y
-
-
-def quick(**kwargs):
-    settings = {"latent_dim": 8, "max_epochs": 3, "random_state": 0}
-    return ConditionalAutoencoderRegressor(**{**settings, **kwargs})
+from tests.blobs import SIDE, make_blobs_of_light, quick
 
 
 @pytest.fixture(scope="module")
@@ -568,7 +551,8 @@ def test_images_of_another_shape_are_refused(blobs, method, shape, message):
     ("bad", "message"),
     [
         (lambda y: y[:-1], "inconsistent numbers of samples"),
-        (lambda y: np.where(y > 200, np.nan, y), "Input y contains NaN"),
+        (lambda y: y * [np.nan, 1], "Each target must be known for one image"),
+        (lambda y: y * np.nan, r"Got none for the targets \[0, 1\]"),
         (lambda y: np.where(y > 200, np.inf, y), "Input y contains infinity"),
         (lambda y: None, "requires y to be passed, but the target y is None"),
         (lambda y: y[:, :, None], "Found array with dim 3"),

@@ -22,6 +22,11 @@ WRITTEN = {
     },
     "plot_cae_vs_pca.py": {"cae_vs_pca.csv", "cae_vs_pca.png"},
     "compare_simulation_settings.py": {"simulation_settings.csv"},
+    "plot_incomplete_data.py": {
+        "masked_pixels.csv",
+        "missing_targets.csv",
+        "incomplete_data.png",
+    },
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
 }
 

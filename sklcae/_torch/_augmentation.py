@@ -45,14 +45,27 @@ class DihedralAugmentation:
         self.offsets = torch.as_tensor(offsets, dtype=torch.float32)
         self.generator = generator
 
-    def __call__(self, images, targets):
-        """Return transformed images and targets; the input is left alone."""
+    def __call__(self, stamps):
+        """Return transformed stamps; the given ones are left alone."""
         n_elements = len(self.matrices)
-        elements = torch.randint(n_elements, (len(images),), generator=self.generator)
-        turned = torch.empty_like(images)
-        for element in range(n_elements):
-            rows = elements == element
-            turned[rows] = dihedral_transform(images[rows], element)
+        elements = torch.randint(
+            n_elements, (len(stamps.images),), generator=self.generator
+        )
         matrices, offsets = self.matrices[elements], self.offsets[elements]
-        targets = (matrices @ targets[:, :, None])[:, :, 0] + offsets
-        return turned, targets
+        targets = (matrices @ stamps.targets[:, :, None])[:, :, 0] + offsets
+        turned = stamps._replace(images=_turn(stamps.images, elements), targets=targets)
+        if stamps.target_weights is not None:
+            # Where x0 and y0 change places, so do their weights.
+            weights = (matrices != 0).float() @ stamps.target_weights[:, :, None]
+            turned = turned._replace(target_weights=weights[:, :, 0])
+        if stamps.pixel_mask is not None:
+            turned = turned._replace(pixel_mask=_turn(stamps.pixel_mask, elements))
+        return turned
+
+
+def _turn(images, elements):
+    turned = torch.empty_like(images)
+    for element in elements.unique().tolist():
+        rows = elements == element
+        turned[rows] = dihedral_transform(images[rows], element)
+    return turned

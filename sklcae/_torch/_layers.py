@@ -48,10 +48,10 @@ def pooled_size(size):
 
 @torch.no_grad()
 def initialize_weights(module, generator):
-    """Fill weights for layers with ReLU (He et al. 2015), and biases with zeros.
+    """Fill weights and biases as PyTorch's layers do, but from a generator.
 
-    Layers that the module names in ``linear_layers`` have no ReLU behind them and are
-    filled as Glorot and Bengio (2010) have it.
+    Uniform within the inverse square root of the number of inputs of a unit, either
+    sign.
 
     Parameters
     ----------
@@ -60,13 +60,8 @@ def initialize_weights(module, generator):
     generator : torch.Generator
         Source of the numbers, so that the global generator is left alone.
     """
-    for name, layer in module.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
-            continue
-        if name in module.linear_layers:
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-        else:
-            nn.init.kaiming_uniform_(
-                layer.weight, nonlinearity="relu", generator=generator
-            )
-        nn.init.zeros_(layer.bias)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            bound = layer.weight[0].numel() ** -0.5
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)

@@ -1,19 +1,22 @@
 """The skorch net: batches in, the loss of Eq. 2, micro-batches, padded inference."""
 
+from contextlib import suppress
 from functools import reduce
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
-from skorch.dataset import unpack_data
+from skorch.helper import predefined_split
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from sklcae._torch._augmentation import DihedralAugmentation
+from sklcae._torch._callbacks import TrainingStoppedError, early_stopping, wants_to_stop
 from sklcae._torch._layers import initialize_weights
 from sklcae._torch._losses import LossTerms, loss_terms
 from sklcae._torch._networks import NETWORKS
+from sklcae._torch._stamps import StampDataset
 from sklcae._torch._workers import part_workers
 
 __all__ = ["ConditionalAutoencoderNet", "build_net", "check_device"]
@@ -26,6 +29,14 @@ MICRO_BATCH_PIXELS = 16 * 64 * 64
 INFERENCE_BATCH_SIZE = 32
 
 LOSS_TERMS = LossTerms._fields
+# Columns of the history: the user's name, and skorch's.
+HISTORY = {
+    "epoch": "epoch",
+    "train_loss": "train_loss",
+    **{f"{name}_loss": f"{name}_loss" for name in LOSS_TERMS},
+    "validation_loss": "valid_loss",
+    "duration": "dur",
+}
 
 
 class ConditionalAutoencoderNet(NeuralNet):
@@ -44,6 +55,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     target_maps : tuple of ndarray or None
         Matrices and offsets of `DihedralAugmentation`; None leaves the stamps as
         they are.
+    n_iter_no_change, tol : int and float
+        When to stop, where there are stamps to validate with.
     **kwargs
         Passed to skorch.NeuralNet.
     """
@@ -57,6 +70,8 @@ class ConditionalAutoencoderNet(NeuralNet):
         beta=1e-4,
         reconstruction_loss="binary_cross_entropy",
         target_maps=None,
+        n_iter_no_change=10,
+        tol=1e-4,
         **kwargs,
     ):
         super().__init__(
@@ -69,7 +84,10 @@ class ConditionalAutoencoderNet(NeuralNet):
         self.alpha = alpha
         self.beta = beta
         self.reconstruction_loss = reconstruction_loss
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.generator = generator
+        self._early_stopping = None
         self.augmentation = None
         if target_maps is not None:
             self.augmentation = DihedralAugmentation(*target_maps, generator)
@@ -80,22 +98,26 @@ class ConditionalAutoencoderNet(NeuralNet):
             (f"{name}_loss", PassthroughScoring(f"{name}_loss", on_train=True))
             for name in ("train", *LOSS_TERMS)
         ]
-        return [("epoch_timer", EpochTimer()), *scores, ("print_log", PrintLog())]
+        return [
+            ("epoch_timer", EpochTimer()),
+            *scores,
+            ("valid_loss", PassthroughScoring("valid_loss")),
+            ("print_log", PrintLog()),
+        ]
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return Eq. 2 of one micro-batch."""
-        return self._loss_terms(y_pred, y_true, X).total(self.alpha, self.beta)
+        """Return Eq. 2 for the output of the network and the stamps it is of."""
+        return self._loss_terms(y_pred, y_true).total(self.alpha, self.beta)
 
-    def _loss_terms(self, y_pred, y_true, images):
-        return loss_terms(y_pred, images, y_true, self.reconstruction_loss)
+    def _loss_terms(self, output, stamps):
+        return loss_terms(output, stamps, self.reconstruction_loss)
 
     def get_iterator(self, dataset, training=False):
         """Return a loader that takes whole batches out of the tensors at once."""
-        sampler = BatchSampler(
-            RandomSampler(dataset, generator=self.generator),
-            batch_size=self.batch_size,
-            drop_last=False,
-        )
+        rows = SequentialSampler(dataset)
+        if training:
+            rows = RandomSampler(dataset, generator=self.generator)
+        sampler = BatchSampler(rows, batch_size=self.batch_size, drop_last=False)
         return DataLoader(
             dataset, sampler=sampler, batch_size=None, generator=self.generator
         )
@@ -103,32 +125,47 @@ class ConditionalAutoencoderNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """Add up the gradients of a batch, a micro-batch at a time."""
         self._set_training(True)
-        images, targets = unpack_data(batch)
-        if self.augmentation is not None:
-            images, targets = self.augmentation(images, targets)
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        targets = targets.to(self.device)
-
-        size = max(1, MICRO_BATCH_PIXELS // images[0].numel())
-        results = self._map_parts(
-            lambda part: self._part_gradients(images[part], targets[part], len(images)),
-            _parts(len(images), size),
+        stamps = batch if self.augmentation is None else self.augmentation(batch)
+        terms, gradients = zip(
+            *self._map_micro_batches(self._loss_and_gradients, stamps), strict=True
         )
-        terms, gradients = zip(*results, strict=True)
         for parameter, parts in zip(
             self.module_.parameters(), zip(*gradients, strict=True), strict=True
         ):
             parameter.grad = reduce(torch.Tensor.add_, parts)
         return self._record_step(LossTerms(*sum(terms)))
 
-    def _part_gradients(self, images, targets, batch_size):
-        """Return the share of a micro-batch in the terms, and in the gradients."""
-        share = len(images) / batch_size
+    def validation_step(self, batch, **fit_params):
+        """Return the loss of a batch, a micro-batch at a time."""
+        self._set_training(False)
+        terms = sum(self._map_micro_batches(self._loss_alone, batch))
+        return {"loss": LossTerms(*terms).total(self.alpha, self.beta), "y_pred": None}
+
+    def _map_micro_batches(self, function, stamps):
+        """Apply a function to each micro-batch and its share in the batch."""
+        images = stamps.images.to(self.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        stamps = stamps.map(lambda part: part.to(self.device))._replace(images=images)
+        size = max(1, MICRO_BATCH_PIXELS // images[0].numel())
+
+        def apply(rows):
+            part = stamps.map(lambda values: values[rows])
+            return function(part, len(part.images) / len(images))
+
+        return self._map_parts(apply, _parts(len(images), size))
+
+    def _loss_and_gradients(self, stamps, share):
         with torch.inference_mode(False), torch.enable_grad():
-            terms = self._loss_terms(self.infer(images), targets, images)
+            terms = self._loss_terms(self.infer(stamps.images), stamps)
             loss = share * terms.total(self.alpha, self.beta)
             gradients = torch.autograd.grad(loss, [*self.module_.parameters()])
         return share * torch.stack(terms).detach(), gradients
+
+    def _loss_alone(self, stamps, share):
+        with torch.no_grad():
+            return share * torch.stack(
+                self._loss_terms(self.infer(stamps.images), stamps)
+            )
 
     def _record_step(self, terms):
         if not torch.isfinite(torch.stack(terms)).all():
@@ -145,19 +182,82 @@ class ConditionalAutoencoderNet(NeuralNet):
     def _describe(terms):
         return ", ".join(f"{n}_loss={t:.3g}" for n, t in terms._asdict().items())
 
-    def fit_arrays(self, images, targets):
-        """Train on float32 arrays of shape (n, C, H, W) and (n, n_targets)."""
-        dataset = TensorDataset(torch.from_numpy(images), torch.from_numpy(targets))
+    def fit_arrays(
+        self, stamps, *, n_epochs, validation=None, state=None, epoch_hook=None
+    ):
+        """Train until a number of epochs stands in the history.
+
+        Parameters
+        ----------
+        stamps : Stamps of ndarray
+            What to train on.
+        n_epochs : int
+            Number of epochs, those already in the history included.
+        validation : Stamps of ndarray or None
+            What to tell from when to stop.
+        state : dict or None
+            What `get_training_state` returned, to go on from there.
+        epoch_hook : EpochHook or None
+            What to call at the begin and the end of each epoch.
+
+        Returns
+        -------
+        self : ConditionalAutoencoderNet
+            The trained net.
+        """
+        dataset = StampDataset(stamps)
+        callbacks = list(self.callbacks_)
+        if validation is not None:
+            self.train_split = predefined_split(StampDataset(validation))
+            self._early_stopping = early_stopping(self.n_iter_no_change, self.tol)
+            self.callbacks_.append(("early_stopping", self._early_stopping))
+        if epoch_hook is not None:
+            # The last one, so that it sees what all others made of the epoch.
+            self.callbacks_.append(("epoch_hook", epoch_hook))
         # skorch's fit would swallow a KeyboardInterrupt and initialise once more.
         self.notify("on_train_begin", X=dataset, y=None)
+        if state is not None:
+            self.set_training_state(state)
+        if not (self._early_stopping and wants_to_stop(self._early_stopping)):
+            self._train(dataset, n_epochs - len(self.history))
+        self.notify("on_train_end", X=dataset, y=None)
+        # The net outlives the data.
+        self.callbacks_, self.train_split = callbacks, None
+        return self
+
+    @property
+    def best_epoch(self):
+        """The epoch that the weights are of, where there was a validation."""
+        return self._early_stopping.best_epoch_
+
+    def _train(self, dataset, epochs):
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
             part_workers(self.device) as self._map_parts,
+            suppress(TrainingStoppedError),
         ):
-            self.fit_loop(dataset)
-        self.notify("on_train_end", X=dataset, y=None)
-        return self
+            self.fit_loop(dataset, epochs=epochs)
+
+    def notify(self, method_name, **kwargs):
+        """Call the callbacks; all of them have their say before one stops."""
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        self.on_epoch_end(self, **kwargs)
+        stop = False
+        for _, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except TrainingStoppedError:
+                stop = True
+            except KeyboardInterrupt:
+                # So skorch's callbacks stop; all others come from the keyboard.
+                if not wants_to_stop(callback):
+                    raise
+                stop = True
+        if stop:
+            raise TrainingStoppedError
 
     def encode(self, images):
         """Return the latents, (n, latent_dim) float32, of images (n, C, H, W)."""
@@ -192,24 +292,91 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def get_weights(self):
         """Return the weights as a dict of arrays."""
-        state = self.module_.state_dict()
-        return {name: tensor.cpu().numpy() for name, tensor in state.items()}
+        return _to_arrays(self.module_.state_dict())
 
     def set_weights(self, weights):
         """Copy the weights out of a dict of arrays."""
-        state = {name: torch.tensor(array) for name, array in weights.items()}
-        self.module_.load_state_dict(state)
+        self.module_.load_state_dict(_to_tensors(weights))
+        return self
+
+    def get_optimizer_state(self):
+        """Return the optimizer's and the generator's state as a dict of arrays."""
+        state = {"generator": self.generator.get_state().numpy()}
+        for index, values in self.optimizer_.state_dict()["state"].items():
+            for name, array in _to_arrays(values).items():
+                state[f"{index}.{name}"] = array
+        return state
+
+    def set_optimizer_state(self, state):
+        """Go on with what `get_optimizer_state` returned."""
+        tensors = _to_tensors(state)
+        self.generator.set_state(tensors.pop("generator"))
+        values = {}
+        for key, tensor in tensors.items():
+            index, name = key.split(".")
+            values.setdefault(int(index), {})[name] = tensor
+        groups = self.optimizer_.state_dict()["param_groups"]
+        self.optimizer_.load_state_dict({"state": values, "param_groups": groups})
+        return self
+
+    def get_training_state(self):
+        """Return all that decides how the training goes on, arrays and plain values."""
+        state = {
+            "weights": self.get_weights(),
+            "optimizer": self.get_optimizer_state(),
+            "history": self.history_table(),
+        }
+        if self._early_stopping is not None:
+            stopping = self._early_stopping
+            state["best_weights"] = _to_arrays(stopping.best_model_weights_ or {})
+            state["early_stopping"] = {
+                name: getattr(stopping, name) for name in EARLY_STOPPING_STATE
+            }
+        return state
+
+    def set_training_state(self, state):
+        """Go on from what `get_training_state` returned, or a part of it.
+
+        Without ``optimizer`` the optimizer begins anew.
+        """
+        self.set_weights(state["weights"])
+        self.set_history_table(state["history"])
+        if "optimizer" in state:
+            self.set_optimizer_state(state["optimizer"])
+        if "early_stopping" in state:
+            stopping = self._early_stopping
+            stopping.best_model_weights_ = _to_tensors(state["best_weights"]) or None
+            vars(stopping).update(state["early_stopping"])
         return self
 
     def history_table(self):
         """Return the record of the training as a dict of lists, one entry an epoch."""
-        names = ["epoch", "train_loss", *(f"{name}_loss" for name in LOSS_TERMS), "dur"]
-        columns = {name: self.history[:, name] for name in names}
-        columns["duration"] = columns.pop("dur")
-        return {
-            name: column if name == "epoch" else [float(value) for value in column]
-            for name, column in columns.items()
+        rows = list(self.history)
+        table = {
+            name: [float(row.get(key, np.nan)) for row in rows]
+            for name, key in HISTORY.items()
+            if any(key in row for row in rows)
         }
+        return table | {"epoch": [row["epoch"] for row in rows]}
+
+    def set_history_table(self, table):
+        """Put what `history_table` returned before the epochs to come."""
+        keys = [HISTORY[name] for name in table]
+        for values in zip(*table.values(), strict=True):
+            self.history.append(dict(zip(keys, values, strict=True), batches=[]))
+        return self
+
+
+# What skorch's EarlyStopping remembers, its weights apart.
+EARLY_STOPPING_STATE = ("misses_", "dynamic_threshold_", "best_epoch_")
+
+
+def _to_arrays(tensors):
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _to_tensors(arrays):
+    return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def _parts(length, size):

@@ -7,8 +7,7 @@ sizes of the two parts of the latent space. It offers
   (n, latent_dim - n_targets);
 - ``decode(latents) -> logits``, from (n, latent_dim) to (n, C, H, W); the sigmoid of
   the logits is the image in [0, 1];
-- ``forward(images) -> (z_phy, z_rest, logits)``, what the loss needs;
-- ``linear_layers``, the names of its layers that no ReLU follows.
+- ``forward(images) -> (z_phy, z_rest, logits)``, what the loss needs.
 
 The logits rather than the image leave the network, since the binary cross-entropy of
 Eq. 3 is only safe against overflow when it is computed from them.
@@ -42,8 +41,6 @@ class PaperNetwork(nn.Module):
     latent_dim : int
         Size of the whole latent space.
     """
-
-    linear_layers = ("dense_phy", "conv_out")
 
     def __init__(self, image_shape, n_targets, latent_dim):
         super().__init__()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklcae._torch import Stamps
 from sklcae._torch._augmentation import DihedralAugmentation, dihedral_transform
 
 
@@ -27,7 +28,9 @@ def test_every_stamp_gets_its_own_element_and_target(shape, n_elements):
     images = torch.rand(400, *shape, generator=generator)
     before = images.clone()
 
-    turned, targets = augment(images, torch.ones(400, 1))
+    turned, targets, *nothing = augment(Stamps(images, torch.ones(400, 1)))
+
+    assert nothing == [None, None, None]
 
     assert torch.equal(images, before)
     assert sorted(set(targets.ravel().tolist())) == list(range(n_elements))
@@ -40,6 +43,27 @@ def test_elements_are_equally_likely():
     augment = DihedralAugmentation(
         np.zeros((8, 1, 1)), np.arange(8.0)[:, None], torch.Generator().manual_seed(1)
     )
-    _, targets = augment(torch.zeros(8000, 1, 2, 2), torch.zeros(8000, 1))
-    counts = np.bincount(targets.ravel().int().numpy(), minlength=8)
+    stamps = Stamps(torch.zeros(8000, 1, 2, 2), torch.zeros(8000, 1))
+    counts = np.bincount(augment(stamps).targets.ravel().int().numpy(), minlength=8)
     assert abs(counts - 1000).max() < 5 * 1000**0.5
+
+
+def test_masks_and_weights_turn_with_the_image():
+    generator = torch.Generator().manual_seed(0)
+    swap = np.array([[0.0, 2.0], [-0.5, 0.0]])
+    matrices = np.stack([np.eye(2)] * 4 + [swap] * 4)
+    augment = DihedralAugmentation(matrices, np.zeros((8, 2)), generator)
+    images = torch.rand(50, 1, 5, 5, generator=generator)
+    weights = torch.tensor([[1.0, 0.0]]).repeat(50, 1)
+    stamps = Stamps(
+        images, torch.ones(50, 2), torch.arange(50.0), weights, images > 0.3
+    )
+
+    turned = augment(stamps)
+
+    assert torch.equal(turned.pixel_mask, turned.images > 0.3)
+    assert torch.equal(turned.image_weights, stamps.image_weights)
+    swapped = turned.targets[:, 0] == 2
+    assert 10 < swapped.sum() < 40
+    assert turned.target_weights[swapped].unique(dim=0).tolist() == [[0, 1]]
+    assert turned.target_weights[~swapped].unique(dim=0).tolist() == [[1, 0]]

@@ -1,0 +1,65 @@
+"""Tells scikit-learn's callbacks (``sklearn.callback``, from 1.9) how a fit goes on."""
+
+__all__ = ["FitMonitor"]
+
+
+class FitMonitor:
+    """Report a fit and its epochs to the callbacks of an estimator.
+
+    Before scikit-learn 1.9 estimators have no callbacks and nothing is reported.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``fit`` was called.
+    X, y, sample_weight : array-like
+        What ``fit`` was called with.
+    """
+
+    def __init__(self, estimator, X, y, sample_weight):
+        self.estimator = estimator
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.data = {"X": X, "y": y, "metadata": metadata}
+        self.context = None
+
+    def begin(self, n_epochs):
+        """Report the begin of the fit."""
+        if hasattr(self.estimator, "_init_callback_context"):
+            self.context = self.estimator._init_callback_context(max_subtasks=n_epochs)
+            self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def begin_epoch(self):
+        """Report the begin of an epoch."""
+        if self.context is not None:
+            self.epoch = self.context.subcontext("epoch")
+            self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def end_epoch(self, make_attributes):
+        """Report the end of an epoch.
+
+        Parameters
+        ----------
+        make_attributes : callable
+            Returns the attributes that a fitted estimator would have now.
+
+        Returns
+        -------
+        bool
+            Whether a callback asks to stop.
+        """
+        if self.context is None:
+            return False
+        return self.epoch.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=make_attributes,
+            **self.data,
+        )
+
+    def end(self, make_attributes):
+        """Report the end of the fit."""
+        if self.context is not None:
+            self.context.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=make_attributes,
+                **self.data,
+            )

@@ -1,0 +1,43 @@
+"""Shapes of weights, before there are any."""
+
+import pytest
+
+from sklcae._torch import NETWORKS, build_net
+from sklcae._torch._shapes import weight_shapes
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("image_shape", "n_targets", "latent_dim"),
+    [((1, 8, 8), 2, 4), ((3, 5, 9), 1, 2), ((1, 1, 30), 3, 40)],
+)
+def test_shapes_are_those_of_the_network(network, image_shape, n_targets, latent_dim):
+    net = build_net(network, image_shape, n_targets, latent_dim, seed=0)
+    expected = {name: array.shape for name, array in net.get_weights().items()}
+    assert weight_shapes(network, image_shape, n_targets, latent_dim) == expected
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_large_networks_cost_nothing(network):
+    shapes = weight_shapes(network, (1, 2**20, 2**9), 2, 2**20)
+    assert shapes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("vgg", (1, 8, 8), 2, 4), "must be one of"),
+        ((["paper"], (1, 8, 8), 2, 4), "must be one of"),
+        (("paper", (8, 8), 2, 4), "no network"),
+        (("paper", (1, 0, 8), 2, 4), "no network"),
+        (("paper", (1, 8, -8), 2, 4), "no network"),
+        (("paper", (1, 8, 2**31), 2, 4), "no network"),
+        (("paper", (1, 8, 10**4000), 2, 4), "no network"),
+        (("paper", (1, 8, 8), 0, 4), "no network"),
+        (("paper", (1, 8, 8), 4, 4), "more latents than targets"),
+        (("paper", (2**31 - 1, 2**31 - 1, 2**31 - 1), 2, 2**31 - 1), "no network"),
+    ],
+)
+def test_sizes_that_no_network_has(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        weight_shapes(*arguments)

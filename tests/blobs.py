@@ -1,0 +1,43 @@
+"""Quick images and models for the tests of the estimator."""
+
+import numpy as np
+
+from sklcae import ConditionalAutoencoderRegressor
+
+SIDE = 12
+
+
+def make_blobs_of_light(n_samples, random_state=0):
+    """Gaussian spots in the middle of a stamp, of varying brightness and width."""
+    rng = np.random.default_rng(random_state)
+    y = rng.uniform([100.0, 1.0], [300.0, 3.0], size=(n_samples, 2))
+    rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    width = y[:, 1, None, None]
+    X = y[:, 0, None, None] * np.exp(-(rows**2 + columns**2) / (2 * width**2))
+    X += rng.normal(scale=2.0, size=X.shape)
+    return X.reshape(n_samples, -1).astype(np.float32), y
+
+
+def quick(**kwargs):
+    settings = {"latent_dim": 8, "max_epochs": 3, "random_state": 0}
+    return ConditionalAutoencoderRegressor(**{**settings, **kwargs})
+
+
+def weights_differ(first, second):
+    second = second.__getstate__()["net_"]
+    return any(
+        not np.array_equal(weight, second[name])
+        for name, weight in first.__getstate__()["net_"].items()
+    )
+
+
+def assert_same_model(first, second):
+    """Bitwise the same weights, scaling and history, durations apart."""
+    states = [model.__getstate__() for model in (first, second)]
+    for part in ("net_", "image_scaler_", "target_scaler_"):
+        for name, value in states[0][part].items():
+            np.testing.assert_array_equal(value, states[1][part][name], err_msg=name)
+    histories = [dict(state["history_"]) for state in states]
+    for history in histories:
+        del history["duration"]
+    assert histories[0] == histories[1]
