@@ -99,5 +99,5 @@ def _fingerprint(estimator, data, previous):
     if not isinstance(estimator.random_state, int):
         # The seed that was drawn is in the file.
         del parameters["random_state"]
-    start = None if previous is None else previous._training_state()
+    start = None if previous is None else previous.net_.get_weights()
     return joblib.hash((parameters, data, start))

@@ -147,7 +147,7 @@ class ConditionalAutoencoderRegressor(
         Whether fit goes on from the weights, the scaling and the history of the fit
         before, for another `max_epochs` epochs, with a new optimizer.
     callbacks : list, default=None
-        skorch callbacks for the training, or tuples of a name and a callback. They are
+        List of skorch callbacks, or of tuples of a name and a callback. They are
         used as they are, not copied. For the callbacks of scikit-learn itself see
         `set_callbacks`.
     checkpoint : str or path-like, default=None
@@ -542,6 +542,7 @@ class ConditionalAutoencoderRegressor(
         y = check_array(
             y,
             dtype=np.float64,
+            order="C",
             ensure_2d=False,
             ensure_all_finite="allow-nan",
             input_name="y",
