@@ -88,7 +88,7 @@ def read_archive(path):
     """Read a file that `write_archive` has written, or any other that claims so.
 
     The memory that this takes is bounded by the size of the file, whatever the file
-    says of itself: about twice that size, and ten to twenty times the size of the
+    says of itself: about twice that size, or up to sixteen times the size of the
     header, which may have 16 MiB.
 
     Parameters

@@ -7,11 +7,11 @@ from sklcae import ConditionalAutoencoderRegressor
 SIDE = 12
 
 
-def make_blobs_of_light(n_samples, random_state=0):
+def make_blobs_of_light(n_samples, random_state=0, side=SIDE):
     """Gaussian spots in the middle of a stamp, of varying brightness and width."""
     rng = np.random.default_rng(random_state)
     y = rng.uniform([100.0, 1.0], [300.0, 3.0], size=(n_samples, 2))
-    rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
     width = y[:, 1, None, None]
     X = y[:, 0, None, None] * np.exp(-(rows**2 + columns**2) / (2 * width**2))
     X += rng.normal(scale=2.0, size=X.shape)

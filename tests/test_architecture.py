@@ -60,6 +60,12 @@ def test_one_file_imports_galsim():
     assert users_of("galsim") == {"datasets/_render.py"}
 
 
+def test_files_are_read_in_one_place_and_never_unpickled():
+    assert users_of("safetensors") == {"_archive.py"}
+    for package in ("pickle", "cloudpickle", "marshal", "shelve", "zipfile"):
+        assert users_of(package) == set(), package
+
+
 def test_private_names_of_scikit_learn_stand_in_one_file():
     private = {
         path.relative_to(ROOT).as_posix()

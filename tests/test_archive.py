@@ -14,6 +14,7 @@ from safetensors import safe_open
 from sklcae import _archive
 from sklcae._archive import read_archive, write_archive
 from sklcae.exceptions import ModelFileError
+from tests.effort import repeats
 from tests.forging import (
     assemble,
     forge,
@@ -191,6 +192,16 @@ REFUSED = {
     "no JSON": (assemble("{", b""), "header is not valid JSON"),
     "text behind the JSON": (assemble(to_json(GOOD) + "{}", DATA), "not valid JSON"),
     "no object": (assemble("[]", b""), "header is not a JSON object"),
+    "surrogate": (
+        assemble(
+            {**GOOD, "\ud800": {**ENTRY, "shape": [0], "data_offsets": [0, 0]}}, DATA
+        ),
+        "not a safetensors file",
+    ),
+    "negative zero": (
+        assemble(to_json(GOOD).replace("[0,24]", "[-0,24]"), DATA),
+        "not a safetensors file",
+    ),
     "pickle": (b"\x80\x04\x95" + bytes(100), "header would have"),
     "zip": (b"PK\3\4" + bytes(100), "header would have"),
     "duplicate in the header": (
@@ -326,6 +337,8 @@ REFUSED = {
     "shape overflowing": (with_entry(shape=[2**32, 2**32, 6]), "no valid shape"),
     "size and shape": (with_entry(shape=[2, 4]), "must have 32 bytes"),
     "offsets no list": (with_entry(data_offsets="0,24"), "must have 24 bytes"),
+    "offsets of none": (with_entry(data_offsets=[]), "must have 24 bytes"),
+    "offsets of one": (with_entry(data_offsets=[24]), "must have 24 bytes"),
     "offsets of three": (with_entry(data_offsets=[0, 24, 24]), "must have 24 bytes"),
     "offsets negative": (with_entry(data_offsets=[-24, 0]), "must have 24 bytes"),
     "offsets of float": (with_entry(data_offsets=[0, 24.0]), "must have 24 bytes"),
@@ -606,7 +619,7 @@ def test_damage_is_found(shared_path, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+@settings(max_examples=repeats(3000))
 @given(data=damaged(FILES["whole"], FILES["other"]))
 def test_damage_is_found_in_many_files(shared_path, data):
     check_damage_is_found(data, shared_path, (MANIFEST, TENSORS))
@@ -656,7 +669,7 @@ def test_wrong_headers_are_refused(shared_path, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000)
+@settings(max_examples=repeats(2000))
 @given(data=changed_headers())
 def test_many_wrong_headers_are_refused(shared_path, data):
     check_damage_is_found(data, shared_path, (MANIFEST, TENSORS))

@@ -12,6 +12,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from sklcae import ConditionalAutoencoderRegressor, __version__, _persistence
 from sklcae._archive import read_archive
 from sklcae._persistence import load_model, save_model
 from sklcae.exceptions import ModelFileError
+from tests.effort import repeats
 from tests.forging import forge, memory_below, same_array, take_apart
 from tests.fuzzing import damaged
 
@@ -232,8 +234,9 @@ def test_objects_of_scikit_learn_are_named(models, path, name):
     assert not hasattr(load_model(path), name)
 
 
-def test_the_path_of_a_checkpoint_is_not_saved(models, path):
-    model = deepcopy(models["plain"]).set_params(checkpoint="fit.checkpoint")
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_path_of_a_checkpoint_is_not_saved(models, path, kind):
+    model = deepcopy(models["plain"]).set_params(checkpoint=kind("fit.checkpoint"))
     save_model(model, path)
     assert load_model(path).checkpoint is None
 
@@ -734,7 +737,7 @@ def test_damage_is_found(folder, whole, other, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, **FUZZ)
+@settings(max_examples=repeats(3000), **FUZZ)
 @given(data=st.data())
 def test_damage_is_found_in_many_files(folder, whole, other, data):
     check_damage_is_found(data.draw(damaged(whole, other)), folder / "damaged", whole)
@@ -853,7 +856,7 @@ def test_forgeries_are_refused_or_models(folder, whole, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, **FUZZ)
+@settings(max_examples=repeats(3000), **FUZZ)
 @given(data=st.data())
 def test_many_forgeries_are_refused_or_models(folder, whole, data):
     path = folder / "forged"
@@ -918,7 +921,7 @@ def test_killed_saving_leaves_a_whole_model(path, whole, other):
 
 @pytest.mark.slow
 def test_many_killed_savings_leave_whole_models(path, whole, other):
-    n_halves, seen = check_killed_savings(path, whole, other, 60)
+    n_halves, seen = check_killed_savings(path, whole, other, repeats(60))
     assert n_halves > 0
     assert seen == {True, False}
 

@@ -1,0 +1,49 @@
+"""One estimator for each choice that the estimator offers."""
+
+from sklcae import ConditionalAutoencoderRegressor
+from sklcae._compat import StrOptions
+from sklcae._images import STRETCHES
+from sklcae._torch import NETWORKS, RECONSTRUCTION_LOSSES
+
+DEFAULT = ConditionalAutoencoderRegressor()
+
+
+def offered(parameter):
+    """Return the names that a parameter may take, as the estimator checks them."""
+    constraints = DEFAULT._parameter_constraints[parameter]
+    return {
+        name
+        for constraint in constraints
+        if isinstance(constraint, StrOptions)
+        for name in constraint.options
+    }
+
+
+CHOICES = {
+    "network": set(NETWORKS),
+    "reconstruction_loss": set(RECONSTRUCTION_LOSSES),
+    "stretch": set(STRETCHES),
+    "augmentation": offered("augmentation"),
+}
+
+
+def fast(**kwargs):
+    """Return an estimator that takes little time and, with more epochs, learns fast."""
+    settings = {"max_epochs": 2, "batch_size": 32, "lr": 5e-3, "random_state": 0}
+    return ConditionalAutoencoderRegressor(**{**settings, **kwargs})
+
+
+def instance(parameter, choice):
+    """Return a quick estimator in which one parameter is not the default."""
+    settings = {parameter: choice}
+    if parameter == "augmentation":
+        # The checks pass a y without names, so it needs to be said what turning does.
+        settings["invariant_targets"] = "all"
+    return fast(**settings)
+
+
+INSTANCES = [
+    instance(parameter, choice)
+    for parameter, choices in CHOICES.items()
+    for choice in sorted(choices - {getattr(DEFAULT, parameter)})
+]
