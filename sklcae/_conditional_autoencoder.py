@@ -23,7 +23,13 @@ from sklearn.utils import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklcae._checkpoint import open_checkpoint
-from sklcae._compat import CallbackSupportMixin, Interval, StrOptions, _fit_context
+from sklcae._compat import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    _check_feature_names_in,
+    _fit_context,
+)
 from sklcae._fit_monitor import FitMonitor
 from sklcae._images import (
     STRETCHES,
@@ -742,15 +748,22 @@ class ConditionalAutoencoderRegressor(
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Not used, present for scikit-learn's API.
+            Names of the columns of X. They have no part in the result, and are only
+            compared with those that fit saw.
 
         Returns
         -------
         names : ndarray of shape (latent_dim,), dtype object
             The names of the targets where y had names, else z_phy0, z_phy1, ...; then
             z_rest0, z_rest1, ...
+
+        Raises
+        ------
+        ValueError
+            If `input_features` are not the columns that fit saw.
         """
         check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
         phy = self.target_names_ or [f"z_phy{i}" for i in range(self.n_targets_)]
         n_rest = self._architecture_["latent_dim"] - self.n_targets_
         rest = [f"z_rest{i}" for i in range(n_rest)]
