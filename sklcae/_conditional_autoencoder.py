@@ -324,8 +324,10 @@ class ConditionalAutoencoderRegressor(
             Physical parameters, in any units. NaN is a target that is not known: it is
             left out of the physical loss, and the image still trains the autoencoder.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the images in all terms of the loss. A weight of 0 leaves an
-            image out. None weighs all the same.
+            Weights of the images in all terms of the loss, and in the mean and the
+            variance of the targets. A weight of 0 leaves an image out; otherwise
+            weights have no part in the scaling of the images. None weighs all the
+            same.
 
         Returns
         -------

@@ -211,6 +211,8 @@ STRETCHES = {"linear": (_keep, _keep), "asinh": (np.arcsinh, np.sinh)}
 # With a softening of the noise itself the network learned its targets more slowly, and
 # the radius less well: see docs/choices.rst.
 SOFTENING_IN_NOISE = 10.0
+# What is less, as a share of the standard deviation, is rounding and no noise.
+LEAST_NOISE = 1e-6
 
 
 class ImageScaler:
@@ -304,8 +306,8 @@ def noise_level(pixels):
 
     The difference of two neighbours along a row holds sqrt(2) times the noise and
     little of a smooth galaxy; its median absolute deviation leaves out the bright
-    centres; NaN is left out. Images without differences, or with mostly none, fall back
-    to their standard deviation, and constant ones to 1.
+    centres; NaN is left out. Images without differences, or with next to none, fall
+    back to their standard deviation, and constant ones to 1.
     """
     differences = np.diff(pixels, axis=2).ravel()
     differences = differences[~np.isnan(differences)]
@@ -314,4 +316,5 @@ def noise_level(pixels):
         return 1.0
     if differences.size:
         noise = median_abs_deviation(differences, scale="normal") / 2**0.5
-    return noise or np.nanstd(pixels) or 1.0
+    spread = np.nanstd(pixels)
+    return noise if noise > LEAST_NOISE * spread else spread or 1.0

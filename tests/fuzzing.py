@@ -3,6 +3,13 @@
 from hypothesis import strategies as st
 
 
+class Contents(bytes):
+    """The bytes of a file, of which a failing test does not print everything."""
+
+    def __repr__(self):
+        return f"<{len(self)} bytes, {bytes(self[:300])!r}...>"
+
+
 @st.composite
 def damaged(draw, data, other):
     """Draw a file that is damaged in one to three places, most often in the header.
@@ -14,7 +21,7 @@ def damaged(draw, data, other):
     """
     for _ in range(draw(st.integers(1, 3))):
         data = draw(st.sampled_from(DAMAGES))(draw, data, other)
-    return data
+    return Contents(data)
 
 
 def _place(draw, data):

@@ -226,9 +226,12 @@ def test_what_is_no_skorch_callback_is_refused(blobs, bad):
 
 
 INTERRUPTED_FIT = """
+    import signal
     import numpy as np
     from tests.blobs import make_blobs_of_light, quick
 
+    # A job in the background may have inherited that it ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     X, y = make_blobs_of_light(96)
     model = quick().fit(X, y)
     before = model.predict(X)

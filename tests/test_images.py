@@ -155,3 +155,10 @@ def test_constant_images_become_zero(stretch):
     scaler = ImageScaler(stretch).fit(images)
     np.testing.assert_array_equal(scaler.transform(images), 0)
     np.testing.assert_allclose(scaler.inverse_transform(np.zeros((1, 1, 4, 4))), 7.0)
+
+
+def test_rounding_is_not_taken_for_noise():
+    pixels = np.zeros((1, 1, 6), np.float32)
+    pixels[0, 0, :2] = 21, 1.2e-38
+    assert noise_level(pixels) == pixels.std()
+    ImageScaler("asinh").fit(pixels[None])

@@ -29,7 +29,7 @@ from sklcae._persistence import load_model, save_model
 from sklcae.exceptions import ModelFileError
 from tests.effort import repeats
 from tests.forging import forge, memory_below, same_array, take_apart
-from tests.fuzzing import damaged
+from tests.fuzzing import Contents, damaged
 
 # What loading takes at most besides the file: the objects of scikit-learn and skorch.
 MEMORY = 2_000_000
@@ -817,7 +817,7 @@ def forgeries(draw, manifest, tensors):
             tensors[name] = np.array(change(tensors[name]), order="C")
         else:
             change_tree(draw, manifest)
-    return forge(manifest, tensors)
+    return Contents(forge(manifest, tensors))
 
 
 def check_forgery(data, path):
