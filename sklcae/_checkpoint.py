@@ -74,13 +74,16 @@ class Checkpoint:
                     "it is the checkpoint of a fit with other data or parameters; "
                     "remove it, or name another file in 'checkpoint'"
                 )
-            content = unpack(manifest["content"], tensors)
-            n_epochs = len(content["state"]["history"]["epoch"])
+            try:
+                content = unpack(manifest["content"], tensors)
+                self.seeds, self.state = content["seeds"], content["state"]
+                n_epochs = len(self.state["history"]["epoch"])
+            except (KeyError, TypeError) as error:
+                raise ModelFileError(f"it is no whole checkpoint: {error!r}") from None
             if n_epochs > last_epoch:
                 raise ModelFileError(
                     f"it is {n_epochs} epochs on, and max_epochs ends at {last_epoch}"
                 )
-        self.seeds, self.state = content["seeds"], content["state"]
 
     def write(self, get_state, seeds):
         """Write the state that a function returns, with the seeds of the fit."""

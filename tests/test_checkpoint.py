@@ -11,6 +11,7 @@ import pytest
 from skorch.callbacks import EarlyStopping
 
 from sklcae import _checkpoint
+from sklcae._archive import read_archive, write_archive
 from sklcae.exceptions import ModelFileError
 from tests.blobs import assert_same_model, make_blobs_of_light, quick
 
@@ -165,6 +166,15 @@ def test_damaged_checkpoint_is_refused_and_kept(blobs, path):
 def test_model_is_no_checkpoint(blobs, path):
     fit(blobs).save(path)
     with pytest.raises(ModelFileError, match="no checkpoint"):
+        fit(blobs, checkpoint=path)
+
+
+def test_checkpoint_that_lacks_something_is_refused(blobs, path):
+    fit(blobs, max_epochs=1, checkpoint=path)
+    manifest, tensors = read_archive(path)
+    manifest["content"]["dict"].pop("seeds")
+    write_archive(path, manifest, tensors)
+    with pytest.raises(ModelFileError, match=r"no whole checkpoint.*seeds"):
         fit(blobs, checkpoint=path)
 
 

@@ -423,7 +423,7 @@ def check_device(device):
     try:
         # Reading a value back is more than the "meta" device can do.
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
             "The 'device' parameter of ConditionalAutoencoderRegressor must name a "
             f"device that PyTorch can use here, such as 'cpu'. Got {device!r} instead: "

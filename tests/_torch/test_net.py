@@ -148,7 +148,7 @@ def test_weights_make_the_round_trip():
     np.testing.assert_array_equal(net.encode(images), other.encode(images))
 
 
-@pytest.mark.parametrize("device", ["warp", "cuda:99", ""])
+@pytest.mark.parametrize("device", ["warp", "cuda:99", "", "hpu", "meta"])
 def test_unusable_device_is_named(device):
     with pytest.raises(ValueError, match=f"'device' parameter.*Got {device!r}"):
         check_device(device)
