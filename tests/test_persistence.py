@@ -684,7 +684,9 @@ def test_missing_parameters_have_their_defaults(whole, path):
     assert load_model(path).lr == ConditionalAutoencoderRegressor().lr
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "nonsense", "meta", "cpu\0", "\ud800", "hpu", "privateuseone"])
+@pytest.mark.parametrize(
+    "device", ["cuda:99", "nonsense", "meta", "cpu\0", "\ud800", "hpu", "privateuseone"]
+)
 def test_model_for_another_device_is_loaded_to_the_cpu(whole, models, path, device):
     forged(whole, set_parameter("device", device), path)
     with pytest.warns(UserWarning, match="loaded to the CPU"):
