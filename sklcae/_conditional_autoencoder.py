@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
@@ -347,9 +346,6 @@ class ConditionalAutoencoderRegressor(
         previous = self if self.warm_start and hasattr(self, "net_") else None
         monitor = FitMonitor(self, X, y, sample_weight)
         fresh = self._unfitted_copy()
-        if previous is not None and hasattr(previous, "_optimizer_state_"):
-            previous = copy(self)
-            del previous._optimizer_state_
         fresh._fit(X, y, sample_weight, self.max_epochs, previous, monitor)
         monitor.end(fresh._fitted_attributes)
         return self._adopt(fresh)
@@ -391,8 +387,11 @@ class ConditionalAutoencoderRegressor(
                 )
         previous = self if hasattr(self, "net_") else None
         fresh = self._unfitted_copy()
-        fresh._fit(X, y, sample_weight, 1, previous, FitMonitor(None, X, y, None))
-        fresh._optimizer_state_ = {"optimizer": fresh.net_.get_optimizer_state()}
+        monitor = FitMonitor(None, X, y, sample_weight)
+        # There after an earlier partial_fit only.
+        optimizer = getattr(self, "_optimizer_state_", None)
+        fresh._fit(X, y, sample_weight, 1, previous, monitor, optimizer)
+        fresh._optimizer_state_ = fresh.net_.get_optimizer_state()
         return self._adopt(fresh)
 
     def _unfitted_copy(self):
@@ -409,7 +408,7 @@ class ConditionalAutoencoderRegressor(
         vars(self).update(fresh._fitted_attributes())
         return self
 
-    def _fit(self, X, y, sample_weight, epochs, previous, monitor):
+    def _fit(self, X, y, sample_weight, epochs, previous, monitor, optimizer=None):
         """Train on this object, from the start or from another, fitted one."""
         images, y, weights = self._validate_fit_input(X, y, sample_weight, previous)
         checkpoint = open_checkpoint(self, (images, y, weights), previous)
@@ -427,16 +426,10 @@ class ConditionalAutoencoderRegressor(
             self._make_stamps(*train),
             validation=None if held_out is None else self._make_stamps(*held_out),
             n_epochs=epochs + (0 if previous is None else previous.n_iter_),
-            state=checkpoint.state or (previous and previous._training_state()),
+            state=checkpoint.state or _state_to_go_on_from(previous, optimizer),
             epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
         )
         self._note_history()
-
-    def _training_state(self):
-        """Return what another object goes on from, see `fit_arrays`."""
-        state = {"weights": self.net_.get_weights(), "history": self.history_}
-        # There after partial_fit only.
-        return state | getattr(self, "_optimizer_state_", {})
 
     def _draw_seeds(self):
         rng = check_random_state(self.random_state)
@@ -914,6 +907,14 @@ class ConditionalAutoencoderRegressor(
             )
             return "cpu"
         return self.device
+
+
+def _state_to_go_on_from(previous, optimizer):
+    """Return the training state of a fitted estimator, see `fit_arrays`."""
+    if previous is None:
+        return None
+    state = {"weights": previous.net_.get_weights(), "history": previous.history_}
+    return state if optimizer is None else state | {"optimizer": optimizer}
 
 
 def _fit_target_scaler(y, weights, target_maps):
