@@ -17,7 +17,6 @@ from sklearn.utils import (
     check_array,
     check_consistent_length,
     check_random_state,
-    gen_batches,
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -63,9 +62,6 @@ from sklcae._training_data import (
 from sklcae.exceptions import ImageShapeError
 
 __all__ = ["ConditionalAutoencoderRegressor"]
-
-# Stamps that are scaled at a time, so that inference needs no second copy of them.
-CHUNK_SIZE = 1024
 
 # Fitted attributes that are small objects; a state holds what they hold.
 SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
@@ -413,18 +409,19 @@ class ConditionalAutoencoderRegressor(
         images, y, weights = self._validate_fit_input(X, y, sample_weight, previous)
         checkpoint = open_checkpoint(self, (images, y, weights), previous)
         seeds = checkpoint.seeds or self._draw_seeds()
-        train, held_out = self._hold_out((images, y, weights), seeds)
-        check_some_targets(train[1], self.target_names_)
+        train, held_out = self._hold_out(len(images), seeds)
+        check_some_targets(y[train], self.target_names_)
         if previous is None:
-            self._fit_scalers(*train)
+            self._fit_scalers(images, y, weights, train)
         else:
             self.image_scaler_ = previous.image_scaler_
             self.target_scaler_ = previous.target_scaler_
+        train, held_out = self._make_stamps(images, y, weights, [train, held_out])
         self.net_ = self._build_net(seeds["net"])
         monitor.begin(epochs)
         self.net_.fit_arrays(
-            self._make_stamps(*train),
-            validation=None if held_out is None else self._make_stamps(*held_out),
+            train,
+            validation=held_out,
             n_epochs=epochs + (0 if previous is None else previous.n_iter_),
             state=checkpoint.state or _state_to_go_on_from(previous, optimizer),
             epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
@@ -436,26 +433,29 @@ class ConditionalAutoencoderRegressor(
         names = ["net", "split"] if self.early_stopping else ["net"]
         return {name: int(rng.randint(np.iinfo(np.int32).max)) for name in names}
 
-    def _hold_out(self, data, seeds):
-        """Return what to train on and, with early stopping, what to validate with."""
+    def _hold_out(self, n_images, seeds):
+        """Return rows to train on and, with early stopping, rows to validate with."""
+        rows = np.arange(n_images)
         if not self.early_stopping:
-            return data, None
-        parts = train_test_split(
-            np.arange(len(data[0])),
-            test_size=self.validation_fraction,
-            random_state=seeds["split"],
+            return rows, None
+        return train_test_split(
+            rows, test_size=self.validation_fraction, random_state=seeds["split"]
         )
+
+    def _fit_scalers(self, images, y, weights, rows):
+        self.image_scaler_ = ImageScaler(self.stretch, self.softening).fit(images, rows)
+        self.target_scaler_ = _fit_target_scaler(
+            y[rows], None if weights is None else weights[rows], self._target_maps()
+        )
+
+    def _make_stamps(self, images, y, weights, parts):
+        """Return the stamps of each part, given by its rows or None."""
+        data = (*fill_masked(images), y, weights)
+        scalers = self.image_scaler_, self.target_scaler_
         return [
-            tuple(None if values is None else values[rows] for values in data)
+            None if rows is None else make_stamps(*data, scalers, rows)
             for rows in parts
         ]
-
-    def _fit_scalers(self, images, y, weights):
-        self.image_scaler_ = ImageScaler(self.stretch, self.softening).fit(images)
-        self.target_scaler_ = _fit_target_scaler(y, weights, self._target_maps())
-
-    def _make_stamps(self, images, y, weights):
-        return make_stamps(images, y, weights, self.image_scaler_, self.target_scaler_)
 
     def _build_net(self, seed):
         self._architecture_ = {
@@ -680,8 +680,9 @@ class ConditionalAutoencoderRegressor(
             If the images are not of the shape that fit saw, or not finite.
         """
         check_is_fitted(self)
-        z_phy = self._encode(self._validate_images(X))[:, : self.n_targets_]
-        y = self.target_scaler_.inverse_transform(z_phy.astype(np.float64))
+        images = self._validate_images(X)
+        z_phy = self.net_.encode(images, self._scale, self.n_targets_)
+        y = self.target_scaler_.inverse_transform(z_phy.astype(np.float64), copy=False)
         return y.ravel() if self._y_ndim_ == 1 else y
 
     def inverse_transform(self, Z):
@@ -786,24 +787,14 @@ class ConditionalAutoencoderRegressor(
         return X.reshape(len(X), *self.image_shape_)
 
     def _encode(self, images):
-        return np.concatenate(
-            [
-                self.net_.encode(self._scale(images[rows]))
-                for rows in gen_batches(len(images), CHUNK_SIZE)
-            ]
-        )
+        return self.net_.encode(images, self._scale)
 
     def _scale(self, images):
         filled = fill_masked(images)[0] if self.allow_nan else images
         return self.image_scaler_.transform(filled)
 
     def _decode(self, latents):
-        images = np.concatenate(
-            [
-                self.image_scaler_.inverse_transform(self.net_.decode(latents[rows]))
-                for rows in gen_batches(len(latents), CHUNK_SIZE)
-            ]
-        )
+        images = self.net_.decode(latents, self.image_scaler_.inverse_transform)
         return images.reshape(len(latents), *self._input_shape_)
 
     def __sklearn_tags__(self):

@@ -5,6 +5,7 @@ from math import isqrt, prod
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import median_abs_deviation
+from sklearn.utils import gen_batches
 
 from sklcae.exceptions import ImageShapeError
 
@@ -213,6 +214,10 @@ STRETCHES = {"linear": (_keep, _keep), "asinh": (np.arcsinh, np.sinh)}
 SOFTENING_IN_NOISE = 10.0
 # What is less, as a share of the standard deviation, is rounding and no noise.
 LEAST_NOISE = 1e-6
+# Images are looked through a few at a time, and background and noise are taken from as
+# many as have this many pixels, 1,024 stamps of 64 x 64: no copy of all is made.
+CHUNK_SIZE = 64
+SAMPLE_PIXELS = 2**22
 
 
 class ImageScaler:
@@ -243,32 +248,43 @@ class ImageScaler:
         self.stretch = stretch
         self.softening = softening
 
-    def fit(self, images):
-        """Learn the scaling from images of shape (n, C, H, W), NaN left out."""
-        channels = images.shape[1]
-        if np.isnan(np.fmax.reduce(images, (0, 2, 3))).any():
+    def fit(self, images, rows=None):
+        """Learn the scaling from images of shape (n, C, H, W), NaN left out.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, C, H, W)
+            The images.
+        rows : int array of shape (m,) or None
+            Which of them to learn from; None for all.
+        """
+        rows = np.arange(len(images)) if rows is None else rows
+        lowest, highest = _extremes(images, rows)
+        if np.isnan(lowest).any():
             raise ValueError(
                 "X must have a pixel that is not NaN in each channel. Got a channel "
                 "without."
             )
-        self.background_ = np.zeros((channels, 1, 1), images.dtype)
-        self.softening_ = np.ones((channels, 1, 1), images.dtype)
+        self.background_ = np.zeros_like(lowest)
+        self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":
-            for channel in range(channels):
-                pixels = images[:, channel]
-                self.background_[channel] = np.nanmedian(pixels)
-                self.softening_[channel] = self.softening or (
-                    SOFTENING_IN_NOISE * noise_level(pixels)
-                )
+            self._fit_background_and_softening(_sample(images, rows))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            stretched = self._stretch(images)
-            self.minimum_ = np.fmin.reduce(stretched, (0, 2, 3))[:, None, None]
-            maximum = np.fmax.reduce(stretched, (0, 2, 3))[:, None, None]
-            range_ = maximum - self.minimum_
+            # A stretch keeps the order of the pixels.
+            self.minimum_ = self._stretch(lowest)
+            range_ = self._stretch(highest) - self.minimum_
         self._check_finite(range_)
         # A channel that is constant becomes zero, not a division by zero.
         self.range_ = np.where(range_ > 0, range_, range_.dtype.type(1))
         return self
+
+    def _fit_background_and_softening(self, images):
+        for channel in range(images.shape[1]):
+            pixels = images[:, channel]
+            self.background_[channel] = np.nanmedian(pixels)
+            self.softening_[channel] = self.softening or (
+                SOFTENING_IN_NOISE * noise_level(pixels)
+            )
 
     def _check_finite(self, range_):
         if not np.isfinite(range_).all():
@@ -299,6 +315,25 @@ class ImageScaler:
     def _stretch(self, images):
         stretch, _ = STRETCHES[self.stretch]
         return stretch((images - self.background_) / self.softening_)
+
+
+def _extremes(images, rows):
+    """Return the least and the greatest pixel of each channel, (C, 1, 1) each."""
+    lowest = highest = np.full((images.shape[1], 1, 1), np.nan, images.dtype)
+    for part in gen_batches(len(rows), CHUNK_SIZE):
+        chunk = images[rows[part]]
+        least, greatest = (f.reduce(chunk, (0, 2, 3)) for f in (np.fmin, np.fmax))
+        lowest = np.fmin(lowest, least[:, None, None])
+        highest = np.fmax(highest, greatest[:, None, None])
+    return lowest, highest
+
+
+def _sample(images, rows):
+    """Return evenly spaced images that have enough pixels to tell the noise from."""
+    n_images = max(1, SAMPLE_PIXELS // prod(images.shape[2:]))
+    sample = images[rows[:: -(-len(rows) // n_images)]]
+    no_pixel = np.isnan(np.fmax.reduce(sample, (0, 2, 3))).any()
+    return images[rows] if no_pixel else sample
 
 
 def noise_level(pixels):

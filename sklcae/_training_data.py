@@ -1,9 +1,9 @@
 """From checked images and targets to what the net trains on."""
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from sklcae._compat import _check_sample_weight
-from sklcae._images import fill_masked
 from sklcae._torch import Stamps
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "leave_out_weightless",
     "make_stamps",
 ]
+
+CHUNK_SIZE = 64
 
 
 def check_sample_weight(sample_weight, X):
@@ -79,34 +81,70 @@ def check_some_targets(y, names):
         )
 
 
-def make_stamps(images, y, sample_weight, image_scaler, target_scaler):
+class ScaledImages:
+    """Images that are scaled when they are taken out: no scaled copy of all is held.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, C, H, W)
+        Images without NaN.
+    rows : int array of shape (m,)
+        Which of them these are.
+    image_scaler : ImageScaler
+        The fitted scaler.
+
+    Raises
+    ------
+    ValueError
+        If an image overflows when it is scaled.
+    """
+
+    def __init__(self, images, rows, image_scaler):
+        self.images, self.rows, self.image_scaler = images, rows, image_scaler
+        for part in gen_batches(len(rows), CHUNK_SIZE):
+            self[part]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, which):
+        return self.image_scaler.transform(self.images[self.rows[which]])
+
+
+def make_stamps(images, pixel_mask, y, sample_weight, scalers, rows):
     """Scale and weigh what the net trains on.
 
     Parameters
     ----------
     images : ndarray of shape (n, C, H, W)
-        Images, NaN where a pixel is masked.
+        Images without NaN.
+    pixel_mask : bool ndarray of shape (n, C, H, W) or None
+        True where a pixel counts; None where all do.
     y : ndarray of shape (n, n_targets)
         Targets, NaN where one is missing.
     sample_weight : ndarray of shape (n,) or None
         Weights of the images.
-    image_scaler, target_scaler : ImageScaler and StandardScaler
-        The fitted scalers.
+    scalers : tuple of ImageScaler and StandardScaler
+        The fitted scalers of images and targets.
+    rows : int array of shape (m,)
+        Which of the images to train on.
 
     Returns
     -------
     Stamps
-        Of arrays. What all weighs the same is None.
+        Of what is indexed as arrays are. What all weighs the same is None.
     """
-    filled, pixel_mask = fill_masked(images)
+    image_scaler, target_scaler = scalers
+    y = y[rows]
+    weights = None if sample_weight is None else sample_weight[rows]
     known = ~np.isnan(y)
     targets = np.where(known, target_scaler.transform(y), 0)
     return Stamps(
-        image_scaler.transform(filled),
+        ScaledImages(images, rows, image_scaler),
         targets.astype(np.float32),
-        None if sample_weight is None else _mean_one(sample_weight),
-        _target_weights(known, sample_weight),
-        pixel_mask,
+        None if weights is None else _mean_one(weights),
+        _target_weights(known, weights),
+        None if pixel_mask is None else pixel_mask[rows],
     )
 
 

@@ -162,3 +162,33 @@ def test_rounding_is_not_taken_for_noise():
     pixels[0, 0, :2] = 21, 1.2e-38
     assert noise_level(pixels) == pixels.std()
     ImageScaler("asinh").fit(pixels[None])
+
+
+def test_noise_is_taken_from_a_part_of_many_images(monkeypatch):
+    images = np.random.default_rng(0).normal(50, 2, size=(400, 1, 16, 16))
+    images[1::2] *= 3
+    whole = ImageScaler("asinh").fit(images)
+    monkeypatch.setattr("sklcae._images.SAMPLE_PIXELS", images.size // 8)
+    # Every eighth image: the odd ones, three times as noisy, are left out.
+    part = ImageScaler("asinh").fit(images)
+    assert part.softening_.item() == pytest.approx(10 * 2, rel=0.03)
+    assert whole.softening_.item() > 1.2 * part.softening_.item()
+    assert part.minimum_ == part._stretch(images.min())
+
+
+def test_channel_of_which_the_part_has_no_pixel_is_still_scaled(monkeypatch):
+    images = np.random.default_rng(0).normal(size=(10, 2, 4, 4))
+    images[:9, 1] = np.nan
+    monkeypatch.setattr("sklcae._images.SAMPLE_PIXELS", 16)
+    scaler = ImageScaler("asinh").fit(images)
+    assert np.isfinite(scaler.softening_).all()
+    assert np.isfinite(scaler.transform(images[9:])).all()
+
+
+@given(images=image_arrays, stretch=st.sampled_from(sorted(STRETCHES)))
+def test_rows_are_the_images_to_learn_from(images, stretch):
+    rows = np.arange(len(images))[::-2]
+    some = ImageScaler(stretch).fit(images, rows)
+    alone = ImageScaler(stretch).fit(images[rows])
+    for name in ("background_", "softening_", "minimum_", "range_"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(alone, name))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["UpsampleConv2d", "initialize_weights", "pooled_size"]
+__all__ = ["UpsampleConv2d", "initialize_weights", "max_pool", "pooled_size"]
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -39,6 +39,18 @@ class UpsampleConv2d(nn.Conv2d):
 # places 2 - u and 3 - u of a transposed kernel of four that starts at 2i - 1.
 _FOLD_AXIS = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
 _FOLD = torch.kron(_FOLD_AXIS, _FOLD_AXIS)
+
+
+def max_pool(x):
+    """Return the maxima of 2x2 pixels, (n, C, H, W); the last pixels of odd sides stay.
+
+    The maximum of strided slices takes half the time of PyTorch's pooling, and its
+    gradient almost three times as long.
+    """
+    if torch.is_grad_enabled() or x.shape[2] % 2 or x.shape[3] % 2:
+        return F.max_pool2d(x, 2, ceil_mode=True)
+    rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return torch.maximum(rows[:, :, :, ::2], rows[:, :, :, 1::2])
 
 
 def pooled_size(size):

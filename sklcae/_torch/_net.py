@@ -27,6 +27,8 @@ MICRO_BATCH_PIXELS = 16 * 64 * 64
 # Inference always sees the same batch size, the last one padded with zeros: the
 # result for a stamp then does not depend on which others it came with.
 INFERENCE_BATCH_SIZE = 32
+# Batches that wait for a worker at the same time.
+MANY_PARTS = 1024
 
 LOSS_TERMS = LossTerms._fields
 # Columns of the history: the user's name, and skorch's.
@@ -78,6 +80,8 @@ class ConditionalAutoencoderNet(NeuralNet):
             module,
             criterion=nn.Identity,
             optimizer=torch.optim.Adam,
+            # One pass over the weights instead of one for each operation.
+            optimizer__fused=True,
             train_split=None,
             **kwargs,
         )
@@ -132,7 +136,8 @@ class ConditionalAutoencoderNet(NeuralNet):
         for parameter, parts in zip(
             self.module_.parameters(), zip(*gradients, strict=True), strict=True
         ):
-            parameter.grad = reduce(torch.Tensor.add_, parts)
+            gradient = reduce(torch.Tensor.add_, parts)
+            parameter.grad = _laid_out_as(parameter, gradient)
         return self._record_step(LossTerms(*sum(terms)))
 
     def validation_step(self, batch, **fit_params):
@@ -189,11 +194,11 @@ class ConditionalAutoencoderNet(NeuralNet):
 
         Parameters
         ----------
-        stamps : Stamps of ndarray
-            What to train on.
+        stamps : Stamps
+            What to train on, see `StampDataset`.
         n_epochs : int
             Number of epochs, those already in the history included.
-        validation : Stamps of ndarray or None
+        validation : Stamps or None
             What to tell from when to stop.
         state : dict or None
             What `get_training_state` returned, to go on from there.
@@ -259,36 +264,79 @@ class ConditionalAutoencoderNet(NeuralNet):
         if stop:
             raise TrainingStoppedError
 
-    def encode(self, images):
-        """Return the latents, (n, latent_dim) float32, of images (n, C, H, W)."""
-        return self._apply_padded(self._encode_batch, images)
+    def encode(self, images, prepare=None, n_latents=None):
+        """Return the latents of images.
 
-    def decode(self, latents):
-        """Return the images in [0, 1], (n, C, H, W) float32, of latents."""
-        return self._apply_padded(self._decode_batch, latents)
+        Parameters
+        ----------
+        images : ndarray of shape (n, C, H, W)
+            The images, in [0, 1] unless `prepare` makes them so.
+        prepare : callable or None
+            What to apply to a few images before the network sees them.
+        n_latents : int or None
+            How many of the latents to return, the first ones; None for all.
 
-    def _encode_batch(self, images):
-        images = images.contiguous(memory_format=torch.channels_last)
-        return torch.cat(self.module_.encode(images), dim=1)
+        Returns
+        -------
+        ndarray of shape (n, n_latents), float32
+            The latents.
+        """
 
-    def _decode_batch(self, latents):
-        return torch.sigmoid(self.module_.decode(latents))
+        def encode(part):
+            part = part.contiguous(memory_format=torch.channels_last)
+            return torch.cat(self.module_.encode(part), dim=1)[:, :n_latents]
 
-    def _apply_padded(self, function, array):
+        return self._apply_padded(encode, images, before=prepare)
+
+    def decode(self, latents, finish=None):
+        """Return the images of latents.
+
+        Parameters
+        ----------
+        latents : ndarray of shape (n, latent_dim), float32
+            The latents.
+        finish : callable or None
+            What to apply to a few images in [0, 1] at a time.
+
+        Returns
+        -------
+        ndarray of shape (n, C, H, W)
+            The images, in [0, 1] and float32 unless `finish` makes them otherwise.
+        """
+
+        def decode(part):
+            return torch.sigmoid(self.module_.decode(part))
+
+        return self._apply_padded(decode, latents, after=finish)
+
+    def _apply_padded(self, function, array, before=None, after=None):
+        """Apply a function to a fixed number of rows at a time.
+
+        What it needs beyond its input and output does not grow with the rows.
+        """
         self.module_.eval()
 
         @torch.inference_mode()
-        def apply(part):
-            rows = array[part]
-            batch = np.zeros((INFERENCE_BATCH_SIZE, *array.shape[1:]), np.float32)
-            batch[: len(rows)] = rows
+        def apply(rows):
+            part = array[rows] if before is None else before(array[rows])
+            batch = np.zeros((INFERENCE_BATCH_SIZE, *part.shape[1:]), np.float32)
+            batch[: len(part)] = part
             output = function(torch.from_numpy(batch).to(self.device))
-            return output[: len(rows)].cpu().numpy()
+            output = output[: len(part)].cpu().numpy()
+            return output if after is None else after(output)
 
+        first, *others = _parts(len(array), INFERENCE_BATCH_SIZE)
         with part_workers(self.device) as map_parts:
-            return np.concatenate(
-                map_parts(apply, _parts(len(array), INFERENCE_BATCH_SIZE))
-            )
+            (values,) = map_parts(apply, [first])
+            output = np.empty((len(array), *values.shape[1:]), values.dtype)
+            output[first] = values
+
+            def fill(rows):
+                output[rows] = apply(rows)
+
+            for some in _parts(len(others), MANY_PARTS):
+                map_parts(fill, others[some])
+        return output
 
     def get_weights(self):
         """Return the weights as a dict of arrays."""
@@ -311,9 +359,11 @@ class ConditionalAutoencoderNet(NeuralNet):
         """Go on with what `get_optimizer_state` returned."""
         tensors = _to_tensors(state)
         self.generator.set_state(tensors.pop("generator"))
-        values = {}
+        values, parameters = {}, list(self.module_.parameters())
         for key, tensor in tensors.items():
             index, name = key.split(".")
+            if tensor.ndim:
+                tensor = _laid_out_as(parameters[int(index)], tensor)
             values.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer_.state_dict()["param_groups"]
         self.optimizer_.load_state_dict({"state": values, "param_groups": groups})
@@ -377,6 +427,16 @@ def _to_arrays(tensors):
 
 def _to_tensors(arrays):
     return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def _laid_out_as(parameter, tensor):
+    """Return a tensor with the strides of a parameter.
+
+    A fused optimizer takes the numbers as they follow one another in memory.
+    """
+    if tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter).copy_(tensor)
 
 
 def _parts(length, size):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklcae._torch._layers import UpsampleConv2d, pooled_size
+from sklcae._torch._layers import UpsampleConv2d, max_pool, pooled_size
 
 __all__ = ["NETWORKS", "PaperNetwork"]
 
@@ -81,7 +81,7 @@ class PaperNetwork(nn.Module):
 
 def _pool_relu(x):
     # ReLU and maximum commute, and a quarter of the pixels is left for the ReLU.
-    return F.relu(F.max_pool2d(x, 2, ceil_mode=True))
+    return F.relu(max_pool(x))
 
 
 def _crop(x, size):

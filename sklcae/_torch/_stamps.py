@@ -41,15 +41,15 @@ class StampDataset(Dataset):
 
     Parameters
     ----------
-    stamps : Stamps of ndarray
-        The stamps.
+    stamps : Stamps
+        Of arrays, or of what a list of rows makes an array.
     """
 
     def __init__(self, stamps):
-        self.stamps = stamps.map(torch.from_numpy)
+        self.stamps = stamps
 
     def __len__(self):
         return len(self.stamps.images)
 
     def __getitem__(self, rows):
-        return self.stamps.map(lambda part: part[rows])
+        return self.stamps.map(lambda part: torch.from_numpy(part[rows]))

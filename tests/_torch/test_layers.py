@@ -2,7 +2,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sklcae._torch._layers import UpsampleConv2d, initialize_weights, pooled_size
+from sklcae._torch._layers import (
+    UpsampleConv2d,
+    initialize_weights,
+    max_pool,
+    pooled_size,
+)
 from sklcae._torch._networks import PaperNetwork
 
 
@@ -61,3 +66,13 @@ def test_initial_weights_come_from_the_generator_alone():
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 4), (3, 4), (4, 3), (6, 6), (7, 5)])
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_max_pool_is_that_of_pytorch(size, with_gradient):
+    x = torch.randn(3, 2, *size, generator=torch.Generator().manual_seed(0))
+    with torch.set_grad_enabled(with_gradient):
+        torch.testing.assert_close(
+            max_pool(x), F.max_pool2d(x, 2, ceil_mode=True), rtol=0, atol=0
+        )

@@ -75,7 +75,7 @@ def test_micro_batches_add_up_to_the_batch(data, monkeypatch):
         net.history.new_epoch()
         net.history.new_batch()
         net._map_parts = lambda function, parts: list(map(function, parts))
-        step = net.train_step_single(StampDataset(data).stamps)
+        step = net.train_step_single(StampDataset(data)[:])
         named = net.module_.named_parameters()
         gradients.append({"loss": step["loss"]} | {n: p.grad for n, p in named})
     for name, whole in gradients[0].items():
@@ -96,7 +96,7 @@ def test_history_adds_up_to_equation_2(data):
 
 def test_get_loss_is_the_loss_of_the_training_step(data):
     net = small_net()
-    stamps = StampDataset(data).stamps
+    stamps = StampDataset(data)[:]
     loss = net.get_loss(net.infer(stamps.images), stamps)
     net.batch_size = len(stamps.images)
     fit(net, data)
@@ -195,7 +195,7 @@ def copied_state(net):
 
 def test_validation_loss_is_equation_2_of_the_held_out_stamps(data):
     net = fit(small_net(batch_size=7), data, validation=data)
-    stamps = StampDataset(data).stamps
+    stamps = StampDataset(data)[:]
     with torch.no_grad():
         loss = net.get_loss(net.infer(stamps.images), stamps)
     losses = net.history_table()["validation_loss"]

@@ -115,37 +115,42 @@ def synchronized_clock(device):
     return clock
 
 
-def overhead(folder, n, pairs):
-    """Compare the epochs of `fit` with the same steps without skorch, in turns."""
+def overhead(folder, n, epochs):
+    """Compare each epoch of `fit` with one of the same steps without skorch."""
+    from skorch.callbacks import Callback
+
     X, y = load(folder, n)
-    shares = []
-    for _ in range(pairs):
-        model = make_model(3).fit(X, y)
-        ours = statistics.median(model.history_["duration"][1:])
-        bare = statistics.median(bare_epochs(model, X, y, 3)[1:])
-        shares.append((ours, bare))
-    return {"shares": [ours / bare - 1 for ours, bare in shares], "epochs": shares}
+    bare, durations = bare_epochs(X, y), []
+
+    class AfterEachEpoch(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            durations.append(next(bare))
+
+    model = make_model(epochs, callbacks=[AfterEachEpoch()]).fit(X, y)
+    pairs = list(zip(model.history_["duration"], durations, strict=True))[1:]
+    return {"shares": [ours / other - 1 for ours, other in pairs], "epochs": pairs}
 
 
-def bare_epochs(model, X, y, epochs):
-    """Return the seconds of epochs of network, micro-batches and Adam alone."""
+def bare_epochs(X, y):
+    """Yield the seconds of epochs of network, micro-batches and Adam alone."""
     from sklcae._torch._net import MICRO_BATCH_PIXELS, build_net
     from sklcae._torch._workers import part_workers
 
+    model = make_model(1).fit(X[:8], y[:8])
     net = build_net("paper", (1, 64, 64), y.shape[1], 64, seed=0)
-    network, optimizer = net.module_, torch.optim.Adam(net.module_.parameters())
+    network = net.module_
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
     images = model.image_scaler_.transform(X.reshape(-1, 1, 64, 64))
     targets = model.target_scaler_.transform(y).astype(np.float32)
     data = torch.from_numpy(images), torch.from_numpy(targets)
-    size, durations = MICRO_BATCH_PIXELS // (64 * 64), []
+    size = MICRO_BATCH_PIXELS // (64 * 64)
     with part_workers("cpu") as map_parts:
-        for _ in range(epochs):
+        while True:
             start = time.perf_counter()
             for rows in torch.randperm(len(X)).split(64):
                 batch = [part[rows] for part in data]
                 bare_step(network, optimizer, map_parts, batch, size)
-            durations.append(time.perf_counter() - start)
-    return durations
+            yield time.perf_counter() - start
 
 
 def bare_step(network, optimizer, map_parts, batch, size):
@@ -167,7 +172,8 @@ def bare_step(network, optimizer, map_parts, batch, size):
     for parameter, grads in zip(
         parameters, zip(*(grads for grads, _ in parts), strict=True), strict=True
     ):
-        parameter.grad = reduce(torch.Tensor.add_, grads)
+        total = reduce(torch.Tensor.add_, grads)
+        parameter.grad = torch.empty_like(parameter).copy_(total)
     optimizer.step()
 
 
@@ -248,12 +254,13 @@ def decoding_result(function, n, repeats):
     return {"rate": n / duration, **memory.peaks()}
 
 
-def grid(folder, n, epochs, n_jobs):
-    """Search four candidates, on the middle 32 x 32 pixels of the stamps."""
+def grid(folder, n, epochs, n_jobs, side):
+    """Search four candidates, on the middle of the stamps."""
     from sklearn.model_selection import GridSearchCV
 
     X, y = load(folder, n)
-    X = X.reshape(-1, 64, 64)[:, 16:48, 16:48].reshape(n, -1)
+    middle = slice(32 - side // 2, 32 + side // 2)
+    X = X.reshape(-1, 64, 64)[:, middle, middle].reshape(n, -1)
     import_all(make_model(1).fit, X, y)
     search = GridSearchCV(
         make_model(epochs),

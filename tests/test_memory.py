@@ -1,0 +1,55 @@
+"""No second copy of the images: NumPy's memory as tracemalloc counts it."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from sklcae import ConditionalAutoencoderRegressor
+from tests.blobs import make_blobs_of_light
+
+
+@pytest.fixture(scope="module")
+def many():
+    X, y = make_blobs_of_light(64)
+    # What is imported late is not to be counted.
+    quick().fit(X, y)
+    return np.tile(X, (32, 4)), np.tile(y, (32, 1))
+
+
+def numpy_peak(function):
+    """Return the most bytes that were allocated at once during a call."""
+    tracemalloc.start()
+    try:
+        result = function()
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def quick(**parameters):
+    return ConditionalAutoencoderRegressor(
+        max_epochs=1, latent_dim=4, random_state=0, **parameters
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"stretch": "asinh", "augmentation": "dihedral", "early_stopping": True}],
+)
+def test_fit_holds_no_second_copy_of_the_images(many, parameters, monkeypatch):
+    X, y = many
+    monkeypatch.setattr("sklcae._images.SAMPLE_PIXELS", X.size // 16)
+    if parameters:
+        parameters["invariant_targets"] = "all"
+    _, peak = numpy_peak(lambda: quick(**parameters).fit(X, y))
+    assert peak < 0.5 * X.nbytes
+
+
+@pytest.mark.parametrize(("method", "row"), [("predict", 2 * 8), ("transform", 4 * 4)])
+def test_inference_needs_as_much_for_many_as_for_few(many, method, row):
+    X, y = many
+    apply = getattr(quick().fit(X[:64], y[:64]), method)
+    few, most = (numpy_peak(lambda X=X[:n]: apply(X))[1] for n in (512, len(X)))
+    # Twice the output: predict turns float32 into float64.
+    assert most - few < 2 * row * len(X) + 0.02 * X.nbytes
