@@ -99,6 +99,9 @@ def _fingerprint(estimator, data, previous):
         for name, value in estimator.get_params(deep=False).items()
         if name not in FREE_PARAMETERS
     }
+    if estimator.lr_schedule != "constant":
+        # Then the end decides how each step goes.
+        parameters["max_epochs"] = estimator.max_epochs
     if not isinstance(estimator.random_state, int):
         # The seed that was drawn is in the file.
         del parameters["random_state"]

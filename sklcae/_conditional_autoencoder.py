@@ -46,7 +46,9 @@ from sklcae._targets import (
     turned_targets,
 )
 from sklcae._torch import (
+    LR_SCHEDULES,
     NETWORKS,
+    OPTIMIZERS,
     RECONSTRUCTION_LOSSES,
     EpochHook,
     build_net,
@@ -65,6 +67,13 @@ __all__ = ["ConditionalAutoencoderRegressor"]
 
 # Fitted attributes that are small objects; a state holds what they hold.
 SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
+
+# What partial_fit, which does not know where the training ends, can do.
+PARTIAL_FIT_NEEDS = {
+    "early_stopping": False,
+    "checkpoint": None,
+    "lr_schedule": "constant",
+}
 
 
 class ConditionalAutoencoderRegressor(
@@ -92,8 +101,11 @@ class ConditionalAutoencoderRegressor(
         influence and the predictions no meaning.
     beta : float, default=1e-4
         Weight of the L1 regularization of z_rest, Eq. 5 of [1]_.
-    network : {"paper"}, default="paper"
-        The network. "paper" is that of the appendix of [1]_, for images of any shape.
+    network : {"paper", "strided"}, default="paper"
+        The network, for images of any shape. "paper" is that of the appendix of [1]_.
+        "strided" has the same decoder and a deeper encoder, strided convolutions whose
+        features are pooled over the image. It is made for ``stretch="asinh"``, for
+        many targets and for a falling learning rate.
     reconstruction_loss : {"binary_cross_entropy", "squared_error"}, \
             default="binary_cross_entropy"
         The reconstruction loss, of the image scaled to [0, 1]. The first is Eq. 3 of
@@ -132,8 +144,18 @@ class ConditionalAutoencoderRegressor(
         Number of passes over the training set.
     batch_size : int, default=64
         Images for one step of the optimizer.
+    optimizer : {"adam", "adamw"}, default="adam"
+        The optimizer, Adam [2]_ or AdamW with decoupled weight decay [3]_.
     lr : float, default=1e-3
-        Learning rate of the Adam optimizer.
+        Learning rate of the optimizer, the highest one of the "one_cycle" schedule.
+    lr_schedule : {"constant", "one_cycle"}, default="constant"
+        "one_cycle" raises the learning rate from a twenty-fifth of `lr` to `lr` in the
+        first three tenths of the steps, and lowers it to nearly nothing in the others
+        [4]_.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer: with "adam" an L2 penalty that is added to the
+        gradient, with "adamw" the share, times the learning rate, by which each step
+        shrinks the weights.
     early_stopping : bool, default=False
         Whether to hold out a share of the training set, to stop when its loss (Eq. 2)
         no longer falls, and to take the weights of its best epoch.
@@ -209,6 +231,12 @@ class ConditionalAutoencoderRegressor(
     ----------
     .. [1] K. Leung, C. Yan and J. Yin, "A Generative Model for Disentangling Galaxy
        Photometric Parameters", section 3.1.1 and appendix.
+    .. [2] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR
+       2015.
+    .. [3] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR
+       2019.
+    .. [4] L. N. Smith and N. Topin, "Super-Convergence: Very Fast Training of Neural
+       Networks Using Large Learning Rates", arXiv:1708.07120.
 
     Examples
     --------
@@ -239,7 +267,10 @@ class ConditionalAutoencoderRegressor(
         "allow_nan": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
         "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(LR_SCHEDULES))],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -268,7 +299,10 @@ class ConditionalAutoencoderRegressor(
         allow_nan=False,
         max_epochs=100,
         batch_size=64,
+        optimizer="adam",
         lr=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -293,7 +327,10 @@ class ConditionalAutoencoderRegressor(
         self.allow_nan = allow_nan
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -372,13 +409,14 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            As for :meth:`fit`; with `early_stopping` or `checkpoint`; and if images or
-            targets are not of the kind that the first call saw.
+            As for :meth:`fit`; with `early_stopping`, `checkpoint` or an `lr_schedule`
+            that is not constant, since the end of the training is not known; and if
+            images or targets are not of the kind that the first call saw.
         """
-        for name in ("early_stopping", "checkpoint"):
-            if getattr(self, name):
+        for name, only in PARTIAL_FIT_NEEDS.items():
+            if getattr(self, name) != only:
                 raise ValueError(
-                    f"partial_fit does not support {name}. Got "
+                    f"partial_fit does not support {name} other than {only!r}. Got "
                     f"{name}={getattr(self, name)!r}."
                 )
         previous = self if hasattr(self, "net_") else None
@@ -422,7 +460,8 @@ class ConditionalAutoencoderRegressor(
         self.net_.fit_arrays(
             train,
             validation=held_out,
-            n_epochs=epochs + (0 if previous is None else previous.n_iter_),
+            n_epochs=epochs,
+            n_before=0 if previous is None else previous.n_iter_,
             state=checkpoint.state or _state_to_go_on_from(previous, optimizer),
             epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
         )
@@ -473,7 +512,10 @@ class ConditionalAutoencoderRegressor(
             beta=self.beta,
             reconstruction_loss=self.reconstruction_loss,
             batch_size=int(self.batch_size),
+            optimizer=self.optimizer,
             lr=self.lr,
+            lr_schedule=self.lr_schedule,
+            weight_decay=self.weight_decay,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
             callbacks=self.callbacks,

@@ -16,6 +16,7 @@ from sklcae._torch._callbacks import TrainingStoppedError, early_stopping, wants
 from sklcae._torch._layers import initialize_weights
 from sklcae._torch._losses import LossTerms, loss_terms
 from sklcae._torch._networks import NETWORKS
+from sklcae._torch._optimizers import OPTIMIZERS, fast_forward, make_schedule
 from sklcae._torch._stamps import StampDataset
 from sklcae._torch._workers import part_workers
 
@@ -57,6 +58,12 @@ class ConditionalAutoencoderNet(NeuralNet):
     target_maps : tuple of ndarray or None
         Matrices and offsets of `DihedralAugmentation`; None leaves the stamps as
         they are.
+    optimizer : str
+        A key of ``OPTIMIZERS``.
+    weight_decay : float
+        See the optimizer.
+    lr_schedule : str
+        A key of ``LR_SCHEDULES``.
     n_iter_no_change, tol : int and float
         When to stop, where there are stamps to validate with.
     **kwargs
@@ -72,6 +79,9 @@ class ConditionalAutoencoderNet(NeuralNet):
         beta=1e-4,
         reconstruction_loss="binary_cross_entropy",
         target_maps=None,
+        optimizer="adam",
+        weight_decay=0.0,
+        lr_schedule="constant",
         n_iter_no_change=10,
         tol=1e-4,
         **kwargs,
@@ -79,7 +89,8 @@ class ConditionalAutoencoderNet(NeuralNet):
         super().__init__(
             module,
             criterion=nn.Identity,
-            optimizer=torch.optim.Adam,
+            optimizer=OPTIMIZERS[optimizer],
+            optimizer__weight_decay=weight_decay,
             # One pass over the weights instead of one for each operation.
             optimizer__fused=True,
             train_split=None,
@@ -88,6 +99,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         self.alpha = alpha
         self.beta = beta
         self.reconstruction_loss = reconstruction_loss
+        self.lr_schedule = lr_schedule
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.generator = generator
@@ -188,16 +200,25 @@ class ConditionalAutoencoderNet(NeuralNet):
         return ", ".join(f"{n}_loss={t:.3g}" for n, t in terms._asdict().items())
 
     def fit_arrays(
-        self, stamps, *, n_epochs, validation=None, state=None, epoch_hook=None
+        self,
+        stamps,
+        *,
+        n_epochs,
+        n_before=0,
+        validation=None,
+        state=None,
+        epoch_hook=None,
     ):
-        """Train until a number of epochs stands in the history.
+        """Train for a number of epochs, those made before an interruption included.
 
         Parameters
         ----------
         stamps : Stamps
             What to train on, see `StampDataset`.
         n_epochs : int
-            Number of epochs, those already in the history included.
+            Number of epochs.
+        n_before : int
+            Number of epochs of earlier fits that this one goes on from.
         validation : Stamps or None
             What to tell from when to stop.
         state : dict or None
@@ -216,6 +237,10 @@ class ConditionalAutoencoderNet(NeuralNet):
             self.train_split = predefined_split(StampDataset(validation))
             self._early_stopping = early_stopping(self.n_iter_no_change, self.tol)
             self.callbacks_.append(("early_stopping", self._early_stopping))
+        n_batches = -(-len(dataset) // self.batch_size)
+        schedule = make_schedule(self.lr_schedule, self.lr, n_epochs * n_batches)
+        if schedule is not None:
+            self.callbacks_.append(("lr_schedule", schedule))
         if epoch_hook is not None:
             # The last one, so that it sees what all others made of the epoch.
             self.callbacks_.append(("epoch_hook", epoch_hook))
@@ -223,8 +248,10 @@ class ConditionalAutoencoderNet(NeuralNet):
         self.notify("on_train_begin", X=dataset, y=None)
         if state is not None:
             self.set_training_state(state)
+        if schedule is not None:
+            fast_forward(schedule, (len(self.history) - n_before) * n_batches)
         if not (self._early_stopping and wants_to_stop(self._early_stopping)):
-            self._train(dataset, n_epochs - len(self.history))
+            self._train(dataset, n_before + n_epochs - len(self.history))
         self.notify("on_train_end", X=dataset, y=None)
         # The net outlives the data.
         self.callbacks_, self.train_split = callbacks, None
