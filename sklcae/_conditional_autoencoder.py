@@ -68,13 +68,6 @@ __all__ = ["ConditionalAutoencoderRegressor"]
 # Fitted attributes that are small objects; a state holds what they hold.
 SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
 
-# What partial_fit, which does not know where the training ends, can do.
-PARTIAL_FIT_NEEDS = {
-    "early_stopping": False,
-    "checkpoint": None,
-    "lr_schedule": "constant",
-}
-
 
 class ConditionalAutoencoderRegressor(
     CallbackSupportMixin,
@@ -175,10 +168,10 @@ class ConditionalAutoencoderRegressor(
         `set_callbacks`.
     checkpoint : str or path-like, default=None
         File that fit writes after every epoch. Where it exists already and is of the
-        same fit (same data and parameters; only `max_epochs`, `verbose` and `device`
-        may differ), fit goes on after its last epoch and ends, bit for bit on the same
-        machine, where it would have ended without the interruption. The file stays, and
-        a file of another fit is refused.
+        same fit (same data and parameters; only `verbose` and `device` may differ, and
+        `max_epochs` with a constant `lr_schedule`), fit goes on after its last epoch
+        and ends, bit for bit on the same machine, where it would have ended without the
+        interruption. The file stays, and a file of another fit is refused.
     device : str, default="cpu"
         Where fit trains, and the fitted model predicts, a name that PyTorch knows, such
         as "cuda". A pickled model is loaded to it, or to the CPU with a warning.
@@ -389,7 +382,8 @@ class ConditionalAutoencoderRegressor(
 
         The first call decides the scaling of images and targets, so that its images
         should be typical. Later calls go on with the optimizer where the last one
-        ended; after :meth:`fit` or :meth:`load` they begin with a new one.
+        ended; after :meth:`fit` or :meth:`load` they begin with a new one. The learning
+        rate is always `lr`, for no schedule can know where the training will end.
 
         Parameters
         ----------
@@ -409,18 +403,19 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            As for :meth:`fit`; with `early_stopping`, `checkpoint` or an `lr_schedule`
-            that is not constant, since the end of the training is not known; and if
-            images or targets are not of the kind that the first call saw.
+            As for :meth:`fit`; with `early_stopping` or `checkpoint`; and if images or
+            targets are not of the kind that the first call saw.
         """
-        for name, only in PARTIAL_FIT_NEEDS.items():
-            if getattr(self, name) != only:
+        for name in ("early_stopping", "checkpoint"):
+            if getattr(self, name):
                 raise ValueError(
-                    f"partial_fit does not support {name} other than {only!r}. Got "
+                    f"partial_fit does not support {name}. Got "
                     f"{name}={getattr(self, name)!r}."
                 )
         previous = self if hasattr(self, "net_") else None
         fresh = self._unfitted_copy()
+        # No call knows where the training will end.
+        fresh.lr_schedule = "constant"
         monitor = FitMonitor(None, X, y, sample_weight)
         # There after an earlier partial_fit only.
         optimizer = getattr(self, "_optimizer_state_", None)

@@ -3,7 +3,12 @@
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae._compat import StrOptions
 from sklcae._images import STRETCHES
-from sklcae._torch import NETWORKS, RECONSTRUCTION_LOSSES
+from sklcae._torch import (
+    LR_SCHEDULES,
+    NETWORKS,
+    OPTIMIZERS,
+    RECONSTRUCTION_LOSSES,
+)
 
 DEFAULT = ConditionalAutoencoderRegressor()
 
@@ -24,6 +29,8 @@ CHOICES = {
     "reconstruction_loss": set(RECONSTRUCTION_LOSSES),
     "stretch": set(STRETCHES),
     "augmentation": offered("augmentation"),
+    "optimizer": set(OPTIMIZERS),
+    "lr_schedule": set(LR_SCHEDULES),
 }
 
 
@@ -39,11 +46,15 @@ def instance(parameter, choice):
     if parameter == "augmentation":
         # The checks pass a y without names, so it needs to be said what turning does.
         settings["invariant_targets"] = "all"
-    return fast(**settings)
+    return fast(**settings, **TOGETHER.get(choice, {}))
 
+
+# Choices that are made for one another are checked at once.
+TOGETHER = {"strided": {"optimizer": "adamw", "lr_schedule": "one_cycle"}}
+COMPANIONS = {choice for others in TOGETHER.values() for choice in others.values()}
 
 INSTANCES = [
     instance(parameter, choice)
     for parameter, choices in CHOICES.items()
-    for choice in sorted(choices - {getattr(DEFAULT, parameter)})
+    for choice in sorted(choices - {getattr(DEFAULT, parameter)} - COMPANIONS)
 ]

@@ -20,6 +20,12 @@ SETTINGS = {
     "augmented": {"augmentation": "dihedral", "invariant_targets": "all"},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 2, "tol": 0.05},
     "asinh": {"stretch": "asinh", "reconstruction_loss": "squared_error"},
+    "one cycle": {
+        "network": "strided",
+        "optimizer": "adamw",
+        "lr_schedule": "one_cycle",
+        "weight_decay": 0.1,
+    },
 }
 N_EPOCHS = 6
 
@@ -46,12 +52,28 @@ def fit(blobs, **kwargs):
     return quick(**{"max_epochs": N_EPOCHS, **kwargs}).fit(*blobs)
 
 
+def interrupt_after(n_epochs, monkeypatch):
+    write, epochs = _checkpoint.Checkpoint.write, iter(range(1, n_epochs + 1))
+
+    def write_and_interrupt(*args):
+        write(*args)
+        if next(epochs) == n_epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_checkpoint.Checkpoint, "write", write_and_interrupt)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("stop", [1, 4])
-def test_resumed_fit_ends_where_the_whole_one_does(blobs, path, name, stop):
+def test_resumed_fit_ends_where_the_whole_one_does(
+    blobs, path, name, stop, monkeypatch
+):
     settings = SETTINGS[name]
     whole = fit(blobs, **settings)
-    fit(blobs, **settings, max_epochs=stop, checkpoint=path)
+    with monkeypatch.context() as patch:
+        interrupt_after(stop, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(blobs, **settings, checkpoint=path)
     resumed = fit(blobs, **settings, checkpoint=str(path))
     assert_same_model(resumed, whole)
     assert resumed.n_iter_ == whole.n_iter_
@@ -79,6 +101,13 @@ def test_weights_and_missing_targets_are_resumed(blobs, path):
     quick(max_epochs=1, checkpoint=path).fit(X, y, sample_weight=weights)
     resumed = quick(max_epochs=3, checkpoint=path).fit(X, y, sample_weight=weights)
     assert_same_model(resumed, whole)
+
+
+def test_end_of_a_schedule_is_a_part_of_the_fit(blobs, path):
+    settings = {"lr_schedule": "one_cycle", "checkpoint": path}
+    fit(blobs, max_epochs=2, **settings)
+    with pytest.raises(ModelFileError, match="other data or parameters"):
+        fit(blobs, max_epochs=3, **settings)
 
 
 def test_fit_without_a_seed_is_resumed_too(blobs, path):

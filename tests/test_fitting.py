@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from tests.blobs import assert_same_model, make_blobs_of_light, quick, weights_differ
@@ -141,6 +142,64 @@ def test_partial_fit_refuses_what_needs_the_whole(blobs, params):
     [name] = params
     with pytest.raises(ValueError, match=f"partial_fit does not support {name}"):
         quick(**params).partial_fit(*blobs)
+
+
+def test_partial_fit_knows_no_schedule(blobs):
+    scheduled, constant = (
+        quick(lr_schedule=name).partial_fit(*blobs).partial_fit(*blobs)
+        for name in ("one_cycle", "constant")
+    )
+    assert_same_model(scheduled, constant)
+    assert scheduled.lr_schedule == "one_cycle"
+
+
+# The optimizer
+
+
+class RecordRates(Callback):
+    """Note the learning rate of each step."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_batch_begin(self, net, training, **kwargs):
+        if training:
+            self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def test_one_cycle_is_that_of_pytorch(blobs):
+    record, schedule = RecordRates(), {"lr": 0.02, "lr_schedule": "one_cycle"}
+    quick(max_epochs=4, batch_size=32, callbacks=[record], **schedule).fit(*blobs)
+    n_steps = 4 * -(-len(blobs[0]) // 32)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, n_steps)
+    expected = []
+    for _ in range(n_steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    np.testing.assert_allclose(record.rates, expected)
+    assert max(expected) == pytest.approx(0.02, rel=0.05)
+
+
+def test_warm_start_begins_a_new_cycle(blobs):
+    record = RecordRates()
+    model = quick(max_epochs=2, warm_start=True, lr_schedule="one_cycle")
+    model.set_params(callbacks=[record]).fit(*blobs)
+    first = list(record.rates)
+    model.fit(*blobs)
+    assert record.rates == first * 2
+
+
+def test_weight_decay_shrinks_the_weights(blobs):
+    def size(**params):
+        weights = quick(max_epochs=4, lr=5e-3, **params).fit(*blobs).net_.get_weights()
+        return sum(float((weight**2).sum()) for weight in weights.values())
+
+    without = size(optimizer="adamw")
+    assert without == pytest.approx(size(), rel=1e-3)
+    assert size(optimizer="adamw", weight_decay=5.0) < 0.9 * without
+    assert size(optimizer="adam", weight_decay=0.1) < 0.9 * without
 
 
 # Early stopping
