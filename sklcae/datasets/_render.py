@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
-from sklcae._compat import import_optional
 from sklcae.datasets._folding import Wings, folded_light, largest_fft, small_fft_size
 
 # Tables of Sersic profiles in a sixth of the time. What they change in a galaxy of the
@@ -46,7 +45,14 @@ class Optics(NamedTuple):
 
 
 def _import_galsim():
-    return import_optional("galsim", extra="simulate", purpose="make_galaxies")
+    try:
+        import galsim
+    except ImportError:
+        # It brings scikit-learn with it, which a parallel job can do without.
+        from sklcae._compat import import_optional
+
+        return import_optional("galsim", extra="simulate", purpose="make_galaxies")
+    return galsim
 
 
 def _gaussian(fwhm, moffat_beta, gsparams):
@@ -183,6 +189,7 @@ def _psf(optics, gsparams=None):
     return PSFS[optics.psf](optics.psf_fwhm, optics.moffat_beta, gsparams)
 
 
+@lru_cache(maxsize=8)
 def _oversampling(optics):
     """Return how many points a pixel needs for all that the PSF lets through."""
     sharp = _psf(optics, _import_galsim().GSParams(maxk_threshold=_MAXK_THRESHOLD))

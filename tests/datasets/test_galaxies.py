@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.utils import Bunch
 
-from sklcae.datasets import _galaxies, make_galaxies
+from sklcae.datasets import _stamps, make_galaxies
 
 # One Sersic index and small stamps: quick to render.
 QUICK = {"sersic_index": 1.0, "image_shape": (16, 16), "random_state": 0}
@@ -364,7 +364,7 @@ def no_rendering(monkeypatch):
     def render_stamp(*args, **kwargs):
         raise AssertionError("rendered before everything was checked")
 
-    monkeypatch.setattr(_galaxies, "render_stamp", render_stamp)
+    monkeypatch.setattr(_stamps, "render_stamp", render_stamp)
 
 
 @pytest.mark.usefixtures("no_rendering")
