@@ -26,8 +26,10 @@ _NODES = 8
 # The steps in which the distance of the copies from the stamp is tried.
 _STEP = 2**0.25
 
-# exp of it is still a number.
+# Limits that keep every exponential and power a number: exp(700) is one.
 _MAX_EXPONENT = 700.0
+_MAX_LOG = math.log(_MAX_EXPONENT)
+_TINY = 1e-20
 
 # Larger FFTs than this many sides of the stamp gain nothing over GalSim's own.
 _MIN_LIMIT = 1024
@@ -64,9 +66,8 @@ class Wings:
     @cached_property
     def peak(self):
         """Return the light in a pixel at the centre, were it not smoothed."""
-        return 1 / (
-            math.pi * math.gamma(2 * self.sersic_index + 1) * self.scale_radius**2
-        )
+        area = math.pi * self.scale_radius**2 * math.gamma(2 * self.sersic_index + 1)
+        return 1 / area if area > 0 else math.inf
 
     def light(self, dx, dy):
         """Return the light in the pixels at dx[j], dy[i] from the centre."""
@@ -94,7 +95,7 @@ class Wings:
         light, slope = self._steepest(gap, 2)
         blur = light * math.expm1(min((psf_radius * slope) ** 2 / 2, _MAX_EXPONENT))
         # The light of a compact galaxy is not blurred as far as that.
-        blur = min(blur, self._steepest(max(gap - 4 * psf_radius, 0.0), 0)[0])
+        blur = min(blur, self._steepest(gap - 4 * psf_radius, 0)[0])
         light, slope = self._steepest(gap, _NODES)
         interpolation = 2 * (slope * side / 4) ** _NODES / math.factorial(_NODES)
         return blur + light * interpolation
@@ -106,10 +107,11 @@ class Wings:
         """
         n = self.sersic_index
         axis = math.sqrt(self.axis_ratio)
-        exponent = np.float64(gap * axis / self.scale_radius) ** (1 / n)
-        exponent = min(max(exponent, power * (1 - n)), _MAX_EXPONENT)
-        slope = max(exponent, 1e-9) ** (1 - n) / (n * axis * self.scale_radius)
-        return self.peak * math.exp(-exponent), slope
+        radius = max(gap, _TINY) * axis / self.scale_radius
+        exponent = math.exp(min(math.log(radius) / n, _MAX_LOG))
+        exponent = max(exponent, power * (1 - n))
+        slope = exponent ** (1 - n) / (n * axis * self.scale_radius)
+        return self.peak * math.exp(-exponent), min(slope, 1 / _TINY)
 
 
 def largest_fft(image_shape):

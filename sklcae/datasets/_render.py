@@ -1,7 +1,7 @@
 """From one row of physical parameters to a noiseless stamp, with GalSim."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -171,11 +171,10 @@ def _wings(row, pixel_scale):
 
 def _small_fft_size(row, wings, optics):
     """Return the side of an FFT that may fold, or None where GalSim's is needed."""
-    psf, scale = _psf(optics), optics.pixel_scale
     size = small_fft_size(
         wings,
-        lambda distance: psf.xValue(distance * scale, 0) * scale**2,
-        psf.half_light_radius / scale,
+        partial(_psf_light_beyond, optics),
+        _psf(optics).half_light_radius / optics.pixel_scale,
         optics.image_shape,
         _center(row),
     )
@@ -187,6 +186,18 @@ def _small_fft_size(row, wings, optics):
 @lru_cache(maxsize=8)
 def _psf(optics, gsparams=None):
     return PSFS[optics.psf](optics.psf_fwhm, optics.moffat_beta, gsparams)
+
+
+@lru_cache(maxsize=128)
+def _psf_light_beyond(optics, distance):
+    """Estimate the PSF's light in a pixel that has copies from that distance on."""
+    psf, scale = _psf(optics), optics.pixel_scale
+    near, far = (psf.xValue(d * scale, 0) * scale**2 for d in (distance, 2 * distance))
+    if far == 0:
+        return near
+    # The wings are about a power of the distance; summed over a plane of copies.
+    power = math.log2(near / far)
+    return near * (1 + 2 * math.pi / (power - 2)) if power > 2 else math.inf
 
 
 @lru_cache(maxsize=8)
