@@ -148,7 +148,7 @@ def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
     )
     # Of a galaxy larger than the FFT, the copies that are added up are not enough.
     least = wings.half_light_radius / math.sqrt(wings.axis_ratio)
-    gap = max(side / 2, 2 * psf_radius)
+    gap = max(side / 2, 6 * psf_radius)
     while (size := max(reach + gap, least)) <= limit:
         error = psf_light(gap) + wings.error_beyond(gap, psf_radius, side)
         if error <= _TOLERANCE:
