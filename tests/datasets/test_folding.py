@@ -127,3 +127,10 @@ def test_extreme_numbers_are_no_errors():
             with np.errstate(all="raise", under="ignore"):
                 choose_size(make_wings(n, radius))
     assert math.isfinite(folded_light(make_wings(0.3, 1e-30), SHAPE, CENTER, 128).sum())
+
+
+def test_copies_of_a_blurred_point_keep_their_distance():
+    # Its profile has no wings; the PSF's, unknown here, must not come near.
+    point = make_wings(half_light_radius=0.01)
+    size = choose_size(point, psf_radius=20.0, shape=(8, 8), center=(4.0, 4.0))
+    assert size >= 4.0 + 6 * 20.0
