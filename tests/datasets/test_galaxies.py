@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.utils import Bunch
 
-from sklcae.datasets import _galaxies, make_galaxies
+from sklcae.datasets import _stamps, make_galaxies
 
 # One Sersic index and small stamps: quick to render.
 QUICK = {"sersic_index": 1.0, "image_shape": (16, 16), "random_state": 0}
@@ -176,6 +176,34 @@ def test_threads_of_joblib_change_nothing():
     with joblib.parallel_config("threading", n_jobs=4):
         X = make_images(n_samples=20)
     np.testing.assert_array_equal(X, make_images(n_samples=20))
+
+
+@pytest.mark.parametrize("sersic_index_step", [0.5, None])
+def test_no_way_of_sharing_the_work_changes_a_bit_of_the_papers_stamps(
+    sersic_index_step,
+):
+    def call(n_samples=40, **changes):
+        return make_galaxies(
+            n_samples, sersic_index_step=sersic_index_step, random_state=1, **changes
+        )[0]
+
+    serial = call()
+    np.testing.assert_array_equal(call(n_jobs=2), serial)
+    with joblib.parallel_config("threading", n_jobs=3):
+        np.testing.assert_array_equal(call(), serial)
+    # Other chunks, and other galaxies rendered before.
+    np.testing.assert_array_equal(call(n_samples=9), serial[:9])
+
+
+def test_parallel_jobs_need_no_scikit_learn():
+    code = (
+        "import sys, sklcae.datasets._stamps\n"
+        "sys.exit(str({'sklearn', 'scipy.stats', 'pandas'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.stderr.strip() == "set()"
 
 
 def test_concurrent_calls_equal_serial_ones():
@@ -364,7 +392,7 @@ def no_rendering(monkeypatch):
     def render_stamp(*args, **kwargs):
         raise AssertionError("rendered before everything was checked")
 
-    monkeypatch.setattr(_galaxies, "render_stamp", render_stamp)
+    monkeypatch.setattr(_stamps, "render_stamp", render_stamp)
 
 
 @pytest.mark.usefixtures("no_rendering")
