@@ -71,7 +71,8 @@ _MAX_CHUNK = 32
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     },
-    prefer_skip_nested_validation=True,
+    # The settings that galaxies bring along are looked at by the same decorator.
+    prefer_skip_nested_validation=False,
 )
 def cramer_rao_bound(
     galaxies, *, targets=None, prior="defaults", n_jobs=None, verbose=0
