@@ -57,6 +57,7 @@ _UNITS = {
     "absolute": np.ones_like,
 }
 
+#: What the error of each target is: name of the target -> kind of error.
 TARGET_ERRORS = {
     "flux": "relative",
     "half_light_radius": "relative",

@@ -365,7 +365,7 @@ class TestTable:
         pd.testing.assert_frame_equal(table, self.table())
 
     @pytest.mark.parametrize(
-        "bins", [0, True, 100, [1.0], [2.0, 1.0], "many", [[1, 2]]]
+        "bins", [0, -3, True, 100, [1.0], [2.0, 1.0], "many", [[1, 2]]]
     )
     def test_bad_bins(self, bins):
         ratio = np.tile([1.0, 2.0], 20)
