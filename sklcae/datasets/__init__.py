@@ -1,17 +1,23 @@
-"""Simulated galaxy stamps with known physical parameters.
+"""Simulated galaxy stamps with known physical parameters, and what they can tell.
 
-The function is imported when it is first asked for, so that parallel jobs, which run
-other files of this folder, need not import it and scikit-learn.
+A function is imported when it is first asked for, so that parallel jobs, which run other
+files of this folder, need not import it and scikit-learn.
 """
 
-__all__ = ["make_galaxies"]
+from importlib import import_module
+
+_MODULES = {
+    "cramer_rao_bound": "_bounds",
+    "make_galaxies": "_galaxies",
+    "signal_to_noise": "_bounds",
+}
+
+__all__ = ["cramer_rao_bound", "make_galaxies", "signal_to_noise"]
 
 
 def __getattr__(name):
-    if name == "make_galaxies":
-        from sklcae.datasets._galaxies import make_galaxies
-
-        return make_galaxies
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

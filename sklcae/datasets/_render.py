@@ -113,7 +113,8 @@ def _shear(row):
 
 def _galaxy(row, gsparams):
     galaxy = _import_galsim().Sersic(
-        n=row["sersic_index"],
+        # GalSim fails within rounding of 0.5, though not at it.
+        n=round(row["sersic_index"], 12),
         half_light_radius=row["half_light_radius"],
         flux=row["flux"],
         gsparams=gsparams,

@@ -1,5 +1,29 @@
-"""Measurements on images that need no model."""
+"""Measurements on images that need no model, and scores of what a model predicts."""
 
+from sklcae.metrics._field_scores import (
+    TARGET_ERRORS,
+    best_dispersion,
+    best_r2,
+    dispersion,
+    efficiency,
+    field_scorers,
+    median_bias,
+    outlier_share,
+    scores_by_signal_to_noise,
+)
 from sklcae.metrics._photometry import half_light_radius, sweep_slopes, total_flux
 
-__all__ = ["half_light_radius", "sweep_slopes", "total_flux"]
+__all__ = [
+    "TARGET_ERRORS",
+    "best_dispersion",
+    "best_r2",
+    "dispersion",
+    "efficiency",
+    "field_scorers",
+    "half_light_radius",
+    "median_bias",
+    "outlier_share",
+    "scores_by_signal_to_noise",
+    "sweep_slopes",
+    "total_flux",
+]

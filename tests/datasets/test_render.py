@@ -180,6 +180,15 @@ def test_special_sersic_indices(sersic_index, profile):
     np.testing.assert_allclose(stamp, expected, atol=1e-3 * expected.max())
 
 
+@pytest.mark.parametrize("sersic_index", [0.5 - 2**-54, 0.5 + 2**-53])
+@pytest.mark.parametrize("psf", ["gaussian", None])
+def test_sersic_index_within_rounding_of_a_gaussian(sersic_index, psf):
+    assert sersic_index != 0.5
+    stamp = render(sersic_index=sersic_index, psf=psf, image_shape=(9, 9))
+    gaussian = render(sersic_index=0.5, psf=psf, image_shape=(9, 9))
+    np.testing.assert_array_equal(stamp, gaussian)
+
+
 def test_pixel_scale_is_all_that_links_arcsec_and_pixels():
     fine = render(pixel_scale=0.1)
     same = render(pixel_scale=1.0, half_light_radius=10.0, psf_fwhm=7.0)

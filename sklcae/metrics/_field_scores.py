@@ -1,0 +1,751 @@
+"""Scores in the units of the field, alone and against the best that is reachable."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import erf
+from sklearn.metrics import make_scorer, mean_squared_error
+from sklearn.utils import check_array
+
+from sklcae._compat import (
+    Interval,
+    InvalidParameterError,
+    import_optional,
+    validate_params,
+)
+from sklcae._targets import target_names_of
+
+__all__ = [
+    "TARGET_ERRORS",
+    "best_dispersion",
+    "best_r2",
+    "dispersion",
+    "efficiency",
+    "field_scorers",
+    "median_bias",
+    "outlier_share",
+    "scores_by_signal_to_noise",
+]
+
+# The part of the errors that lies within one dispersion of the bias.
+COVERAGE = 0.68
+
+
+def _relative(y_true, y_pred):
+    return (y_pred - y_true) / y_true
+
+
+def _dex(y_true, y_pred):
+    # A prediction that is not positive is infinitely far off: an outlier.
+    positive = np.where(y_pred > 0, y_pred, 1.0)
+    return np.where(y_pred > 0, np.log10(positive / y_true), -np.inf)
+
+
+def _absolute(y_true, y_pred):
+    return y_pred - y_true
+
+
+ERRORS = {"relative": _relative, "dex": _dex, "absolute": _absolute}
+
+# What an error has to be multiplied by where it is small: its unit over the target's.
+_UNITS = {
+    "relative": lambda y_true: 1 / y_true,
+    "dex": lambda y_true: 1 / (np.log(10) * y_true),
+    "absolute": np.ones_like,
+}
+
+#: What the error of each target is: name of the target -> kind of error.
+TARGET_ERRORS = {
+    "flux": "relative",
+    "half_light_radius": "relative",
+    "sersic_index": "dex",
+    "ellipticity": "absolute",
+    "e1": "absolute",
+    "e2": "absolute",
+    "x0": "absolute",
+    "y0": "absolute",
+}
+
+
+@validate_params({"absolute": ["boolean"]}, prefer_skip_nested_validation=True)
+def median_bias(
+    y_true,
+    y_pred,
+    *,
+    target_names=None,
+    errors=None,
+    absolute=False,
+    multioutput="uniform_average",
+):
+    """Median error: where the middle of the predictions lies.
+
+    With :func:`dispersion` and :func:`outlier_share` the way in which the field judges
+    measurements of galaxies, such as those of the Euclid Morphology Challenge [1]_.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    y_pred : array-like of the same shape
+        Predicted parameters.
+    target_names : str, list of str or None, default=None
+        Names of the targets, which tell what an error is (see Notes). None takes the
+        names of the columns of `y_true`, if it is a DataFrame or a named Series.
+    errors : str, list of str, dict or None, default=None
+        What an error is, "relative", "dex" or "absolute": one for all targets, a list
+        with one for each, or a dict by name. None, and what a dict leaves out, is told
+        by the names.
+    absolute : bool, default=False
+        Whether to take the absolute value of each target's bias, which a scorer needs,
+        and without which those of several targets may cancel in their average.
+    multioutput : {"raw_values", "uniform_average"} or array-like of shape \
+(n_targets,), default="uniform_average"
+        The score of each target, their mean, or their mean with these weights.
+
+    Returns
+    -------
+    float or ndarray of shape (n_targets,)
+        The bias; 0 is best.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other or are not finite, a true value is not
+        above 0 where its error is relative or in dex, or it is not known what an error
+        is.
+
+    See Also
+    --------
+    field_scorers : These scores as scorers of scikit-learn.
+
+    Notes
+    -----
+    An error is
+
+    - relative, ``(y_pred - y_true) / y_true``, for flux and half_light_radius;
+    - in dex, ``log10(y_pred / y_true)``, for sersic_index. A prediction that is not
+      above 0 has the error minus infinity;
+    - absolute, ``y_pred - y_true``, for ellipticity, e1 and e2, and for x0 and y0 in
+      pixels.
+
+    `sklcae.metrics.TARGET_ERRORS` is this table. A position angle has none, as it is
+    circular: use e1 and e2.
+
+    References
+    ----------
+    .. [1] Euclid Collaboration: H. Bretonniere et al., "Euclid preparation XXVI. The
+       Euclid Morphology Challenge: Towards structural parameters for billions of
+       galaxies", Astronomy & Astrophysics 671, A102 (2023).
+
+    Examples
+    --------
+    >>> from sklcae.metrics import median_bias
+    >>> median_bias([100.0, 200.0, 400.0], [110.0, 204.0, 500.0], target_names="flux")
+    0.1
+    """
+    error = _errors(y_true, y_pred, target_names, errors)
+    bias = np.median(error, axis=0)
+    return _average(np.abs(bias) if absolute else bias, multioutput)
+
+
+def dispersion(
+    y_true, y_pred, *, target_names=None, errors=None, multioutput="uniform_average"
+):
+    """Distance from the median error within which 68 % of the errors lie.
+
+    For a Gaussian it is nearly its standard deviation (0.994 of it), but a few
+    catastrophic errors do not change it.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    y_pred : array-like of the same shape
+        Predicted parameters.
+    target_names : str, list of str or None, default=None
+        Names of the targets, which tell what an error is: see :func:`median_bias`.
+    errors : str, list of str, dict or None, default=None
+        What an error is, where the names shall not tell: see :func:`median_bias`.
+    multioutput : {"raw_values", "uniform_average"} or array-like of shape \
+(n_targets,), default="uniform_average"
+        The score of each target, their mean, or their mean with these weights.
+
+    Returns
+    -------
+    float or ndarray of shape (n_targets,)
+        The least d such that ``|error - median(error)| <= d`` for 68 % of the samples,
+        or more; 0 is best.
+
+    Raises
+    ------
+    ValueError
+        As :func:`median_bias` does.
+
+    See Also
+    --------
+    best_dispersion : The least that is reachable.
+
+    Examples
+    --------
+    >>> from sklcae.metrics import dispersion
+    >>> y_true = [100.0, 100.0, 100.0, 100.0]
+    >>> dispersion(y_true, [90.0, 100.0, 120.0, 900.0], target_names="flux")
+    0.2
+    """
+    error = _errors(y_true, y_pred, target_names, errors)
+    bias = np.median(error, axis=0)
+    finite = np.isfinite(error) & np.isfinite(bias)
+    distance = np.full_like(error, np.inf)
+    np.subtract(error, bias, out=distance, where=finite)
+    # This method takes one of the values and never computes with infinite ones.
+    scores = np.quantile(np.abs(distance), COVERAGE, axis=0, method="inverted_cdf")
+    return _average(scores, multioutput)
+
+
+@validate_params(
+    {"threshold": [Interval(Real, 0, None, closed="neither")]},
+    prefer_skip_nested_validation=True,
+)
+def outlier_share(
+    y_true,
+    y_pred,
+    *,
+    threshold=0.5,
+    target_names=None,
+    errors=None,
+    multioutput="uniform_average",
+):
+    """Share of the samples whose error is large.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    y_pred : array-like of the same shape
+        Predicted parameters.
+    threshold : float, default=0.5
+        A sample is an outlier if ``|error| > threshold``.
+    target_names : str, list of str or None, default=None
+        Names of the targets, which tell what an error is: see :func:`median_bias`.
+    errors : str, list of str, dict or None, default=None
+        What an error is, where the names shall not tell: see :func:`median_bias`.
+    multioutput : {"raw_values", "uniform_average"} or array-like of shape \
+(n_targets,), default="uniform_average"
+        The score of each target, their mean, or their mean with these weights.
+
+    Returns
+    -------
+    float or ndarray of shape (n_targets,)
+        Between 0, which is best, and 1.
+
+    Raises
+    ------
+    ValueError
+        As :func:`median_bias` does, or if `threshold` is not above 0.
+
+    Examples
+    --------
+    >>> from sklcae.metrics import outlier_share
+    >>> outlier_share([10.0, 10.0, 10.0, 10.0], [9, 11, 14, 16], target_names="flux")
+    0.25
+    """
+    error = _errors(y_true, y_pred, target_names, errors)
+    return _average(np.mean(np.abs(error) > threshold, axis=0), multioutput)
+
+
+def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
+    """Least mean squared error that is reachable over that which is achieved.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    y_pred : array-like of the same shape
+        Predicted parameters.
+    variance : array-like of the same shape
+        Least variance of each sample's targets, from
+        :func:`sklcae.datasets.cramer_rao_bound`.
+    multioutput : {"raw_values", "uniform_average"} or array-like of shape \
+(n_targets,), default="uniform_average"
+        The score of each target, their mean, or their mean with these weights.
+
+    Returns
+    -------
+    float or ndarray of shape (n_targets,)
+        The mean of `variance` over the mean squared error; 1 is best and infinity
+        stands for predictions without any error.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other, are not finite, or `variance` is below 0.
+
+    See Also
+    --------
+    best_r2 : The same bound as an R2.
+
+    Notes
+    -----
+    What is achieved is the mean squared error, bias included: an estimator that always
+    gives the same has no variance, but no merit either. It is also ``(1 - best_r2) /
+    (1 - r2)``, and like these mostly about the samples that are hard to measure. Take
+    bins of signal-to-noise ratio, :func:`scores_by_signal_to_noise`, to look at the
+    others.
+
+    It is not strictly at most 1: the number of samples is finite, and a bound with a
+    prior is not strict.
+
+    As a scorer it needs the bound of each sample, which scikit-learn's metadata routing
+    brings there: ``make_scorer(efficiency).set_score_request(variance=True)``.
+
+    Examples
+    --------
+    >>> from sklcae.metrics import efficiency
+    >>> efficiency([1.0, 2.0, 3.0], [1.5, 2.0, 2.5], variance=[0.1, 0.1, 0.1])
+    0.6
+    """
+    y_true, y_pred = _check_pair(y_true, y_pred)
+    variance = _check_variance(variance, y_true)
+    achieved = mean_squared_error(y_true, y_pred, multioutput="raw_values")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = variance.mean(axis=0) / achieved
+    return _average(scores, multioutput)
+
+
+def best_r2(y_true, variance, *, multioutput="uniform_average"):
+    """R2 of an estimator that reaches the bound for every sample.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    variance : array-like of the same shape
+        Least variance of each sample's targets, from
+        :func:`sklcae.datasets.cramer_rao_bound`.
+    multioutput : {"raw_values", "uniform_average"} or array-like of shape \
+(n_targets,), default="uniform_average"
+        The score of each target, their mean, or their mean with these weights.
+
+    Returns
+    -------
+    float or ndarray of shape (n_targets,)
+        One minus the mean of `variance` over the variance of `y_true`, which is what
+        :func:`sklearn.metrics.r2_score` divides by. NaN for a target that is the same
+        everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other, are not finite, or `variance` is below 0.
+
+    See Also
+    --------
+    efficiency : How close an estimator comes to it.
+
+    Examples
+    --------
+    >>> from sklcae.metrics import best_r2
+    >>> best_r2([1.0, 2.0, 3.0], variance=[0.1, 0.1, 0.1])
+    0.85
+    """
+    y_true = _check_matrix(y_true, "y_true")
+    variance = _check_variance(variance, y_true)
+    total = y_true.var(axis=0)
+    total[np.ptp(y_true, axis=0) == 0] = np.nan
+    return _average(1 - variance.mean(axis=0) / total, multioutput)
+
+
+def best_dispersion(
+    y_true, variance, *, target_names=None, errors=None, multioutput="uniform_average"
+):
+    """Dispersion of an estimator that reaches the bound for every sample.
+
+    The errors are taken as Gaussians without bias and with the variances of the bound,
+    and as small where they are relative or in dex.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    variance : array-like of the same shape
+        Least variance of each sample's targets, from
+        :func:`sklcae.datasets.cramer_rao_bound`.
+    target_names : str, list of str or None, default=None
+        Names of the targets, which tell what an error is: see :func:`median_bias`.
+    errors : str, list of str, dict or None, default=None
+        What an error is, where the names shall not tell: see :func:`median_bias`.
+    multioutput : {"raw_values", "uniform_average"} or array-like of shape \
+(n_targets,), default="uniform_average"
+        The score of each target, their mean, or their mean with these weights.
+
+    Returns
+    -------
+    float or ndarray of shape (n_targets,)
+        The d within which 68 % of all errors are expected.
+
+    Raises
+    ------
+    ValueError
+        As :func:`median_bias` does, or if `variance` is below 0.
+
+    See Also
+    --------
+    dispersion : What an estimator achieves.
+
+    Examples
+    --------
+    >>> from sklcae.metrics import best_dispersion
+    >>> y_true, variance = [100.0, 1000.0], [25.0, 2500.0]
+    >>> best_dispersion(y_true, variance, target_names="flux")
+    0.0497
+    """
+    y_true, kinds = _check_kinds(y_true, target_names, errors)
+    variance = _check_variance(variance, y_true)
+    scores = [
+        _mixture_quantile(np.sqrt(variance[:, i]) * np.abs(_UNITS[kind](y_true[:, i])))
+        for i, kind in enumerate(kinds)
+    ]
+    return _average(np.array(scores), multioutput)
+
+
+@validate_params(
+    {"threshold": [Interval(Real, 0, None, closed="neither")]},
+    prefer_skip_nested_validation=True,
+)
+def field_scorers(target_names, *, errors=None, threshold=0.5):
+    """Make scorers of scikit-learn from the scores of the field.
+
+    Parameters
+    ----------
+    target_names : str or list of str
+        Names of the targets, the columns of y.
+    errors : str, list of str, dict or None, default=None
+        What an error is, where the names shall not tell: see :func:`median_bias`.
+    threshold : float, default=0.5
+        See :func:`outlier_share`.
+
+    Returns
+    -------
+    dict of str to scorer
+        "median_bias" (its absolute value), "dispersion" and "outlier_share", each the
+        mean over the targets, and "dispersion_flux" and so on for single targets. As
+        less is better, all are negative, as scikit-learn has it.
+
+    Raises
+    ------
+    ValueError
+        If it is not known what the error of a target is, or `threshold` is not above 0.
+
+    See Also
+    --------
+    sklearn.metrics.make_scorer : Makes single scorers.
+
+    Notes
+    -----
+    The mean over the targets adds up errors of different kinds. To choose a model by
+    one target, take the scorer of that target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.dummy import DummyRegressor
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sklcae.metrics import field_scorers
+    >>> X, y = np.zeros((6, 1)), np.array([[8.0, 1.0], [10.0, 1.0], [12.0, 1.0]] * 2)
+    >>> scorers = field_scorers(["flux", "sersic_index"])
+    >>> scores = cross_validate(DummyRegressor(), X, y, cv=2, scoring=scorers)
+    >>> scores["test_dispersion_flux"].round(3)
+    array([-0.25, -0.25])
+    """
+    names = _list(target_names)
+    keywords = {"target_names": names, "errors": _kinds_of(names, errors, len(names))}
+    scores = {
+        "median_bias": (median_bias, {**keywords, "absolute": True}),
+        "dispersion": (dispersion, keywords),
+        "outlier_share": (outlier_share, {**keywords, "threshold": threshold}),
+    }
+    weights = {"": "uniform_average"}
+    for name, row in zip(names, np.eye(len(names)), strict=True):
+        weights[f"_{name}"] = row
+    return {
+        f"{score}{suffix}": make_scorer(
+            function, greater_is_better=False, multioutput=multioutput, **given
+        )
+        for score, (function, given) in scores.items()
+        for suffix, multioutput in weights.items()
+    }
+
+
+@validate_params(
+    {"threshold": [Interval(Real, 0, None, closed="neither")]},
+    prefer_skip_nested_validation=True,
+)
+def scores_by_signal_to_noise(
+    y_true,
+    y_pred,
+    signal_to_noise,
+    *,
+    bins=5,
+    variance=None,
+    target_names=None,
+    errors=None,
+    threshold=0.5,
+):
+    """Tabulate the scores of the field for faint and for bright galaxies.
+
+    Needs pandas, which the extra ``simulate`` brings.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
+        True parameters.
+    y_pred : array-like of the same shape
+        Predicted parameters.
+    signal_to_noise : array-like of shape (n_samples,)
+        Signal-to-noise ratios, from :func:`sklcae.datasets.signal_to_noise` or
+        :func:`sklcae.datasets.cramer_rao_bound`.
+    bins : int or array-like of increasing numbers, default=5
+        The number of bins, which then hold equally many samples, or their edges. A
+        sample at an edge belongs to the upper bin, one at the last edge to the last.
+        Those outside the edges are left out.
+    variance : array-like of the shape of y_true or None, default=None
+        Least variance of each sample's targets, from
+        :func:`sklcae.datasets.cramer_rao_bound`.
+    target_names : str, list of str or None, default=None
+        Names of the targets, which tell what an error is: see :func:`median_bias`.
+    errors : str, list of str, dict or None, default=None
+        What an error is, where the names shall not tell: see :func:`median_bias`.
+    threshold : float, default=0.5
+        See :func:`outlier_share`.
+
+    Returns
+    -------
+    DataFrame
+        A row for each bin and target, in the columns target (its name, or its number),
+        low and high (the bin), n_samples, median_bias, dispersion and outlier_share;
+        with `variance` also best_dispersion and efficiency. Scores of an empty bin are
+        NaN.
+
+    Raises
+    ------
+    ValueError
+        If `signal_to_noise` or `bins` does not fit, or as :func:`median_bias` does.
+    ImportError
+        If pandas is not installed.
+
+    Examples
+    --------
+    >>> from sklcae.metrics import scores_by_signal_to_noise
+    >>> scores = scores_by_signal_to_noise(
+    ...     y_true=[100.0, 100.0, 1000.0, 1000.0],
+    ...     y_pred=[80.0, 160.0, 990.0, 1020.0],
+    ...     signal_to_noise=[5.0, 6.0, 50.0, 60.0],
+    ...     bins=[0.0, 10.0, 100.0],
+    ...     target_names="flux",
+    ... )
+    >>> scores[["low", "high", "n_samples", "dispersion", "outlier_share"]]
+        low   high  n_samples  dispersion  outlier_share
+    0   0.0   10.0          2       0.400            0.5
+    1  10.0  100.0          2       0.015            0.0
+    """
+    pandas = import_optional(
+        "pandas", extra="simulate", purpose="scores_by_signal_to_noise"
+    )
+    names = _names(y_true, target_names)
+    y_true, kinds = _check_kinds(y_true, target_names, errors)
+    y_pred = _check_like(y_pred, "y_pred", y_true)
+    if variance is not None:
+        variance = _check_variance(variance, y_true)
+    edges, bin_of = _bins(signal_to_noise, bins, len(y_true))
+    keywords = {"errors": kinds, "multioutput": "raw_values"}
+    tables = []
+    for number, (low, high) in enumerate(pairwise(edges)):
+        inside = bin_of == number
+        columns = {
+            "target": names or range(len(kinds)),
+            "low": low,
+            "high": high,
+            "n_samples": int(inside.sum()),
+        }
+        of_bin = None if variance is None else variance[inside]
+        scores = _all_scores(
+            y_true[inside], y_pred[inside], of_bin, threshold, keywords
+        )
+        tables.append(pandas.DataFrame({**columns, **scores}))
+    return pandas.concat(tables, ignore_index=True)
+
+
+def _all_scores(y_true, y_pred, variance, threshold, keywords):
+    """Every score of the targets in one bin, NaN if it is empty."""
+    names = ["median_bias", "dispersion", "outlier_share"]
+    if variance is not None:
+        names += ["best_dispersion", "efficiency"]
+    if len(y_true) == 0:
+        return dict.fromkeys(names, np.nan)
+    scores = [
+        median_bias(y_true, y_pred, **keywords),
+        dispersion(y_true, y_pred, **keywords),
+        outlier_share(y_true, y_pred, threshold=threshold, **keywords),
+    ]
+    if variance is not None:
+        scores += [
+            best_dispersion(y_true, variance, **keywords),
+            efficiency(y_true, y_pred, variance, multioutput="raw_values"),
+        ]
+    return dict(zip(names, scores, strict=True))
+
+
+def _bins(signal_to_noise, bins, n_samples):
+    """Return the edges of the bins, and the number of the bin of each sample."""
+    ratio = check_array(
+        signal_to_noise, ensure_2d=False, dtype=np.float64, input_name="signal_to_noise"
+    )
+    if ratio.shape != (n_samples,):
+        raise ValueError(
+            f"signal_to_noise must have the shape ({n_samples},), one ratio for each "
+            f"sample, got {ratio.shape}."
+        )
+    if isinstance(bins, Integral) and not isinstance(bins, bool) and bins > 0:
+        edges = np.quantile(ratio, np.linspace(0, 1, bins + 1))
+    else:
+        edges = np.asarray(bins)
+    increasing = edges.ndim == 1 and edges.dtype.kind in "iuf" and len(edges) > 1
+    if not (increasing and (np.diff(edges) > 0).all()):
+        raise InvalidParameterError(
+            "The 'bins' parameter of scores_by_signal_to_noise must be a number of "
+            "bins, above 0 and not too large for the different ratios that there are, "
+            f"or at least two increasing edges. Got {bins!r} instead."
+        )
+    number = np.searchsorted(edges, ratio, side="right") - 1
+    number[ratio == edges[-1]] = len(edges) - 2
+    return edges.astype(np.float64), number
+
+
+def _errors(y_true, y_pred, target_names, errors):
+    y_true, kinds = _check_kinds(y_true, target_names, errors)
+    y_pred = _check_like(y_pred, "y_pred", y_true)
+    return np.column_stack(
+        [ERRORS[kind](y_true[:, i], y_pred[:, i]) for i, kind in enumerate(kinds)]
+    )
+
+
+def _check_kinds(y_true, target_names, errors):
+    """Return y_true as a matrix, and what the error of each of its columns is."""
+    names = _names(y_true, target_names)
+    y_true = _check_matrix(y_true, "y_true")
+    kinds = _kinds_of(names, errors, y_true.shape[1])
+    for column, kind in enumerate(kinds):
+        least = y_true[:, column].min()
+        if kind != "absolute" and least <= 0:
+            name = names[column] if names else column
+            raise ValueError(
+                f"y_true must be above 0 where errors are {kind}, as for target "
+                f"{name!r}. Got {least:g}."
+            )
+    return y_true, kinds
+
+
+def _names(y_true, target_names):
+    return target_names_of(y_true) if target_names is None else _list(target_names)
+
+
+def _list(values):
+    return [values] if isinstance(values, str) else list(values)
+
+
+def _kinds_of(names, errors, n_targets):
+    """Return "relative", "dex" or "absolute" for each target."""
+    if names is not None and len(names) != n_targets:
+        raise InvalidParameterError(
+            f"The 'target_names' parameter must be the names of {n_targets} targets. "
+            f"Got {names} instead."
+        )
+    if isinstance(errors, str):
+        kinds = [errors] * n_targets
+    elif errors is None or isinstance(errors, Mapping):
+        kinds = _kinds_by_name(names, errors or {})
+    else:
+        kinds = list(errors)
+    if len(kinds) == n_targets and all(kind in list(ERRORS) for kind in kinds):
+        return kinds
+    raise InvalidParameterError(
+        f"The 'errors' parameter must be one of {', '.join(ERRORS)}, a list with one "
+        f"for each of {n_targets} targets, or a dict of them by name. Got {errors!r} "
+        "instead."
+    )
+
+
+def _kinds_by_name(names, errors):
+    known = {**TARGET_ERRORS, **errors}
+    unknown = [name for name in names or () if name not in known]
+    if names is None or unknown:
+        got = "targets without names" if names is None else f"the targets {unknown}"
+        raise InvalidParameterError(
+            "It is not known whether errors are relative, in dex or absolute: pass "
+            "y_true as a DataFrame or 'target_names', with names among "
+            f"{', '.join(TARGET_ERRORS)}, or say it in 'errors'. Got {got}."
+        )
+    return [known[name] for name in names]
+
+
+def _check_pair(y_true, y_pred):
+    y_true = _check_matrix(y_true, "y_true")
+    return y_true, _check_like(y_pred, "y_pred", y_true)
+
+
+def _check_variance(variance, y_true):
+    variance = _check_like(variance, "variance", y_true)
+    if (variance < 0).any():
+        raise ValueError(f"variance must be at least 0, got {variance.min():g}.")
+    return variance
+
+
+def _check_matrix(values, name):
+    values = check_array(values, ensure_2d=False, dtype=np.float64, input_name=name)
+    return values.reshape(-1, 1) if values.ndim == 1 else values
+
+
+def _check_like(values, name, y_true):
+    values = _check_matrix(values, name)
+    if values.shape != y_true.shape:
+        raise ValueError(
+            f"{name} must have the shape of y_true, {y_true.shape}, got {values.shape}."
+        )
+    return values
+
+
+def _mixture_quantile(sigma):
+    """Distance within which 68 % of Gaussian errors of different widths lie."""
+    wanted = COVERAGE * len(sigma) - np.count_nonzero(sigma == 0)
+    if wanted <= 0:
+        return 0.0
+    widest = sigma.max()
+    ratio = widest / (np.sqrt(2) * sigma[sigma > 0])
+    # One standard deviation of the widest holds 68.3 % of all others, or more.
+    return widest * brentq(lambda part: erf(part * ratio).sum() - wanted, 0.0, 1.0)
+
+
+def _average(scores, multioutput):
+    if isinstance(multioutput, str) and multioutput == "raw_values":
+        return scores
+    if isinstance(multioutput, str) and multioutput == "uniform_average":
+        return float(np.mean(scores))
+    weights = _check_weights(multioutput, len(scores))
+    # An infinite score of a target that does not count would give NaN.
+    counts = weights != 0
+    return float(np.average(scores[counts], weights=weights[counts]))
+
+
+def _check_weights(multioutput, n_targets):
+    weights = np.asarray(multioutput)
+    fits = weights.dtype.kind in "iuf" and weights.shape == (n_targets,)
+    if fits and np.isfinite(weights).all() and (weights >= 0).all() and weights.any():
+        return weights
+    raise InvalidParameterError(
+        "The 'multioutput' parameter must be 'raw_values', 'uniform_average' or "
+        f"{n_targets} weights, one for each target and not all 0. Got {multioutput!r} "
+        "instead."
+    )

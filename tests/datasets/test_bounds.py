@@ -1,0 +1,491 @@
+"""The Cramer-Rao bound against analytic values, limits and maximum-likelihood fits."""
+
+import re
+
+import joblib
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.differentiate import derivative
+from scipy.optimize import least_squares
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Bunch
+
+from sklcae.datasets import _bounds, cramer_rao_bound, make_galaxies, signal_to_noise
+
+NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
+# One galaxy in the middle of a small stamp: quick to render.
+QUICK = {
+    "flux": 20_000.0,
+    "half_light_radius": 0.6,
+    "sersic_index": 1.0,
+    "ellipticity": 0.3,
+    "position_angle": 30.0,
+    "x0": 12.0,
+    "y0": 12.0,
+    "image_shape": (24, 24),
+    "random_state": 0,
+}
+# What a galaxy is drawn from, where all of it is known.
+KNOWN = {name: QUICK[name] for name in list(QUICK)[:7]}
+
+
+def make(n_samples=1, **changes):
+    settings = {"noise": False, "targets": NAMES, **QUICK, **changes}
+    return make_galaxies(n_samples, return_X_y=False, **settings)
+
+
+def deviations(galaxies, **options):
+    return np.sqrt(cramer_rao_bound(galaxies, **options).variance)
+
+
+class TestAnalyticValues:
+    def test_flux_alone(self):
+        galaxies = make()
+        free = {**KNOWN, "flux": (0.1, 1e12)}
+        bound = cramer_rao_bound(galaxies, prior=free, targets="flux")
+        image = galaxies.images[0].astype(float)
+        profile, variance = image / 20_000, image + 10 + 2**2
+        expected = 1 / np.sum(profile**2 / variance)
+        np.testing.assert_allclose(bound.variance, expected, rtol=1e-5)
+
+    def test_gaussian_in_white_noise(self):
+        sky, flux, radius = 1e6, 1e5, 5.0
+        galaxies = make(
+            flux=flux,
+            half_light_radius=radius,
+            sersic_index=0.5,
+            ellipticity=0.0,
+            pixel_scale=1.0,
+            psf_fwhm=3.0,
+            x0=24.0,
+            y0=24.0,
+            image_shape=(48, 48),
+            sky_level=sky,
+            read_noise=0.0,
+        )
+        to_radius = np.sqrt(2 * np.log(2))
+        sigma2 = (radius / to_radius) ** 2 + (3 / 2 / to_radius) ** 2 + 1 / 12
+        free = {**KNOWN, "sersic_index": 0.5, "half_light_radius": radius}
+        free |= {"ellipticity": 0.0, "flux": (1.0, 1e12)}
+        free |= {"x0": (0.0, 1e6), "y0": (0.0, 1e6)}
+        variance = cramer_rao_bound(galaxies, prior=free).variance[0]
+        expected = 4 * np.pi * sigma2 * sky
+        np.testing.assert_allclose(variance[0], expected, rtol=0.01)
+        expected = 8 * np.pi * sigma2**2 * sky / flux**2
+        np.testing.assert_allclose(variance[[5, 6]], expected, rtol=0.01)
+        # Nothing that is symmetric about the centre makes it less certain.
+        full = cramer_rao_bound(galaxies, prior=None).variance[0]
+        np.testing.assert_allclose(full[[5, 6]], expected, rtol=0.01)
+        assert full[0] > 1.5 * variance[0]
+
+    def test_noise_of_photons_alone(self):
+        galaxies = make(2, flux=[5000.0, 20_000.0], sky_level=0.0, read_noise=0.0)
+        faint, bright = deviations(galaxies, prior=None)
+        np.testing.assert_allclose(bright[0] / faint[0], 2, rtol=1e-3)
+        np.testing.assert_allclose(bright[1:] / faint[1:], 1 / 2, rtol=1e-3)
+        galaxies.gain = 4.0
+        np.testing.assert_allclose(
+            deviations(galaxies, prior=None)[1] / bright, 1 / 2, rtol=1e-3
+        )
+
+    def test_noise_of_the_sky_alone(self):
+        galaxies = make(2, flux=[5000.0, 20_000.0], sky_level=1e7)
+        faint, bright = deviations(galaxies, prior=None)
+        np.testing.assert_allclose(bright[0] / faint[0], 1, rtol=1e-3)
+        np.testing.assert_allclose(bright[1:] / faint[1:], 1 / 4, rtol=1e-3)
+
+    def test_read_noise_is_in_electrons(self):
+        one = deviations(make(sky_level=0.0, read_noise=6.0, gain=2.0))
+        # As much variance in ADU, from the sky.
+        other = deviations(make(sky_level=18.0, read_noise=0.0, gain=2.0))
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+    @pytest.mark.parametrize("x0", [12.0, 2.0])
+    def test_quarter_turn(self, x0):
+        one = deviations(make(x0=x0, y0=9.0, position_angle=20.0), prior=None)[0]
+        turned = make(x0=24.0 - 9.0, y0=x0, position_angle=110.0)
+        other = deviations(turned, prior=None)[0]
+        np.testing.assert_allclose(other, one[[0, 1, 2, 3, 4, 6, 5]], rtol=1e-4)
+
+    def test_edge_hides(self):
+        inside, cut, outside = deviations(make(3, x0=[12.0, 1.0, -1.0]), prior=None)
+        assert (cut > 1.1 * inside).all()
+        assert (outside > 1.1 * cut).all()
+
+    def test_information_of_a_pixel(self):
+        """Poisson and read noise together tell little more than their variance."""
+        electrons, read_noise = 10.0, 2.0
+        counts = np.arange(80)
+        values = np.linspace(-30, 120, 3001)
+        joint = stats.poisson.pmf(counts, electrons) * stats.norm.pdf(
+            values[:, np.newaxis], counts, read_noise
+        )
+        density = joint.sum(axis=1)
+        slope = (joint * (counts / electrons - 1)).sum(axis=1)
+        information = np.sum(slope**2 / density) * (values[1] - values[0])
+        weight = _bounds._weight(np.zeros(1), electrons, 1.0, read_noise)[0]
+        assert weight < information < 1.004 * weight
+
+
+class TestDerivatives:
+    @pytest.mark.parametrize("offsets", [_bounds._BOTH_SIDES, _bounds._ONE_SIDE])
+    def test_weights_are_exact_for_polynomials(self, offsets):
+        weights = _bounds._difference_weights(0.1 * offsets)
+        for degree in range(5):
+            expected = 2.0 if degree == 1 else 0.0
+            found = weights @ (2 * (0.1 * offsets) ** degree)
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+
+    def test_jacobian_is_that_of_scipy(self):
+        galaxies = make()
+        optics = {name: galaxies[name] for name in _bounds._OPTICS}
+        theta = galaxies.target[0]
+        image = _bounds._render(theta, optics)
+        free = np.ones(7, bool)
+        jacobian, _ = _bounds._jacobians(theta, image, optics, free, 1.0)
+        for column in range(7):
+
+            def render(values, column=column):
+                # The same for all pixels: a row holds the points of one of them.
+                points = values.reshape(image.size, -1)[0]
+                moves = points - theta[column]
+                moved = [_bounds._moved(theta, column, move) for move in moves]
+                images = [_bounds._render(one, optics).ravel() for one in moved]
+                return np.stack(images, axis=-1).reshape(values.shape)
+
+            expected = derivative(
+                render,
+                np.full(image.size, theta[column]),
+                initial_step=0.05 * max(theta[column], 1.0),
+                order=4,
+                maxiter=1,
+                preserve_shape=True,
+            ).df
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(
+                jacobian[column].ravel(), expected, atol=2e-3 * scale
+            )
+
+    @pytest.mark.parametrize(("n", "nearby"), [(0.3, 0.41), (6.2, 6.05)])
+    def test_limits_of_the_sersic_index(self, n, nearby):
+        galaxies = make(2, sersic_index=[n, nearby], x0=11.7)
+        bound = cramer_rao_bound(galaxies, prior=None)
+        at, near = np.sqrt(bound.variance)
+        assert (bound.step_error < 0.02).all()
+        np.testing.assert_allclose(at[2] / at[0], near[2] / near[0], rtol=0.35)
+        others = [1, 3, 4, 5, 6]
+        np.testing.assert_allclose(at[others], near[others], rtol=0.2)
+
+    def test_sersic_index_is_rounded(self):
+        """GalSim cannot render 0.49999999999999994, and tables serve many stamps."""
+        theta = np.array([1.0, 1.0, 0.6 + 2e-16, 0.0, 0.0, 0.0, 0.0])
+        assert _bounds._moved(theta, 2, -0.1)[2] == 0.5
+        theta[2] = 0.3 - 2e-16
+        assert _bounds._moved(theta, 2, 0.2)[2] == 0.5
+
+    def test_almost_round_and_almost_flat(self):
+        galaxies = make(3, ellipticity=[0.0, 1e-9, 0.9], half_light_radius=1.5)
+        bound = cramer_rao_bound(galaxies, prior=None)
+        assert np.isfinite(bound.variance).all()
+        np.testing.assert_allclose(bound.variance[0], bound.variance[1], rtol=1e-6)
+
+    def test_steps_are_halved_until_it_makes_no_difference(self, monkeypatch):
+        galaxies = make()
+        expected = cramer_rao_bound(galaxies)
+        assert 0 < expected.step_error[0] < 0.01
+        monkeypatch.setitem(_bounds._STEPS, "x0", 3.2)
+        halved = cramer_rao_bound(galaxies)
+        assert halved.step_error[0] <= 0.02
+        np.testing.assert_allclose(halved.variance, expected.variance, rtol=0.02)
+        monkeypatch.setattr(_bounds, "_MAX_HALVINGS", 0)
+        with pytest.warns(ConvergenceWarning, match=r"1 of 1 stamps .* first at .* 0;"):
+            bad = cramer_rao_bound(galaxies)
+        assert bad.step_error[0] > 0.02
+
+
+class TestPrior:
+    def test_no_information_leaves_the_prior(self):
+        galaxies = make(flux=1e-6)
+        prior = {"flux": (1e-7, 1.0)}
+        bound = cramer_rao_bound(galaxies, prior=prior)
+        widths = np.array([1.0, 4.7, 3.5, 0, 0, 24, 24])
+        expected = widths**2 / 12
+        expected[[3, 4]] = 0.6**2 / 3 / 2
+        np.testing.assert_allclose(bound.variance[0], expected, rtol=1e-3)
+        np.testing.assert_allclose(
+            bound.covariance[0], np.diag(expected), atol=1e-3, rtol=1e-3
+        )
+
+    def test_prior_adds_to_the_information(self):
+        galaxies = make(4, flux=[600.0, 2000.0, 8000.0, 50_000.0], x0=1.0)
+        without = deviations(galaxies, prior=None)
+        bound = deviations(galaxies)
+        assert (bound < without).all()
+        prior_alone = np.sqrt([49_500**2 / 12, 4.7**2 / 12, 3.5**2 / 12])
+        assert (bound[:, :3] < prior_alone).all()
+        expected = np.linalg.inv(
+            np.linalg.inv(cramer_rao_bound(galaxies, prior=None).covariance)
+            + np.diag(1 / np.array([49_500**2, 4.7**2, 3.5**2, 0.72, 0.72, 576, 576]))
+            * 12
+        )
+        np.testing.assert_allclose(
+            cramer_rao_bound(galaxies).covariance, expected, rtol=1e-3, atol=1e-6
+        )
+
+    def test_known_parameters_are_certain(self):
+        prior = {**KNOWN, "flux": (500.0, 50_000.0)}
+        variance = cramer_rao_bound(make(), prior=prior).variance[0]
+        assert variance[0] > 0
+        np.testing.assert_array_equal(variance[1:], 0.0)
+
+    def test_known_angle(self):
+        prior = {"position_angle": 30.0}
+        covariance = cramer_rao_bound(make(flux=1e-6), prior={**prior, "flux": 1e-6})
+        covariance = covariance.covariance[0][3:5, 3:5]
+        direction = np.array([np.cos(np.pi / 3), np.sin(np.pi / 3)])
+        expected = 0.6**2 / 12 * np.outer(direction, direction)
+        np.testing.assert_allclose(covariance, expected, rtol=1e-4)
+
+    def test_known_ellipticity_leaves_the_angle(self):
+        prior = {"ellipticity": 0.3, "flux": 1e-6}
+        covariance = cramer_rao_bound(make(flux=1e-6), prior=prior).covariance[0]
+        expected = 0.3**2 / 2 * np.eye(2)
+        np.testing.assert_allclose(covariance[3:5, 3:5], expected, atol=1e-6)
+
+    def test_arrays_and_distributions(self):
+        flux = np.array([1.0, 3.0]) * 1e-6
+        radius = stats.uniform(0.5, 2.0)
+        galaxies = make(2, flux=flux)
+        prior = {"flux": flux, "half_light_radius": radius}
+        variance = cramer_rao_bound(galaxies, prior=prior).variance[0]
+        np.testing.assert_allclose(variance[0], 1e-12, rtol=1e-3)
+        np.testing.assert_allclose(variance[1], 4 / 12, rtol=1e-3)
+
+    def test_without_information_or_prior(self):
+        jacobian = np.random.default_rng(0).normal(size=(7, 4, 4))
+        assert np.isfinite(_bounds._covariance(jacobian, None)).all()
+        jacobian[3] = 1e-3 * jacobian[2]
+        assert np.isinf(_bounds._covariance(jacobian, None)).all()
+        assert np.isinf(_bounds._covariance(np.zeros((7, 4, 4)), None)).all()
+
+
+class TestResult:
+    def test_rows_are_those_of_the_galaxies(self):
+        galaxies = make(5, sersic_index=[2.0, 3.0, 1.0, 0.5, 1.5], flux=(5e3, 2e4))
+        both = [cramer_rao_bound(galaxies)]
+        with joblib.parallel_config("threading"):
+            both.append(cramer_rao_bound(galaxies, n_jobs=2))
+        for name in ("variance", "covariance", "signal_to_noise", "step_error"):
+            np.testing.assert_array_equal(both[0][name], both[1][name])
+        part = Bunch(**{**galaxies, "frame": galaxies.frame[2:4]})
+        np.testing.assert_array_equal(
+            cramer_rao_bound(part).variance, both[0].variance[2:4]
+        )
+        expected = signal_to_noise(galaxies.images)
+        np.testing.assert_allclose(both[0].signal_to_noise, expected, rtol=1e-5)
+
+    def test_targets(self):
+        galaxies = make(2, targets=["y0", "flux"])
+        bound = cramer_rao_bound(galaxies)
+        assert bound.target_names == ["y0", "flux"]
+        assert bound.parameter_names == NAMES
+        assert bound.covariance.shape == (2, 7, 7)
+        np.testing.assert_array_equal(
+            bound.variance, bound.covariance[:, [6, 0], [6, 0]]
+        )
+        one = cramer_rao_bound(galaxies, targets="e1")
+        np.testing.assert_array_equal(one.variance, bound.covariance[:, 3, 3])
+        assert cramer_rao_bound(make(2, targets="flux")).variance.shape == (2,)
+
+    def test_noise_need_not_be_there(self):
+        noisy = cramer_rao_bound(make(noise=True))
+        np.testing.assert_array_equal(noisy.variance, cramer_rao_bound(make()).variance)
+
+    def test_plain_mapping(self):
+        galaxies = make(2)
+        plain = dict(galaxies, frame={k: list(v) for k, v in galaxies.frame.items()})
+        np.testing.assert_array_equal(
+            cramer_rao_bound(plain).variance, cramer_rao_bound(galaxies).variance
+        )
+
+    def test_other_optics(self):
+        sharp = deviations(make(psf="moffat", psf_fwhm=0.5, moffat_beta=3.0))
+        blurred = deviations(make(psf="moffat", psf_fwhm=1.5, moffat_beta=3.0))
+        assert (sharp < blurred).all()
+
+    def test_progress_bar(self, capsys):
+        cramer_rao_bound(make(), verbose=1)
+        assert "1/1" in capsys.readouterr().err
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"psf_fwhm": -1.0}, "'galaxies' .* 'psf_fwhm' .* Got -1.0"),
+            ({"frame": {"flux": [1.0]}}, "'galaxies' .* without half_light_radius"),
+        ],
+    )
+    def test_galaxies(self, change, message):
+        with pytest.raises(ValueError, match=message):
+            cramer_rao_bound({**make(), **change})
+
+    def test_galaxies_without_settings(self):
+        with pytest.raises(ValueError, match=r"'galaxies' .* a dict without frame, "):
+            cramer_rao_bound({"flux": [1.0]})
+        with pytest.raises(ValueError, match="'galaxies' parameter"):
+            cramer_rao_bound(make().frame)
+
+    def test_impossible_galaxy(self):
+        frame = make().frame.assign(sersic_index=7.0)
+        with pytest.raises(ValueError, match=r"'galaxies' .* 'sersic_index' .* Got 7"):
+            cramer_rao_bound({**make(), "frame": frame})
+
+    @pytest.mark.parametrize("targets", ["ellipticity", [], ["flux", "flux"], ["a"]])
+    def test_targets(self, targets):
+        message = f"'targets' .* different names of flux, .* {re.escape(repr(targets))}"
+        with pytest.raises(ValueError, match=message):
+            cramer_rao_bound(make(), targets=targets)
+
+    def test_targets_of_the_galaxies(self):
+        galaxies = make(targets=["position_angle"])
+        with pytest.raises(ValueError, match=r"'targets' .* targets .'position_angle'"):
+            cramer_rao_bound(galaxies)
+
+    @pytest.mark.parametrize(
+        ("prior", "message"),
+        [
+            ("flat", "'prior' parameter"),
+            ({"e1": (0, 1)}, "'prior' .* keys flux, .* Got .'e1'"),
+            ({"flux": (2.0, 1.0)}, "'prior' .* 'flux' .* low <= high"),
+            ({"flux": (1.0, 100.0)}, r"'prior' .* 'flux' .* \(1.0, 100.0\).* 20000"),
+            ({"x0": 3.0}, "'prior' .* 'x0' .* Got 3.0, .* 12 "),
+            ({"flux": [1.0, 2.0]}, "'prior' .* 'flux' .* n_samples=1 .* 2 values"),
+        ],
+    )
+    def test_prior(self, prior, message):
+        with pytest.raises(ValueError, match=message):
+            cramer_rao_bound(make(), prior=prior)
+
+    def test_galaxy_that_the_defaults_do_not_have(self):
+        with pytest.raises(ValueError, match=r"'prior' .* 'flux' .* 60000 .index 1"):
+            cramer_rao_bound(make(2, flux=[1000.0, 60_000.0]))
+
+
+class TestSignalToNoise:
+    def test_hand_computed(self):
+        images = np.array([[[3.0, 0.0], [0.0, 6.0]]])
+        found = signal_to_noise(images, sky_level=1.0, gain=2.0, read_noise=2.0)
+        expected = np.sqrt(3**2 / (4 / 2 + 1) + 6**2 / (7 / 2 + 1))
+        np.testing.assert_allclose(found, [expected])
+        flat = signal_to_noise(
+            images.reshape(1, -1), sky_level=1.0, gain=2.0, read_noise=2.0
+        )
+        np.testing.assert_array_equal(flat, found)
+
+    def test_is_that_of_the_flux_where_the_rest_is_known(self):
+        prior = {**KNOWN, "flux": (0.1, 1e12)}
+        bound = cramer_rao_bound(make(), prior=prior, targets="flux")
+        np.testing.assert_allclose(
+            20_000 / np.sqrt(bound.variance), bound.signal_to_noise, rtol=1e-6
+        )
+
+    def test_pixels_without_light_and_noise(self):
+        images = np.array([[[4.0, 0.0, -0.1]]])
+        found = signal_to_noise(images, sky_level=0.0, read_noise=0.0)
+        np.testing.assert_allclose(found, [2.0])
+
+    @pytest.mark.parametrize(
+        ("images", "options", "message"),
+        [
+            (np.ones(3), {}, "2D array"),
+            (np.ones((1, 1, 2, 2)), {}, r"images must .* got \(1, 1, 2, 2\)"),
+            (np.full((1, 2, 2), np.nan), {}, "images contains NaN"),
+            (np.ones((1, 2, 2)), {"gain": 0.0}, "'gain'"),
+            (np.ones((1, 2, 2)), {"sky_level": -1.0}, "'sky_level'"),
+        ],
+    )
+    def test_errors(self, images, options, message):
+        with pytest.raises(ValueError, match=message):
+            signal_to_noise(images, **options)
+
+
+def fit_galaxy(galaxies, index, deviation):
+    """Return the error of a maximum-likelihood fit, in units of the bound.
+
+    Read noise counts as so many more electrons of sky: Poisson noise of that mean has
+    the same variance.
+    """
+    optics = {name: galaxies[name] for name in _bounds._OPTICS}
+    truth = galaxies.target[index]
+    background = galaxies.sky_level + galaxies.read_noise**2
+    data = np.maximum(galaxies.images[index] + background, 1e-3).ravel()
+
+    def residuals(step):
+        model = _bounds._render(truth + deviation * step, optics).ravel() + background
+        deviance = 2 * (model - data + data * np.log(data / model))
+        return np.sign(data - model) * np.sqrt(np.maximum(deviance, 0.0))
+
+    def jacobian(step):
+        return np.column_stack(
+            [
+                (residuals(step + 0.3 * unit) - residuals(step - 0.3 * unit)) / 0.6
+                for unit in np.eye(7)
+            ]
+        )
+
+    fit = least_squares(residuals, np.zeros(7), jac=jacobian, method="lm", xtol=1e-3)
+    assert fit.success
+    return fit.x
+
+
+def fit_bright_galaxies(n_samples, **changes):
+    galaxies = make_galaxies(
+        n_samples,
+        flux=(30_000.0, 50_000.0),
+        targets=NAMES,
+        random_state=11,
+        return_X_y=False,
+        **changes,
+    )
+    bound = cramer_rao_bound(galaxies, prior=None)
+    assert bound.signal_to_noise.min() > 100
+    # In the order in which GalSim's tables serve several galaxies.
+    order = np.argsort(galaxies.frame["sersic_index"])
+    errors = [fit_galaxy(galaxies, i, np.sqrt(bound.variance[i])) for i in order]
+    return np.array(errors), bound.covariance[order]
+
+
+def test_maximum_likelihood_of_a_few_galaxies_reaches_the_bound():
+    n_samples = 14
+    errors, covariance = fit_bright_galaxies(
+        n_samples,
+        half_light_radius=(0.4, 0.8),
+        sersic_index=1.0,
+        x0=(11.0, 13.0),
+        y0=(11.0, 13.0),
+        image_shape=(24, 24),
+    )
+    scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    correlation = covariance / (scale[:, :, np.newaxis] * scale[:, np.newaxis])
+    # The squared distance of each from the truth has a mean of 7, one for each
+    # parameter, if the bound is reached.
+    solved = np.linalg.solve(correlation, errors[:, :, np.newaxis])[..., 0]
+    ratio = np.sqrt(np.mean(np.sum(errors * solved, axis=1)) / 7)
+    assert 0.85 < ratio < 1.15
+
+
+@pytest.mark.slow
+def test_maximum_likelihood_reaches_the_bound():
+    errors, _ = fit_bright_galaxies(
+        200,
+        half_light_radius=(0.5, 2.0),
+        sersic_index=(0.8, 3.0),
+        x0=(10.0, 38.0),
+        y0=(10.0, 38.0),
+        image_shape=(48, 48),
+    )
+    ratios = np.sqrt(np.mean(errors**2, axis=0))
+    np.testing.assert_allclose(ratios, 1.0, atol=0.15)
+    np.testing.assert_allclose(errors.mean(axis=0), 0.0, atol=0.3)
