@@ -160,7 +160,7 @@ def make_galaxies(
         PSFs.
     sersic_index_step : float or None, default=0.05
         Round Sersic indices drawn from a range or a distribution to multiples of this
-        step, because GalSim builds a table for each new index, which takes longer than
+        step, because GalSim builds a table for each new index, which takes as long as
         a stamp. The rounded value is the one rendered and returned. None draws from the
         continuum. Numbers and arrays are never rounded.
     sky_level : float, default=10.0
