@@ -791,7 +791,8 @@ def change_tree(draw, manifest):
         parent = parent[key]
     kind = draw(st.sampled_from(["replace", "replace", "remove", "rename", "move"]))
     if kind == "replace":
-        parent[way[-1]] = draw(JUNK)
+        # A later change may be within it.
+        parent[way[-1]] = deepcopy(draw(JUNK))
     elif kind == "move":
         parent[way[-1]] = deepcopy(
             _at(manifest, draw(st.sampled_from(places(manifest))))
