@@ -32,6 +32,7 @@ saved there. ``--quick`` shrinks everything to see that it runs.
 import argparse
 import importlib
 import logging
+import math
 import os
 import time
 import warnings
@@ -47,6 +48,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 from scipy.special import gamma, gammaincinv
 from sklearn.cross_decomposition import PLSRegression
+from sklearn.utils import Bunch
 from threadpoolctl import threadpool_limits
 
 from sklcae import ConditionalAutoencoderRegressor
@@ -58,7 +60,7 @@ TARGETS = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
 # The defaults of make_galaxies: pixels and PSF in arcsec, noise in ADU and electrons.
 SIDE, PIXEL_SCALE, PSF_FWHM = 64, 0.2, 0.7
 SKY_LEVEL, GAIN, READ_NOISE = 10.0, 1.0, 2.0
-SKY_NOISE = np.sqrt(SKY_LEVEL / GAIN + (READ_NOISE / GAIN) ** 2)
+SKY_NOISE = math.sqrt(SKY_LEVEL / GAIN + (READ_NOISE / GAIN) ** 2)
 # What divides bright from faint: half of all galaxies are above 92.
 BRIGHT = 75.0
 BOUND = "Cramer-Rao bound"
@@ -143,9 +145,9 @@ def draw_galaxy(parameters):
     flux, half_light_radius, sersic_index, e1, e2, x0, y0 = parameters
     galaxy = galsim.Sersic(sersic_index, half_light_radius=half_light_radius, flux=flux)
     seen = galsim.Convolve(galaxy.shear(e1=e1, e2=e2), galsim.Gaussian(fwhm=PSF_FWHM))
+    image = galsim.ImageD(SIDE, SIDE, scale=PIXEL_SCALE)
     # GalSim calls the centre of the first pixel 1.
-    center = galsim.PositionD(x0 + 0.5, y0 + 0.5)
-    return seen.drawImage(nx=SIDE, ny=SIDE, scale=PIXEL_SCALE, center=center).array
+    return seen.drawImage(image, center=galsim.PositionD(x0 + 0.5, y0 + 0.5)).array
 
 
 def guess_parameters(stamp):
@@ -309,26 +311,34 @@ def measure_with_sep(stamp):
     objects = sep.extract(stamp, 1.5, err=SKY_NOISE)
     if len(objects) == 0:
         raise MeasurementError("not detected")
-    one = objects[np.argmax(objects["flux"])]
-    x, y, a, b = (float(one[name]) for name in "xyab")
-    flux, flag = auto_flux(stamp, x, y, a, b, float(one["theta"]))
-    if flag & (sep.APER_ALLMASKED | sep.APER_NONPOSITIVE) or not flux > 0:
+    # An array of one, which is what the functions of sep take.
+    one = objects[[np.argmax(objects["flux"])]]
+    flux, flag = auto_flux(stamp, one)
+    if (flag & (sep.APER_ALLMASKED | sep.APER_NONPOSITIVE) | (flux <= 0)).any():
         raise MeasurementError("no Kron flux")
-    radius, _ = sep.flux_radius(stamp, x, y, 6.0 * a, 0.5, normflux=flux, subpix=5)
-    shape = from_ellipse(a, b / a, float(one["theta"]), x, y)
-    return {**shape, "flux": flux, "half_light_radius": PIXEL_SCALE * float(radius)}
+    radius, _ = sep.flux_radius(
+        stamp, one["x"], one["y"], 6.0 * one["a"], 0.5, normflux=flux, subpix=5
+    )
+    a, b, theta, x, y = (one[name].item() for name in ("a", "b", "theta", "x", "y"))
+    return {
+        **from_ellipse(a, b / a, theta, x, y),
+        "flux": flux.item(),
+        "half_light_radius": PIXEL_SCALE * radius.item(),
+    }
 
 
-def auto_flux(stamp, x, y, a, b, theta):
+def auto_flux(stamp, one):
+    """Return Source Extractor's FLUX_AUTO and its flags."""
     import sep
 
     smallest = 1.75
-    kron, kron_flag = sep.kron_radius(stamp, x, y, a, b, theta, 6.0)
-    if kron * np.sqrt(a * b) < smallest:
+    x, y, *ellipse = (one[name] for name in ("x", "y", "a", "b", "theta"))
+    kron, kron_flag = sep.kron_radius(stamp, x, y, *ellipse, 6.0)
+    if (kron * np.sqrt(one["a"] * one["b"]) < smallest).item():
         flux, _, flag = sep.sum_circle(stamp, x, y, smallest, subpix=1)
     else:
-        flux, _, flag = sep.sum_ellipse(stamp, x, y, a, b, theta, 2.5 * kron, subpix=1)
-    return float(flux), int(flag | kron_flag)
+        flux, _, flag = sep.sum_ellipse(stamp, x, y, *ellipse, 2.5 * kron, subpix=1)
+    return flux, flag | kron_flag
 
 
 # %%
@@ -443,11 +453,9 @@ def make_groups(pool_size, group_size, seed):
 
 def choose(galaxies, rows):
     """Return some of the galaxies, with what cramer_rao_bound asks for."""
-    chosen = galaxies.copy()
-    for name in ("data", "images", "target"):
-        chosen[name] = galaxies[name][rows]
-    chosen["frame"] = galaxies.frame.iloc[rows].reset_index(drop=True)
-    return chosen
+    arrays = {name: galaxies[name][rows] for name in ("data", "images", "target")}
+    frame = galaxies.frame.iloc[rows].reset_index(drop=True)
+    return Bunch(**{**galaxies, **arrays, "frame": frame})
 
 
 # %%

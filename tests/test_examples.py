@@ -28,6 +28,12 @@ WRITTEN = {
         "incomplete_data.png",
     },
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
+    "compare_with_profile_fitting.py": {
+        "measurements.csv",
+        "profile_fitting.csv",
+        "profile_fitting.md",
+        "profile_fitting.png",
+    },
 }
 
 
