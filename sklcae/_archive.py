@@ -247,12 +247,13 @@ def _check_entry(name, entry):
             f"its array {short_repr(name)} has the type {short_repr(dtype)}, which is "
             f"none of {list(DTYPES)}"
         )
-    if not _are_lengths(shape, MAX_DIMENSIONS):
+    fits = _are_counts(shape, MAX_DIMENSIONS)
+    if not fits or prod(max(length, 1) for length in shape) > MAX_SIZE:
         raise ModelFileError(
             f"its array {short_repr(name)} has no valid shape: {short_repr(shape)}"
         )
     size = prod(shape) * DTYPES[dtype].itemsize
-    if not _are_lengths(span, 2) or len(span) != 2 or span[1] - span[0] != size:
+    if not _are_counts(span, 2) or len(span) != 2 or span[1] - span[0] != size:
         raise ModelFileError(
             f"its array {short_repr(name)} must have {size} bytes for the shape "
             f"{short_repr(shape)} and the type {dtype}, but has the offsets "
@@ -261,12 +262,11 @@ def _check_entry(name, entry):
     return span
 
 
-def _are_lengths(values, limit):
+def _are_counts(values, limit):
     return (
         isinstance(values, list)
         and len(values) <= limit
         and all(type(value) is int and value >= 0 for value in values)
-        and prod(max(value, 1) for value in values) <= MAX_SIZE
     )
 
 

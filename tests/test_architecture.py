@@ -39,7 +39,7 @@ def users_of(package):
 
 
 def in_folder(folder):
-    return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob("*.py")}
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
 
 
 @pytest.mark.parametrize("package", ["torch", "skorch"])

@@ -79,6 +79,15 @@ def test_resumed_fit_ends_where_the_whole_one_does(
     assert resumed.n_iter_ == whole.n_iter_
 
 
+def test_network_of_the_paper_in_its_size_is_resumed(path):
+    X = np.random.default_rng(0).normal(size=(8, 64 * 64))
+    data = X, X[:, :2]
+    whole = quick(max_epochs=2, latent_dim=64).fit(*data)
+    quick(max_epochs=1, latent_dim=64, checkpoint=path).fit(*data)
+    resumed = quick(max_epochs=2, latent_dim=64, checkpoint=path).fit(*data)
+    assert_same_model(resumed, whole)
+
+
 def test_checkpoint_has_no_part_in_the_result(blobs, path):
     assert_same_model(fit(blobs, checkpoint=path), fit(blobs))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sklcae._torch import NETWORKS
+
 ROOT = Path(__file__).parents[1]
 WRITTEN = {
     "plot_paper_results.py": {
@@ -26,6 +28,10 @@ WRITTEN = {
         "masked_pixels.csv",
         "missing_targets.csv",
         "incomplete_data.png",
+    },
+    "compare_networks.py": {
+        "networks_40.csv",
+        *(f"{name}_40_0.{kind}" for name in NETWORKS for kind in ("part", "sklcae")),
     },
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
     "compare_with_profile_fitting.py": {

@@ -1,7 +1,7 @@
 """Simulated galaxy stamps with known physical parameters, and what they can tell.
 
-A function is imported when it is first asked for, so that parallel jobs, which run other
-files of this folder, need not import it and scikit-learn.
+A function is imported when it is first asked for, so that parallel jobs, which run
+other files of this folder, need not import it and scikit-learn.
 """
 
 from importlib import import_module

@@ -274,8 +274,11 @@ def growth_lines(work, runs):
 
 
 def memory_growth_line(work, runs, to_reach):
-    """Return how much memory, beyond the input, each MiB of stamps takes."""
-    fewest, most = min(runs), max(runs)
+    """Return how much memory, beyond the input, each MiB of stamps takes.
+
+    The fewest stamps are too few to fill what is kept for any number.
+    """
+    fewest, most = sorted(runs)[-2:]
     more = runs[most]["memory"] - runs[fewest]["memory"]
     stamps = (most - fewest) * STAMP_MIB
     note = f"from {fewest} to {most} stamps, beyond the input"
