@@ -500,7 +500,7 @@ def measure_all(groups, tools, models):
             cost = (time.process_time() - start) / len(table)
             columns = {"method": name, "group": group, "stamp": table.index}
             tables.append(table.assign(**columns, core_seconds=cost))
-        print(f"{name}: {cost:.4f} core-s a galaxy in the last group", flush=True)
+        print(f"{name}: {cost:.2g} core-s a galaxy in the last group", flush=True)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -612,7 +612,10 @@ def draw(scores, targets=("flux", "half_light_radius")):
     for ax in axes[-1]:
         ax.set_xlabel("core-seconds per galaxy")
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=5,
+        title="Percentages are the stamps on which a method failed, which are left out",
     )
     return figure
 
@@ -626,7 +629,7 @@ def draw_panel(ax, table):
         if row.n_failed:
             share = row.n_failed / (row.n_failed + row.n_measured)
             ax.annotate(
-                f"{share:.0%} failed",
+                f"{share:.0%}",
                 (row.core_seconds, row.dispersion),
                 xytext=(0, 6),
                 textcoords="offset points",
