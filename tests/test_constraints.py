@@ -29,7 +29,7 @@ NEWEST, OLDEST = pinned("constraints.txt"), pinned("constraints-oldest.txt")
 
 
 @pytest.mark.parametrize(
-    "requirement", requirements("simulate", "plot", "test", "docs"), ids=str
+    "requirement", requirements("simulate", "plot", "compare", "test", "docs"), ids=str
 )
 def test_newest_versions_are_allowed(requirement):
     assert NEWEST[canonicalize_name(requirement.name)] in requirement.specifier

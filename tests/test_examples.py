@@ -34,6 +34,12 @@ WRITTEN = {
         *(f"{name}_40_0.{kind}" for name in NETWORKS for kind in ("part", "sklcae")),
     },
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
+    "compare_with_profile_fitting.py": {
+        "measurements.csv",
+        "profile_fitting.csv",
+        "profile_fitting.md",
+        "profile_fitting.png",
+    },
 }
 
 
