@@ -26,7 +26,7 @@ method's scores**: a method that gives up on the hard ones looks better on the o
 It needs ``pip install 'sklcae[simulate,plot]'`` and for the third-party tools
 ``sklcae[compare]``; what is missing is said, and the others run. Everything is written
 to the folder ``profile_fitting`` (or ``--output``). ``--models`` names a folder with
-the two networks: those it lacks are trained, which takes a core half an hour, and
+the two networks: those it lacks are trained, which takes a core 23 minutes, and
 saved there. ``--quick`` shrinks everything to see that it runs.
 """
 
