@@ -9,10 +9,16 @@ from importlib import import_module
 _MODULES = {
     "cramer_rao_bound": "_bounds",
     "make_galaxies": "_galaxies",
+    "make_galaxy_variants": "_variants",
     "signal_to_noise": "_bounds",
 }
 
-__all__ = ["cramer_rao_bound", "make_galaxies", "signal_to_noise"]
+__all__ = [
+    "cramer_rao_bound",
+    "make_galaxies",
+    "make_galaxy_variants",
+    "signal_to_noise",
+]
 
 
 def __getattr__(name):

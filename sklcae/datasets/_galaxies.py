@@ -1,5 +1,6 @@
 """The public function: simulated galaxy stamps with known parameters."""
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklcae._random import draw_entropy, stamp_generator
 from sklcae.datasets._parameters import (
     ALLOWED,
     COLUMNS,
+    InVariants,
     draw_parameters,
     parse_parameters,
 )
@@ -222,6 +224,10 @@ read_noise, noise
     ImportError
         If GalSim, joblib, pandas or tqdm is needed and not installed.
 
+    See Also
+    --------
+    make_galaxy_variants : Several stamps of each galaxy, some parameters changed.
+
     Notes
     -----
     With I the noiseless stamp, the variance of a pixel is ``(I + sky_level) / gain +
@@ -286,8 +292,8 @@ read_noise, noise
         "sersic_index": sersic_index,
         "ellipticity": ellipticity,
         "position_angle": position_angle,
-        "x0": (0.0, float(width)) if x0 is None else x0,
-        "y0": (0.0, float(height)) if y0 is None else y0,
+        "x0": _center(x0, width),
+        "y0": _center(y0, height),
     }
     sources = parse_parameters(given, n_samples)
     entropy = draw_entropy(random_state)
@@ -323,6 +329,13 @@ read_noise, noise
         **settings,
         DESCR=_describe(n_samples, names, given, sersic_index_step, settings),
     )
+
+
+def _center(value, side):
+    """Return the range of the whole stamp in the place of None."""
+    if isinstance(value, InVariants):
+        return replace(value, value=_center(value.value, side))
+    return (0.0, float(side)) if value is None else value
 
 
 def _check_image_shape(image_shape):
@@ -462,6 +475,8 @@ def _describe_noise(settings):
 
 
 def _describe_parameter(value):
+    if isinstance(value, InVariants):
+        return _describe_parameter(value.value)
     if isinstance(value, tuple):
         return "uniform in [{}, {}]".format(*value)
     if isinstance(value, Real):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -63,6 +63,19 @@ class _Source:
     bounds: tuple | None = None
 
 
+@dataclass(frozen=True)
+class InVariants:
+    """A parameter of stamps that are n_variants of each galaxy, one after the other.
+
+    ``value`` is as ``make_galaxies`` takes it, None included. It has one value per
+    galaxy where the variants share it, else one per stamp.
+    """
+
+    value: object
+    n_variants: int
+    shared: bool
+
+
 def parse_parameters(given, n_samples):
     """Check every physical parameter and return a dict of name -> source."""
     return {name: _parse(name, given[name], n_samples) for name in ALLOWED}
@@ -101,19 +114,39 @@ def _round_to_step(values, step):
     return np.round(np.round(values / step) * step, 12)
 
 
-def _parse(name, value, n_samples):
+def _parse(name, value, n_samples, length="n_samples"):
+    """Parse one parameter; ``length`` is what the user knows n_samples as."""
+    if isinstance(value, InVariants):
+        return _parse_in_variants(name, value, n_samples)
     if isinstance(value, tuple):
-        return _parse_range(name, value)
+        return _parse_range(name, value, length)
     if _is_number(value):
         return _parse_number(name, value, n_samples)
     if _is_distribution(value):
         return _parse_distribution(name, value)
-    return _parse_array(name, value, n_samples)
+    return _parse_array(name, value, n_samples, length)
 
 
-def _parse_range(name, value):
+def _parse_in_variants(name, given, n_samples):
+    value, n_variants = given.value, given.n_variants
+    if given.shared:
+        source = _parse(name, value, n_samples // n_variants, "n_galaxies")
+        return replace(source, draw=lambda uniform: _share(source, uniform, n_variants))
+    length = "n_galaxies * n_variants"
+    if _is_number(value):
+        what = f"{_kinds(length, number='')} because it is one of 'varied'"
+        raise _error(name, what, f"the number {value!r}")
+    return _parse(name, value, n_samples, length)
+
+
+def _share(source, uniform, n_variants):
+    """Draw for the first variant of every galaxy, with its number, and repeat."""
+    return np.repeat(source.draw(uniform[::n_variants]), n_variants)
+
+
+def _parse_range(name, value, length):
     if len(value) != 2 or not all(map(_is_number, value)):
-        raise _wrong_type(name, value)
+        raise _wrong_type(name, value, length)
     low, high = map(float, value)
     _check_allowed(name, np.array([low, high]), given=value)
     if low > high:
@@ -127,17 +160,17 @@ def _parse_number(name, value, n_samples):
     return _Source(lambda uniform: values)
 
 
-def _parse_array(name, value, n_samples):
+def _parse_array(name, value, n_samples, length):
     if np.ma.is_masked(value):
         raise _error(name, "an array without masked entries", repr(value))
     try:
         values = np.asarray(value)
     except ValueError:
-        raise _wrong_type(name, value) from None
+        raise _wrong_type(name, value, length) from None
     if values.dtype.kind not in "iuf" or values.ndim != 1:
-        raise _wrong_type(name, value)
+        raise _wrong_type(name, value, length)
     if len(values) != n_samples:
-        what = f"an array of n_samples={n_samples} values"
+        what = f"an array of {length}={n_samples} values"
         raise _error(name, what, f"an array of {len(values)} values")
     values = values.astype(np.float64)
     _check_allowed(name, values)
@@ -188,12 +221,15 @@ def _check_allowed(name, values, given=None, support=None):
     raise _error(name, ALLOWED[name], got)
 
 
-def _wrong_type(name, value):
-    what = (
-        "a (low, high) tuple of numbers, a number, a 1-D array of n_samples numbers or "
+def _wrong_type(name, value, length):
+    return _error(name, _kinds(length), repr(value))
+
+
+def _kinds(length, number=" a number,"):
+    return (
+        f"a (low, high) tuple of numbers,{number} a 1-D array of {length} numbers or "
         "a frozen distribution of scipy.stats"
     )
-    return _error(name, what, repr(value))
 
 
 def _error(name, what, got):

@@ -1,0 +1,204 @@
+"""Simulated stamps of the same galaxies with some of their parameters changed."""
+
+from numbers import Integral
+
+import numpy as np
+
+from sklcae._compat import Interval, InvalidParameterError, validate_params
+from sklcae.datasets._galaxies import make_galaxies
+from sklcae.datasets._parameters import ALLOWED, InVariants
+
+_DESCR = """
+Variants
+    {n_galaxies} galaxies in {n_variants} variants each, one after the other, which
+    differ in {differences} and share the rest.
+    groups  the number of every stamp's galaxy
+"""
+
+
+@validate_params(
+    {
+        "n_galaxies": [Interval(Integral, 1, None, closed="left")],
+        "n_variants": [Interval(Integral, 1, None, closed="left")],
+        "varied": [str, list, tuple],
+    },
+    # make_galaxies checks the rest; its errors get the name of this function.
+    prefer_skip_nested_validation=False,
+)
+def make_galaxy_variants(
+    n_galaxies=100,
+    *,
+    n_variants=2,
+    varied=("flux", "half_light_radius"),
+    flux=(500.0, 50_000.0),
+    half_light_radius=(0.3, 5.0),
+    sersic_index=(0.5, 4.0),
+    ellipticity=(0.0, 0.6),
+    position_angle=(0.0, 180.0),
+    x0=None,
+    y0=None,
+    image_shape=(64, 64),
+    pixel_scale=0.2,
+    psf="gaussian",
+    psf_fwhm=0.7,
+    moffat_beta=4.765,
+    sersic_index_step=0.05,
+    sky_level=10.0,
+    gain=1.0,
+    read_noise=2.0,
+    noise=True,
+    targets=("flux", "half_light_radius"),
+    return_X_y=True,
+    n_jobs=None,
+    random_state=None,
+    verbose=0,
+):
+    """Simulate several stamps of each galaxy that differ in chosen parameters alone.
+
+    The variants of a galaxy differ in the parameters `varied` and in their noise; all
+    else is the same. They follow each other: galaxy 0 variant 0, galaxy 0 variant 1 and
+    so on. Needs the extra ``simulate``: ``pip install 'sklcae[simulate]'``.
+
+    Parameters
+    ----------
+    n_galaxies : int, default=100
+        The number of galaxies.
+    n_variants : int, default=2
+        The number of stamps of each galaxy.
+    varied : str or sequence of str, default=("flux", "half_light_radius")
+        Which of the seven physical parameters, `flux` to `y0`, differ between the
+        variants of a galaxy. With none, ``varied=()``, only the noise differs, as in
+        repeated exposures.
+    flux, half_light_radius, sersic_index, ellipticity, position_angle, x0, y0 : \
+tuple, float, array-like or distribution
+        The physical parameters, with the meaning, the defaults and the kinds of value
+        of :func:`make_galaxies`. From a range or a distribution, those of `varied` are
+        drawn for every stamp and the others once per galaxy. An array has ``n_galaxies
+        * n_variants`` values, in the order of the stamps, for a parameter of `varied`
+        and `n_galaxies` values for another. A number is for the others only.
+    image_shape, pixel_scale, psf, psf_fwhm, moffat_beta, sersic_index_step, \
+sky_level, gain, read_noise, noise, targets : object
+        As in :func:`make_galaxies`.
+    return_X_y : bool, default=True
+        Whether to return ``(X, y, groups)`` instead of a Bunch.
+    n_jobs, random_state, verbose : object
+        As in :func:`make_galaxies`.
+
+    Returns
+    -------
+    X : ndarray of shape (n_galaxies * n_variants, height * width), float32
+        The stamps in ADU, row after row. Only with ``return_X_y=True``.
+    y : ndarray of shape (n_galaxies * n_variants, n_targets) or \
+(n_galaxies * n_variants,), float64
+        The targets, in the units of the parameters. Only with ``return_X_y=True``.
+    groups : ndarray of shape (n_galaxies * n_variants,), int
+        The number of the galaxy of each stamp, from 0, as
+        :class:`~sklearn.model_selection.GroupKFold` takes it to keep the variants of a
+        galaxy out of two folds. Only with ``return_X_y=True``.
+    galaxies : :class:`~sklearn.utils.Bunch`
+        The Bunch of :func:`make_galaxies`, with `groups` besides. Only with
+        ``return_X_y=False``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter of `varied` is a number, and as in :func:`make_galaxies`.
+    ImportError
+        As in :func:`make_galaxies`.
+
+    See Also
+    --------
+    make_galaxies : One stamp of each galaxy.
+
+    Notes
+    -----
+    Variant j of galaxy i, its parameters and its noise, depends on `random_state`,
+    `n_variants`, i and j alone. As in :func:`make_galaxies`, it is the same to the last
+    bit for any `n_jobs` and any ``n_galaxies > i``, and each parameter has random
+    numbers of its own: what `varied` leaves out or takes in changes that parameter
+    alone.
+
+    Of the same `random_state`, variant 0 of galaxy i is stamp ``i * n_variants`` of
+    :func:`make_galaxies` where no arrays are given. Another `n_variants` makes other
+    galaxies.
+
+    Examples
+    --------
+    >>> from sklcae.datasets import make_galaxy_variants
+    >>> X, y, groups = make_galaxy_variants(
+    ...     n_galaxies=3,
+    ...     varied="flux",
+    ...     sersic_index=1.0,
+    ...     image_shape=(16, 16),
+    ...     random_state=0,
+    ... )
+    >>> X.shape, y.shape
+    ((6, 256), (6, 2))
+    >>> groups
+    array([0, 0, 1, 1, 2, 2])
+
+    The variants of a galaxy have a flux of their own, but its half-light radius:
+
+    >>> y[0::2, 0] == y[1::2, 0]
+    array([False, False, False])
+    >>> y[0::2, 1] == y[1::2, 1]
+    array([ True,  True,  True])
+    """
+    names = _check_varied(varied)
+    given = {
+        "flux": flux,
+        "half_light_radius": half_light_radius,
+        "sersic_index": sersic_index,
+        "ellipticity": ellipticity,
+        "position_angle": position_angle,
+        "x0": x0,
+        "y0": y0,
+    }
+    galaxies = make_galaxies(
+        n_galaxies * n_variants,
+        **{
+            name: InVariants(value, n_variants, shared=name not in names)
+            for name, value in given.items()
+        },
+        image_shape=image_shape,
+        pixel_scale=pixel_scale,
+        psf=psf,
+        psf_fwhm=psf_fwhm,
+        moffat_beta=moffat_beta,
+        sersic_index_step=sersic_index_step,
+        sky_level=sky_level,
+        gain=gain,
+        read_noise=read_noise,
+        noise=noise,
+        targets=targets,
+        return_X_y=return_X_y,
+        n_jobs=n_jobs,
+        random_state=random_state,
+        verbose=verbose,
+    )
+    groups = np.repeat(np.arange(n_galaxies), n_variants)
+    if return_X_y:
+        return (*galaxies, groups)
+    galaxies.groups = groups
+    galaxies.DESCR += _describe(n_galaxies, n_variants, names, noise)
+    return galaxies
+
+
+def _check_varied(varied):
+    names = [varied] if isinstance(varied, str) else list(varied)
+    known = all(isinstance(name, str) and name in ALLOWED for name in names)
+    if known and len(set(names)) == len(names):
+        return names
+    raise InvalidParameterError(
+        "The 'varied' parameter of make_galaxy_variants must be different names of "
+        f"{', '.join(ALLOWED)}. Got {varied!r} instead."
+    )
+
+
+def _describe(n_galaxies, n_variants, names, noise):
+    differences = [*names, "noise"] if noise else names
+    return _DESCR.format(
+        n_galaxies=n_galaxies,
+        n_variants=n_variants,
+        differences=", ".join(differences) or "nothing",
+    )
