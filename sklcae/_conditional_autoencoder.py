@@ -11,12 +11,12 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import (
     check_array,
     check_consistent_length,
     check_random_state,
+    gen_batches,
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -39,6 +39,7 @@ from sklcae._images import (
     masked_to_nan,
     resolve_image_shape,
 )
+from sklcae._reference import Reference, evenly_spaced
 from sklcae._targets import (
     check_turnable,
     dihedral_target_maps,
@@ -49,15 +50,20 @@ from sklcae._torch import (
     LR_SCHEDULES,
     NETWORKS,
     OPTIMIZERS,
+    PHYSICAL_LOSSES,
     RECONSTRUCTION_LOSSES,
     EpochHook,
     build_net,
     check_callbacks,
     check_device,
+    make_pixel_scale,
 )
 from sklcae._training_data import (
+    FitData,
+    check_groups,
     check_sample_weight,
     check_some_targets,
+    hold_out,
     leave_out_weightless,
     make_stamps,
 )
@@ -67,6 +73,8 @@ __all__ = ["ConditionalAutoencoderRegressor"]
 
 # Fitted attributes that are small objects; a state holds what they hold.
 SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
+# Images whose reconstructions are held at the same time.
+DESCRIBED_AT_ONCE = 256
 
 
 class ConditionalAutoencoderRegressor(
@@ -94,15 +102,32 @@ class ConditionalAutoencoderRegressor(
         influence and the predictions no meaning.
     beta : float, default=1e-4
         Weight of the L1 regularization of z_rest, Eq. 5 of [1]_.
-    network : {"paper", "strided"}, default="paper"
+    gamma : float, default=0.0
+        Weight of the exchange loss, which makes the latents set what they are
+        supervised to be; it is not in [1]_, of which 0 is the loss. Above 0, fit needs
+        `groups`: images of one group differ in their targets only. The decoder is given
+        the targets of one of them and the z_rest of another, and its image is compared
+        with the first one's by the reconstruction loss. See
+        :func:`~sklcae.datasets.make_galaxy_variants`.
+    network : {"paper", "strided", "neural_field"}, default="paper"
         The network, for images of any shape. "paper" is that of the appendix of [1]_.
         "strided" has the same decoder and a deeper encoder, strided convolutions whose
         features are pooled over the image. It is made for ``stretch="asinh"``, for
-        many targets and for a falling learning rate.
-    reconstruction_loss : {"binary_cross_entropy", "squared_error"}, \
+        many targets and for a falling learning rate. "neural_field" has that encoder,
+        and a decoder that draws one galaxy as a function of the place in it.
+    reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"}, \
             default="binary_cross_entropy"
-        The reconstruction loss, of the image scaled to [0, 1]. The first is Eq. 3 of
-        [1]_.
+        The reconstruction loss. The first is Eq. 3 of [1]_, of the image scaled to
+        [0, 1], as is the second. "chi_square" is half the squared difference in the
+        unit of the images over the variance of its noise: that of empty pixels,
+        estimated from the training set, and the Poisson noise of the light.
+    gain : float, default=1.0
+        Electrons for each unit of light in the images, which the Poisson noise depends
+        on. Has a part in the "chi_square" loss and in `score_samples` only.
+    physical_loss : {"squared_error", "gaussian_likelihood"}, default="squared_error"
+        The physical loss. The first is Eq. 4 of [1]_. With the second the network also
+        predicts the variance of each target, which ``predict(X, return_std=True)``
+        returns, and each error is weighed by it [5]_.
     stretch : {"linear", "asinh"}, default="linear"
         How pixels are scaled to [0, 1] by the minimum and the maximum of each channel
         over the training set: as they are, or after
@@ -187,9 +212,9 @@ class ConditionalAutoencoderRegressor(
         The trained net.
     history_ : dict of list
         One entry an epoch: ``epoch``, ``train_loss`` (Eq. 2), its terms
-        ``reconstruction_loss``, ``physical_loss`` and ``regularization_loss`` before
-        they are weighed, with early stopping the ``validation_loss`` (Eq. 2), and
-        ``duration`` in seconds.
+        ``reconstruction_loss``, ``physical_loss``, ``regularization_loss`` and, with
+        `gamma`, ``exchange_loss``, before they are weighed, with early stopping the
+        ``validation_loss`` (Eq. 2), and ``duration`` in seconds.
     best_epoch_ : int
         The epoch that the weights are of, with `early_stopping` only.
     image_shape_ : tuple of int
@@ -230,6 +255,11 @@ class ConditionalAutoencoderRegressor(
        2019.
     .. [4] L. N. Smith and N. Topin, "Super-Convergence: Very Fast Training of Neural
        Networks Using Large Learning Rates", arXiv:1708.07120.
+    .. [5] M. Seitzer, A. Tavakoli, D. Antic and G. Martius, "On the Pitfalls of
+       Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks", ICLR
+       2022.
+    .. [6] S. Ramaswamy, R. Rastogi and K. Shim, "Efficient Algorithms for Mining
+       Outliers from Large Data Sets", SIGMOD 2000.
 
     Examples
     --------
@@ -250,8 +280,11 @@ class ConditionalAutoencoderRegressor(
         "latent_dim": [Interval(Integral, 2, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
+        "gamma": [Interval(Real, 0, None, closed="left")],
         "network": [StrOptions(set(NETWORKS))],
         "reconstruction_loss": [StrOptions(set(RECONSTRUCTION_LOSSES))],
+        "gain": [Interval(Real, 0, None, closed="neither")],
+        "physical_loss": [StrOptions(set(PHYSICAL_LOSSES))],
         "stretch": [StrOptions(set(STRETCHES))],
         "softening": [Interval(Real, 0, None, closed="neither"), None],
         "augmentation": [StrOptions({"dihedral"}), None],
@@ -282,8 +315,11 @@ class ConditionalAutoencoderRegressor(
         latent_dim=64,
         alpha=1.0,
         beta=1e-4,
+        gamma=0.0,
         network="paper",
         reconstruction_loss="binary_cross_entropy",
+        gain=1.0,
+        physical_loss="squared_error",
         stretch="linear",
         softening=None,
         augmentation=None,
@@ -310,8 +346,11 @@ class ConditionalAutoencoderRegressor(
         self.latent_dim = latent_dim
         self.alpha = alpha
         self.beta = beta
+        self.gamma = gamma
         self.network = network
         self.reconstruction_loss = reconstruction_loss
+        self.gain = gain
+        self.physical_loss = physical_loss
         self.stretch = stretch
         self.softening = softening
         self.augmentation = augmentation
@@ -336,7 +375,7 @@ class ConditionalAutoencoderRegressor(
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Train the autoencoder.
 
         Parameters
@@ -353,6 +392,12 @@ class ConditionalAutoencoderRegressor(
             variance of the targets. A weight of 0 leaves an image out; otherwise
             weights have no part in the scaling of the images. None weighs all the
             same.
+        groups : array-like of shape (n_samples,), default=None
+            Which images belong together, by any labels: those of a group differ in
+            their targets (and their noise) only. Needed with `gamma` above 0, and has
+            no part otherwise. An image that is alone in its group, or whose others
+            lack a target, has no part in the exchange loss. With `early_stopping`
+            whole groups are held out.
 
         Returns
         -------
@@ -362,22 +407,22 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            If a parameter, X, y or sample_weight is not as described, a target is
-            missing for all images, `latent_dim` is not greater than the number of
+            If a parameter, X, y, sample_weight or groups is not as described, a target
+            is missing for all images, `latent_dim` is not greater than the number of
             targets, `checkpoint` holds another fit, or the training diverges.
         KeyboardInterrupt
             If the user interrupts. Whatever fit raises, a model that was fitted before
             is left as it was.
         """
         previous = self if self.warm_start and hasattr(self, "net_") else None
-        monitor = FitMonitor(self, X, y, sample_weight)
+        monitor = FitMonitor(self, X, y, sample_weight, groups)
         fresh = self._unfitted_copy()
-        fresh._fit(X, y, sample_weight, self.max_epochs, previous, monitor)
+        fresh._fit(X, y, (sample_weight, groups), self.max_epochs, previous, monitor)
         monitor.end(fresh._fitted_attributes)
         return self._adopt(fresh)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y, sample_weight=None, groups=None):
         """Train for one epoch on a part of the data.
 
         The first call decides the scaling of images and targets, so that its images
@@ -394,6 +439,8 @@ class ConditionalAutoencoderRegressor(
             Physical parameters.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the images, as for :meth:`fit`.
+        groups : array-like of shape (n_samples,), default=None
+            Which images belong together, as for :meth:`fit`.
 
         Returns
         -------
@@ -416,10 +463,10 @@ class ConditionalAutoencoderRegressor(
         fresh = self._unfitted_copy()
         # No call knows where the training will end.
         fresh.lr_schedule = "constant"
-        monitor = FitMonitor(None, X, y, sample_weight)
+        monitor = FitMonitor(None, X, y, sample_weight, groups)
         # There after an earlier partial_fit only.
         optimizer = getattr(self, "_optimizer_state_", None)
-        fresh._fit(X, y, sample_weight, 1, previous, monitor, optimizer)
+        fresh._fit(X, y, (sample_weight, groups), 1, previous, monitor, optimizer)
         fresh._optimizer_state_ = fresh.net_.get_optimizer_state()
         return self._adopt(fresh)
 
@@ -437,23 +484,23 @@ class ConditionalAutoencoderRegressor(
         vars(self).update(fresh._fitted_attributes())
         return self
 
-    def _fit(self, X, y, sample_weight, epochs, previous, monitor, optimizer=None):
+    def _fit(self, X, y, metadata, epochs, previous, monitor, optimizer=None):
         """Train on this object, from the start or from another, fitted one."""
-        images, y, weights = self._validate_fit_input(X, y, sample_weight, previous)
-        checkpoint = open_checkpoint(self, (images, y, weights), previous)
+        data = self._validate_fit_input(X, y, *metadata, previous)
+        checkpoint = open_checkpoint(self, data.hashed(), previous)
         seeds = checkpoint.seeds or self._draw_seeds()
-        train, held_out = self._hold_out(len(images), seeds)
-        check_some_targets(y[train], self.target_names_)
+        train, held_out = self._hold_out(data, seeds)
+        check_some_targets(data.y[train], self.target_names_)
         if previous is None:
-            self._fit_scalers(images, y, weights, train)
+            self._fit_scalers(data, train)
         else:
             self.image_scaler_ = previous.image_scaler_
             self.target_scaler_ = previous.target_scaler_
-        train, held_out = self._make_stamps(images, y, weights, [train, held_out])
+        stamps, held_out = self._make_stamps(data, [train, held_out])
         self.net_ = self._build_net(seeds["net"])
         monitor.begin(epochs)
         self.net_.fit_arrays(
-            train,
+            stamps,
             validation=held_out,
             n_epochs=epochs,
             n_before=0 if previous is None else previous.n_iter_,
@@ -461,33 +508,34 @@ class ConditionalAutoencoderRegressor(
             epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
         )
         self._note_history()
+        self._reference_ = self._make_reference(data.images[evenly_spaced(train)])
 
     def _draw_seeds(self):
         rng = check_random_state(self.random_state)
         names = ["net", "split"] if self.early_stopping else ["net"]
         return {name: int(rng.randint(np.iinfo(np.int32).max)) for name in names}
 
-    def _hold_out(self, n_images, seeds):
+    def _hold_out(self, data, seeds):
         """Return rows to train on and, with early stopping, rows to validate with."""
-        rows = np.arange(n_images)
         if not self.early_stopping:
-            return rows, None
-        return train_test_split(
-            rows, test_size=self.validation_fraction, random_state=seeds["split"]
-        )
+            return np.arange(len(data.y)), None
+        return hold_out(data, self.validation_fraction, seeds["split"])
 
-    def _fit_scalers(self, images, y, weights, rows):
+    def _fit_scalers(self, data, rows):
+        images, weights = data.images, data.weights
         self.image_scaler_ = ImageScaler(self.stretch, self.softening).fit(images, rows)
         self.target_scaler_ = _fit_target_scaler(
-            y[rows], None if weights is None else weights[rows], self._target_maps()
+            data.y[rows],
+            None if weights is None else weights[rows],
+            self._target_maps(),
         )
 
-    def _make_stamps(self, images, y, weights, parts):
+    def _make_stamps(self, data, parts):
         """Return the stamps of each part, given by its rows or None."""
-        data = (*fill_masked(images), y, weights)
+        filled = data._replace(images=None), *fill_masked(data.images)
         scalers = self.image_scaler_, self.target_scaler_
         return [
-            None if rows is None else make_stamps(*data, scalers, rows)
+            None if rows is None else make_stamps(*filled, scalers, rows)
             for rows in parts
         ]
 
@@ -497,6 +545,7 @@ class ConditionalAutoencoderRegressor(
             "image_shape": self.image_shape_,
             "n_targets": self.n_targets_,
             "latent_dim": int(self.latent_dim),
+            "predicts_variance": self.physical_loss == "gaussian_likelihood",
         }
         return build_net(
             **self._architecture_,
@@ -505,7 +554,10 @@ class ConditionalAutoencoderRegressor(
             device=self.device,
             alpha=self.alpha,
             beta=self.beta,
+            gamma=self.gamma,
             reconstruction_loss=self.reconstruction_loss,
+            physical_loss=self.physical_loss,
+            pixel_scale=self._pixel_scale(),
             batch_size=int(self.batch_size),
             optimizer=self.optimizer,
             lr=self.lr,
@@ -515,6 +567,14 @@ class ConditionalAutoencoderRegressor(
             tol=self.tol,
             callbacks=self.callbacks,
             verbose=self.verbose,
+        )
+
+    def _pixel_scale(self):
+        scaler = self.image_scaler_
+        return make_pixel_scale(
+            scaler.stretch,
+            (scaler.minimum_, scaler.range_, scaler.softening_, scaler.noise_**2),
+            float(self.gain),
         )
 
     def _epoch_hook(self, monitor, checkpoint, seeds):
@@ -538,8 +598,8 @@ class ConditionalAutoencoderRegressor(
         if self.early_stopping:
             self.best_epoch_ = self.net_.best_epoch
 
-    def _validate_fit_input(self, X, y, sample_weight, previous):
-        """Return images (n, C, H, W), targets (n, n_targets) and weights or None."""
+    def _validate_fit_input(self, X, y, sample_weight, groups, previous):
+        """Return the checked data, without images of no weight."""
         check_device(self.device)
         self._check_image_shape()
         self._check_callbacks()
@@ -550,9 +610,10 @@ class ConditionalAutoencoderRegressor(
         self._input_shape_ = shape or X.shape[1:]
         y = self._validate_targets(X, y, previous)
         weights = check_sample_weight(sample_weight, X)
+        groups = check_groups(groups, X, self.gamma)
         self._check_same_data_as(previous)
         images = X.reshape(len(X), *self.image_shape_)
-        return leave_out_weightless(images, y, weights)
+        return leave_out_weightless(FitData(images, y, weights, groups))
 
     def _validate_rows(self, X, y="no_validation", *, reset):
         """Return the images as rows, NaN where masked, and their shape or None."""
@@ -697,8 +758,120 @@ class ConditionalAutoencoderRegressor(
         images = self._validate_images(X)
         return self._encode(images).astype(images.dtype, copy=False)
 
-    def predict(self, X):
+    def predict(self, X, return_std=False):
         """Predict the physical parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Images in the unit of those that fit saw.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the targets too. Needs a model
+            that was fitted with ``physical_loss="gaussian_likelihood"``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Parameters in the units of the y that fit saw, one latent each.
+        y_std : ndarray of the shape of y
+            Standard deviation of each, in the same units. Only with
+            ``return_std=True``.
+
+        Raises
+        ------
+        ValueError
+            If the images are not of the shape that fit saw, or not finite, or if there
+            is no standard deviation to return.
+        """
+        check_is_fitted(self)
+        if return_std:
+            self._check_predicts_variance()
+        images = self._validate_images(X)
+        if not return_std:
+            return self._to_units(
+                self.net_.encode(images, self._scale, self.n_targets_)
+            )
+        values = self.net_.encode_with_variance(images, self._scale)
+        z_phy, variance = values[:, 0], values[:, 1].astype(np.float64)
+        y_std = np.sqrt(variance) * self.target_scaler_.scale_
+        return self._to_units(z_phy), self._as_fit_saw(y_std)
+
+    def _check_predicts_variance(self):
+        if not self._architecture_["predicts_variance"]:
+            raise ValueError(
+                "return_std=True needs a model that was fitted with physical_loss="
+                "'gaussian_likelihood'. Got one that was fitted with 'squared_error', "
+                "which predicts no standard deviation."
+            )
+
+    def _to_units(self, z_phy):
+        y = self.target_scaler_.inverse_transform(z_phy.astype(np.float64), copy=False)
+        return self._as_fit_saw(y)
+
+    def _as_fit_saw(self, y):
+        return y.ravel() if self._y_ndim_ == 1 else y
+
+    def generate(self, y, random_state=None):
+        """Make images with wanted parameters.
+
+        The decoder is given the wanted targets and a z_rest that is drawn among those
+        of the ten images of the training set (or of a thousand of them) whose targets
+        are the nearest. Whether the images then have the wanted parameters is a
+        question of the training: with `gamma` above 0 they are made to.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            The wanted targets, in the units of the y that fit saw.
+        random_state : int, RandomState instance or None, default=None
+            Source of the choice.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, ...)
+            Noiseless images in the unit and the layout of those that fit saw.
+
+        Raises
+        ------
+        ValueError
+            If y is not finite, does not have `n_targets_` columns, or names them
+            otherwise than the y that fit saw did.
+        """
+        check_is_fitted(self)
+        z_phy = self.target_scaler_.transform(self._validate_wanted(y))
+        rng = check_random_state(random_state)
+        z_rest = self._reference.draw_rest(z_phy, rng)
+        return self._decode(np.hstack([z_phy, z_rest]).astype(np.float32))
+
+    def _validate_wanted(self, y):
+        names = target_names_of(y)
+        if names and self.target_names_ and names != self.target_names_:
+            raise ValueError(
+                f"The columns of y must be the targets that fit saw, "
+                f"{self.target_names_}. Got {names} instead."
+            )
+        y = check_array(
+            y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self
+        )
+        y = y.reshape(-1, 1) if y.ndim == 1 and self.n_targets_ == 1 else y
+        if y.ndim != 2 or y.shape[1] != self.n_targets_:
+            raise ValueError(
+                f"y must have the shape (n_samples, {self.n_targets_}), one column for "
+                f"each target that fit saw. Got {y.shape} instead."
+            )
+        return y
+
+    def score_samples(self, X):
+        """Tell how much images are like those of the training set.
+
+        An image is described by its latents and by the misfit of its reconstruction,
+        the mean of the squared differences over the variance of the noise (as in the
+        "chi_square" loss). Its score is minus the distance to the tenth nearest of the
+        training set's images (or of a thousand of them) in that description [6]_.
+        Images that are like none, such as blends, stars or images without a galaxy,
+        have low scores: compare with those of images that you trust, for instance with
+        their percentile of 1.
 
         Parameters
         ----------
@@ -708,8 +881,8 @@ class ConditionalAutoencoderRegressor(
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Parameters in the units of the y that fit saw, one latent each.
+        scores : ndarray of shape (n_samples,)
+            The higher, the more normal, as scikit-learn's outlier detectors have it.
 
         Raises
         ------
@@ -717,10 +890,33 @@ class ConditionalAutoencoderRegressor(
             If the images are not of the shape that fit saw, or not finite.
         """
         check_is_fitted(self)
-        images = self._validate_images(X)
-        z_phy = self.net_.encode(images, self._scale, self.n_targets_)
-        y = self.target_scaler_.inverse_transform(z_phy.astype(np.float64), copy=False)
-        return y.ravel() if self._y_ndim_ == 1 else y
+        return self._reference.score(*self._describe(self._validate_images(X)))
+
+    @property
+    def _reference(self):
+        return Reference(**self._reference_, n_targets=self.n_targets_)
+
+    def _make_reference(self, images):
+        latents, misfits = self._describe(images)
+        return {"latents": latents, "misfits": misfits}
+
+    def _describe(self, images):
+        """Return the latents of images and the misfits of their reconstructions."""
+        latents = self._encode(images)
+        misfits = [
+            self._misfits(images[part], latents[part])
+            for part in gen_batches(len(images), DESCRIBED_AT_ONCE)
+        ]
+        return latents, np.concatenate(misfits)
+
+    def _misfits(self, images, latents):
+        scaler = self.image_scaler_
+        expected = self.net_.decode(latents, scaler.inverse_transform)
+        light = np.maximum(expected - scaler.background_, 0)
+        variance = scaler.noise_**2 + light / self.gain
+        with np.errstate(over="ignore"):
+            squares = (images - expected) ** 2 / variance
+        return np.nanmean(squares, axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
 
     def inverse_transform(self, Z):
         """Decode latents.

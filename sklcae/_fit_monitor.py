@@ -12,13 +12,14 @@ class FitMonitor:
     ----------
     estimator : estimator
         Whose ``fit`` was called.
-    X, y, sample_weight : array-like
+    X, y, sample_weight, groups : array-like
         What ``fit`` was called with.
     """
 
-    def __init__(self, estimator, X, y, sample_weight):
+    def __init__(self, estimator, X, y, sample_weight, groups=None):
         self.estimator = estimator
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        metadata = {"sample_weight": sample_weight, "groups": groups}
+        metadata = {k: value for k, value in metadata.items() if value is not None}
         self.data = {"X": X, "y": y, "metadata": metadata}
         self.context = None
 

@@ -242,6 +242,9 @@ class ImageScaler:
     background_, softening_, minimum_, range_ : ndarray of shape (C, 1, 1)
         Background and softening in the unit of the images, minimum and range in that
         of the stretched images.
+    noise_ : ndarray of shape (C, 1, 1)
+        Standard deviation of the noise of pixels without light, in the unit of the
+        images.
     """
 
     def __init__(self, stretch="linear", softening=None):
@@ -265,10 +268,13 @@ class ImageScaler:
                 "X must have a pixel that is not NaN in each channel. Got a channel "
                 "without."
             )
+        sample = _sample(images, rows)
+        self.noise_ = np.ones_like(lowest)
+        self.noise_[:, 0, 0] = [noise_level(pixels) for pixels in sample.swapaxes(0, 1)]
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":
-            self._fit_background_and_softening(_sample(images, rows))
+            self._fit_background_and_softening(sample)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             # A stretch keeps the order of the pixels.
             self.minimum_ = self._stretch(lowest)
@@ -279,12 +285,8 @@ class ImageScaler:
         return self
 
     def _fit_background_and_softening(self, images):
-        for channel in range(images.shape[1]):
-            pixels = images[:, channel]
-            self.background_[channel] = np.nanmedian(pixels)
-            self.softening_[channel] = self.softening or (
-                SOFTENING_IN_NOISE * noise_level(pixels)
-            )
+        self.background_[:, 0, 0] = np.nanmedian(images, axis=(0, 2, 3))
+        self.softening_[:] = self.softening or SOFTENING_IN_NOISE * self.noise_
 
     def _check_finite(self, range_):
         if not np.isfinite(range_).all():

@@ -278,6 +278,7 @@ FITTED = {
     "target_scaler_": Rule("a dict", lambda value: isinstance(value, dict)),
     "_architecture_": Rule("a dict", lambda value: isinstance(value, dict)),
     "net_": Rule("a dict of float32 arrays", _is_weights),
+    "_reference_": Rule("a dict of float32 arrays", _is_weights),
     "history_": Rule("a dict of lists of numbers, with the epochs", _is_table),
     "n_iter_": Rule("a positive integer", _is_count),
     "best_epoch_": Rule("an integer", _is_integer, required=False),
@@ -295,6 +296,7 @@ IMAGE_SCALER = {
     "softening_": Rule("an array of floats", _is_floats),
     "minimum_": Rule("an array of floats", _is_floats),
     "range_": Rule("an array of floats", _is_floats),
+    "noise_": Rule("an array of floats", _is_floats),
 }
 TARGET_SCALER = {
     "with_mean": Rule("True", lambda value: value is True),
@@ -311,6 +313,7 @@ ARCHITECTURE = {
     "image_shape": Rule("a tuple of positive integers", _is_shape),
     "n_targets": Rule("a positive integer", _is_count),
     "latent_dim": Rule("a positive integer", _is_count),
+    "predicts_variance": Rule("True or False", lambda value: isinstance(value, bool)),
 }
 MANIFEST = {
     "kind": Rule(f"{KIND!r}", lambda value: value == KIND),
@@ -431,7 +434,7 @@ def _wrong_image_scaler(scaler, n_channels):
             yield f"{name} of image_scaler_ has the shape {array.shape}"
     if len({array.dtype for array in arrays.values()}) != 1:
         yield "image_scaler_ has arrays of different types"
-    for name in ("range_", "softening_"):
+    for name in ("range_", "softening_", "noise_"):
         if not (arrays[name] > 0).all():
             yield f"{name} of image_scaler_ must be positive"
 

@@ -1,19 +1,107 @@
 """From checked images and targets to what the net trains on."""
 
+from typing import NamedTuple
+
 import numpy as np
-from sklearn.utils import gen_batches
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
 
 from sklcae._compat import _check_sample_weight
-from sklcae._torch import Stamps
+from sklcae._torch import Partners, Stamps
 
 __all__ = [
+    "FitData",
+    "check_groups",
     "check_sample_weight",
     "check_some_targets",
+    "hold_out",
     "leave_out_weightless",
     "make_stamps",
 ]
 
 CHUNK_SIZE = 64
+
+
+class FitData(NamedTuple):
+    """Checked data of a fit.
+
+    Attributes
+    ----------
+    images : ndarray of shape (n, C, H, W)
+        The images.
+    y : ndarray of shape (n, n_targets)
+        Targets, NaN where one is missing.
+    weights : ndarray of shape (n,) or None
+        Weights of the images; None where all weigh the same.
+    groups : int ndarray of shape (n,) or None
+        Which images belong together.
+    """
+
+    images: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+    groups: np.ndarray | None
+
+    def hashed(self):
+        """Return what decides how the fit goes; groups only where there are some."""
+        return self[:3] if self.groups is None else tuple(self)
+
+
+def check_groups(groups, X, gamma):
+    """Return the groups as integers of shape (n,), or None where they have no part.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,) or None
+        What the user passed.
+    X : ndarray of shape (n, p)
+        The images.
+    gamma : float
+        Weight of the exchange loss.
+
+    Raises
+    ------
+    ValueError
+        If groups are needed and not there, are not one for each image, or are all of
+        one image.
+    """
+    if groups is None and gamma == 0:
+        return None
+    if groups is None:
+        raise ValueError(
+            "The 'groups' parameter must tell which images differ in their targets "
+            f"only, since gamma is {gamma:g}. Got None."
+        )
+    groups = column_or_1d(groups)
+    check_consistent_length(X, groups)
+    if gamma == 0:
+        return None
+    _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    if counts.max() < 2:
+        raise ValueError(
+            "The 'groups' parameter must have a group of two images or more, since "
+            f"gamma is {gamma:g}. Got {len(groups)} groups of one image."
+        )
+    return groups
+
+
+def hold_out(data, fraction, seed):
+    """Return rows to train on and rows to validate with, whole groups of them.
+
+    Parameters
+    ----------
+    data : FitData
+        The data.
+    fraction : float
+        The share to validate with.
+    seed : int
+        Source of the choice.
+    """
+    rows = np.arange(len(data.y))
+    if data.groups is None:
+        return train_test_split(rows, test_size=fraction, random_state=seed)
+    splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
+    return next(splitter.split(rows, groups=data.groups))
 
 
 def check_sample_weight(sample_weight, X):
@@ -43,22 +131,22 @@ def check_sample_weight(sample_weight, X):
     return weights
 
 
-def leave_out_weightless(images, y, weights):
+def leave_out_weightless(data):
     """Return what has a weight above zero; no weights where they are all the same.
 
     Parameters
     ----------
-    images, y : ndarray of shape (n, ...)
-        Images and targets.
-    weights : ndarray of shape (n,) or None
-        Their weights.
+    data : FitData
+        The data.
     """
+    weights = data.weights
     if weights is None:
-        return images, y, None
+        return data
     if not weights.all():
         rows = weights > 0
-        images, y, weights = images[rows], y[rows], weights[rows]
-    return images, y, None if weights.min() == weights.max() else weights
+        data = FitData(*(None if part is None else part[rows] for part in data))
+    same = data.weights.min() == data.weights.max()
+    return data._replace(weights=None) if same else data
 
 
 def check_some_targets(y, names):
@@ -111,19 +199,17 @@ class ScaledImages:
         return self.image_scaler.transform(self.images[self.rows[which]])
 
 
-def make_stamps(images, pixel_mask, y, sample_weight, scalers, rows):
+def make_stamps(data, images, pixel_mask, scalers, rows):
     """Scale and weigh what the net trains on.
 
     Parameters
     ----------
+    data : FitData
+        The data, of which the images are not looked at.
     images : ndarray of shape (n, C, H, W)
         Images without NaN.
     pixel_mask : bool ndarray of shape (n, C, H, W) or None
         True where a pixel counts; None where all do.
-    y : ndarray of shape (n, n_targets)
-        Targets, NaN where one is missing.
-    sample_weight : ndarray of shape (n,) or None
-        Weights of the images.
     scalers : tuple of ImageScaler and StandardScaler
         The fitted scalers of images and targets.
     rows : int array of shape (m,)
@@ -135,8 +221,8 @@ def make_stamps(images, pixel_mask, y, sample_weight, scalers, rows):
         Of what is indexed as arrays are. What all weighs the same is None.
     """
     image_scaler, target_scaler = scalers
-    y = y[rows]
-    weights = None if sample_weight is None else sample_weight[rows]
+    y = data.y[rows]
+    weights = None if data.weights is None else data.weights[rows]
     known = ~np.isnan(y)
     targets = np.where(known, target_scaler.transform(y), 0)
     return Stamps(
@@ -145,6 +231,8 @@ def make_stamps(images, pixel_mask, y, sample_weight, scalers, rows):
         None if weights is None else _mean_one(weights),
         _target_weights(known, weights),
         None if pixel_mask is None else pixel_mask[rows],
+        # Decoding a partner takes all of its targets.
+        None if data.groups is None else Partners(data.groups[rows], known.all(axis=1)),
     )
 
 

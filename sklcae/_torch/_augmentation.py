@@ -46,11 +46,20 @@ class DihedralAugmentation:
         self.generator = generator
 
     def __call__(self, stamps):
-        """Return transformed stamps; the given ones are left alone."""
+        """Return transformed stamps; the given ones are left alone.
+
+        Partners are turned as the stamps that they belong to.
+        """
         n_elements = len(self.matrices)
         elements = torch.randint(
             n_elements, (len(stamps.images),), generator=self.generator
         )
+        turned = self._turn(stamps, elements)
+        if stamps.partners is None:
+            return turned
+        return turned._replace(partners=self._turn(stamps.partners, elements))
+
+    def _turn(self, stamps, elements):
         matrices, offsets = self.matrices[elements], self.offsets[elements]
         targets = (matrices @ stamps.targets[:, :, None])[:, :, 0] + offsets
         turned = stamps._replace(images=_turn(stamps.images, elements), targets=targets)

@@ -4,7 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["UpsampleConv2d", "initialize_weights", "max_pool", "pooled_size"]
+__all__ = [
+    "SoftplusImage",
+    "UpsampleConv2d",
+    "initialize_weights",
+    "max_pool",
+    "pooled_size",
+]
 
 
 class UpsampleConv2d(nn.Conv2d):
@@ -39,6 +45,39 @@ class UpsampleConv2d(nn.Conv2d):
 # places 2 - u and 3 - u of a transposed kernel of four that starts at 2i - 1.
 _FOLD_AXIS = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
 _FOLD = torch.kron(_FOLD_AXIS, _FOLD_AXIS)
+
+
+class SoftplusImage(nn.Module):
+    """From the logarithm of the brightness to the logits of a scaled image.
+
+    The scaled image is ``floor + range * softplus(logarithm)``. The softplus is nearly
+    the asinh of an exponential: linear in the light where it is faint, logarithmic
+    where it is bright, which is what images with the asinh stretch are.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels, each with a floor and a range of its own.
+    """
+
+    def __init__(self, n_channels):
+        super().__init__()
+        self.floor = nn.Parameter(torch.empty(n_channels, 1))
+        self.range = nn.Parameter(torch.empty(n_channels, 1))
+
+    def initialize(self):
+        """Begin with about the floor and the range that stamps with a sky have."""
+        self.floor.fill_(-2.3)
+        self.range.fill_(-1.6)
+
+    def forward(self, logarithm):
+        """Return the logits, (n, n_channels, n_pixels)."""
+        scaled = torch.sigmoid(self.floor) + self.range.exp() * F.softplus(logarithm)
+        return torch.logit(scaled.clamp(*SCALED_BOUNDS))
+
+
+# Logits outside of these are not to be had from a float32 in [0, 1].
+SCALED_BOUNDS = (1e-4, 1 - 1e-4)
 
 
 def max_pool(x):
@@ -76,4 +115,7 @@ def initialize_weights(module, generator):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             bound = layer.weight[0].numel() ** -0.5
             layer.weight.uniform_(-bound, bound, generator=generator)
-            layer.bias.uniform_(-bound, bound, generator=generator)
+            if layer.bias is not None:
+                layer.bias.uniform_(-bound, bound, generator=generator)
+        elif isinstance(layer, SoftplusImage):
+            layer.initialize()

@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from sklcae._torch._augmentation import DihedralAugmentation
 from sklcae._torch._callbacks import TrainingStoppedError, early_stopping, wants_to_stop
 from sklcae._torch._layers import initialize_weights
-from sklcae._torch._losses import LossTerms, loss_terms
+from sklcae._torch._losses import LossTerms, LossWeights, exchange_loss, loss_terms
 from sklcae._torch._networks import NETWORKS
 from sklcae._torch._optimizers import OPTIMIZERS, fast_forward, make_schedule
 from sklcae._torch._stamps import StampDataset
@@ -51,10 +51,15 @@ class ConditionalAutoencoderNet(NeuralNet):
         An initialised network with the interface of ``NETWORKS``.
     generator : torch.Generator
         Source of the order of the stamps and of their augmentation, on the CPU.
-    alpha, beta : float
-        Weights of the physical and of the regularization term.
+    alpha, beta, gamma : float
+        Weights of the physical, the regularization and the exchange term. The last one
+        needs stamps with partners.
     reconstruction_loss : str
         A key of ``RECONSTRUCTION_LOSSES``.
+    physical_loss : str
+        A key of ``PHYSICAL_LOSSES``.
+    pixel_scale : PixelScale or None
+        What the reconstruction loss "chi_square" needs.
     target_maps : tuple of ndarray or None
         Matrices and offsets of `DihedralAugmentation`; None leaves the stamps as
         they are.
@@ -77,7 +82,10 @@ class ConditionalAutoencoderNet(NeuralNet):
         generator,
         alpha=1.0,
         beta=1e-4,
+        gamma=0.0,
         reconstruction_loss="binary_cross_entropy",
+        physical_loss="squared_error",
+        pixel_scale=None,
         target_maps=None,
         optimizer="adam",
         weight_decay=0.0,
@@ -98,7 +106,10 @@ class ConditionalAutoencoderNet(NeuralNet):
         )
         self.alpha = alpha
         self.beta = beta
+        self.gamma = gamma
         self.reconstruction_loss = reconstruction_loss
+        self.physical_loss = physical_loss
+        self.pixel_scale = None if pixel_scale is None else pixel_scale.to(self.device)
         self.lr_schedule = lr_schedule
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -112,7 +123,7 @@ class ConditionalAutoencoderNet(NeuralNet):
     def _default_callbacks(self):
         scores = [
             (f"{name}_loss", PassthroughScoring(f"{name}_loss", on_train=True))
-            for name in ("train", *LOSS_TERMS)
+            for name in ("train", *self._term_names)
         ]
         return [
             ("epoch_timer", EpochTimer()),
@@ -121,12 +132,37 @@ class ConditionalAutoencoderNet(NeuralNet):
             ("print_log", PrintLog()),
         ]
 
+    @property
+    def _term_names(self):
+        # Without an exchange its column would be all zeros.
+        return LOSS_TERMS if self.gamma else LOSS_TERMS[:-1]
+
+    @property
+    def _loss_weights(self):
+        return LossWeights(self.alpha, self.beta, self.gamma)
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return Eq. 2 for the output of the network and the stamps it is of."""
-        return self._loss_terms(y_pred, y_true).total(self.alpha, self.beta)
+        """Return the loss for the output of the network and the stamps it is of."""
+        return self._loss_terms(y_pred, y_true).total(self._loss_weights)
 
     def _loss_terms(self, output, stamps):
-        return loss_terms(output, stamps, self.reconstruction_loss)
+        terms = loss_terms(
+            output,
+            stamps,
+            self.reconstruction_loss,
+            self.physical_loss,
+            self.pixel_scale,
+        )
+        if not self.gamma:
+            return terms
+        return terms._replace(exchange=self._exchange_loss(output[1], stamps.partners))
+
+    def _exchange_loss(self, z_rest, partners):
+        """Return the loss of what the partners' targets make of the stamps' z_rest."""
+        logits = self.module_.decode(torch.cat([partners.targets, z_rest], dim=1))
+        return exchange_loss(
+            logits, partners, self.reconstruction_loss, self.pixel_scale
+        )
 
     def get_iterator(self, dataset, training=False):
         """Return a loader that takes whole batches out of the tensors at once."""
@@ -156,25 +192,24 @@ class ConditionalAutoencoderNet(NeuralNet):
         """Return the loss of a batch, a micro-batch at a time."""
         self._set_training(False)
         terms = sum(self._map_micro_batches(self._loss_alone, batch))
-        return {"loss": LossTerms(*terms).total(self.alpha, self.beta), "y_pred": None}
+        return {"loss": LossTerms(*terms).total(self._loss_weights), "y_pred": None}
 
     def _map_micro_batches(self, function, stamps):
         """Apply a function to each micro-batch and its share in the batch."""
-        images = stamps.images.to(self.device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        stamps = stamps.map(lambda part: part.to(self.device))._replace(images=images)
-        size = max(1, MICRO_BATCH_PIXELS // images[0].numel())
+        stamps = stamps.map(lambda part: _channels_last(part.to(self.device)))
+        n_images = len(stamps.images)
+        size = max(1, MICRO_BATCH_PIXELS // stamps.images[0].numel())
 
         def apply(rows):
             part = stamps.map(lambda values: values[rows])
-            return function(part, len(part.images) / len(images))
+            return function(part, len(part.images) / n_images)
 
-        return self._map_parts(apply, _parts(len(images), size))
+        return self._map_parts(apply, _parts(n_images, size))
 
     def _loss_and_gradients(self, stamps, share):
         with torch.inference_mode(False), torch.enable_grad():
             terms = self._loss_terms(self.infer(stamps.images), stamps)
-            loss = share * terms.total(self.alpha, self.beta)
+            loss = share * terms.total(self._loss_weights)
             gradients = torch.autograd.grad(loss, [*self.module_.parameters()])
         return share * torch.stack(terms).detach(), gradients
 
@@ -191,9 +226,9 @@ class ConditionalAutoencoderNet(NeuralNet):
                 f"longer finite. Got {self._describe(terms)} with lr={self.lr} and "
                 f"alpha={self.alpha}. Try a smaller lr."
             )
-        for name, value in zip(LOSS_TERMS, terms, strict=True):
-            self.history.record_batch(f"{name}_loss", value.item())
-        return {"loss": terms.total(self.alpha, self.beta), "y_pred": None}
+        for name in self._term_names:
+            self.history.record_batch(f"{name}_loss", getattr(terms, name).item())
+        return {"loss": terms.total(self._loss_weights), "y_pred": None}
 
     @staticmethod
     def _describe(terms):
@@ -231,7 +266,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         self : ConditionalAutoencoderNet
             The trained net.
         """
-        dataset = StampDataset(stamps)
+        dataset = StampDataset(stamps, self.generator)
         callbacks = list(self.callbacks_)
         if validation is not None:
             self.train_split = predefined_split(StampDataset(validation))
@@ -312,6 +347,27 @@ class ConditionalAutoencoderNet(NeuralNet):
         def encode(part):
             part = part.contiguous(memory_format=torch.channels_last)
             return torch.cat(self.module_.encode(part), dim=1)[:, :n_latents]
+
+        return self._apply_padded(encode, images, before=prepare)
+
+    def encode_with_variance(self, images, prepare=None):
+        """Return z_phy and its variance.
+
+        Parameters
+        ----------
+        images, prepare
+            As for `encode`.
+
+        Returns
+        -------
+        ndarray of shape (n, 2, n_targets), float32
+            z_phy, and the variance of each entry.
+        """
+
+        def encode(part):
+            part = part.contiguous(memory_format=torch.channels_last)
+            z_phy, log_variance = self.module_.encode_with_variance(part)
+            return torch.stack([z_phy, log_variance.exp()], dim=1)
 
         return self._apply_padded(encode, images, before=prepare)
 
@@ -456,6 +512,12 @@ def _to_tensors(arrays):
     return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
+def _channels_last(part):
+    if part.ndim != 4:
+        return part
+    return part.contiguous(memory_format=torch.channels_last)
+
+
 def _laid_out_as(parameter, tensor):
     """Return a tensor with the strides of a parameter.
 
@@ -471,7 +533,16 @@ def _parts(length, size):
 
 
 @torch.inference_mode(False)
-def build_net(network, image_shape, n_targets, latent_dim, *, seed, **kwargs):
+def build_net(
+    network,
+    image_shape,
+    n_targets,
+    latent_dim,
+    predicts_variance=False,
+    *,
+    seed,
+    **kwargs,
+):
     """Build a network with random weights and the net that trains it.
 
     The network is made without memory and filled from a generator of its own, so
@@ -485,6 +556,8 @@ def build_net(network, image_shape, n_targets, latent_dim, *, seed, **kwargs):
         Channels, height and width of an image.
     n_targets, latent_dim : int
         Sizes of z_phy and of the whole latent space.
+    predicts_variance : bool
+        Whether the network predicts the variance of z_phy.
     seed : int
         Seed of the weights, of the order of the stamps and of the augmentation.
     **kwargs
@@ -497,7 +570,9 @@ def build_net(network, image_shape, n_targets, latent_dim, *, seed, **kwargs):
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        module = NETWORKS[network](image_shape, n_targets, latent_dim)
+        module = NETWORKS[network](
+            image_shape, n_targets, latent_dim, predicts_variance
+        )
     # Whatever PyTorch's default type is now: images and weights are float32.
     module = module.to_empty(device="cpu").float()
     initialize_weights(module, generator)

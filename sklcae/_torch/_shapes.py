@@ -9,7 +9,7 @@ from sklcae._torch._networks import NETWORKS
 __all__ = ["weight_shapes"]
 
 
-def weight_shapes(network, image_shape, n_targets, latent_dim):
+def weight_shapes(network, image_shape, n_targets, latent_dim, predicts_variance=False):
     """Return the shapes of the weights that a network would have.
 
     Parameters
@@ -20,6 +20,8 @@ def weight_shapes(network, image_shape, n_targets, latent_dim):
         Channels, height and width of an image.
     n_targets, latent_dim : int
         Sizes of z_phy and of the whole latent space.
+    predicts_variance : bool
+        Whether the network predicts the variance of z_phy.
 
     Returns
     -------
@@ -34,7 +36,9 @@ def weight_shapes(network, image_shape, n_targets, latent_dim):
     _check_sizes(network, image_shape, n_targets, latent_dim)
     try:
         with torch.device("meta"):
-            module = NETWORKS[network](image_shape, n_targets, latent_dim)
+            module = NETWORKS[network](
+                image_shape, n_targets, latent_dim, predicts_variance
+            )
     except (RuntimeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"no network {network!r} can be for images of the shape {image_shape}, "

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-__all__ = ["StampDataset", "Stamps"]
+__all__ = ["Partners", "StampDataset", "Stamps"]
 
 
 class Stamps(NamedTuple):
@@ -23,6 +24,9 @@ class Stamps(NamedTuple):
         Weights of the single targets, of mean 1 for each; 0 where one is missing.
     pixel_mask : bool array of shape (n, C, H, W), optional
         True where a pixel counts.
+    partners : Stamps or `Partners`, optional
+        For each stamp another one of the same group: of a batch the stamps, of a
+        dataset what draws them.
     """
 
     images: torch.Tensor
@@ -30,10 +34,72 @@ class Stamps(NamedTuple):
     image_weights: torch.Tensor | None = None
     target_weights: torch.Tensor | None = None
     pixel_mask: torch.Tensor | None = None
+    partners: "Stamps | Partners | None" = None
 
     def map(self, function):
         """Apply a function to all that is there."""
-        return Stamps(*(None if part is None else function(part) for part in self))
+        return Stamps(*(_map(function, part) for part in self))
+
+
+def _map(function, part):
+    if part is None:
+        return None
+    return part.map(function) if isinstance(part, Stamps) else function(part)
+
+
+class Partners:
+    """For each stamp, another one of the same group.
+
+    Parameters
+    ----------
+    groups : int array of shape (n,)
+        The groups of the stamps.
+    usable : bool array of shape (n,)
+        Which stamps may be somebody's partner.
+    """
+
+    def __init__(self, groups, usable):
+        order = np.argsort(groups, kind="stable")
+        self.order = order[usable[order]]
+        members = groups[self.order]
+        self.start = np.searchsorted(members, groups)
+        self.place = np.full(len(groups), -1)
+        self.place[self.order] = np.arange(len(self.order)) - self.start[self.order]
+        size = np.searchsorted(members, groups, side="right") - self.start
+        self.n_others = size - usable
+
+    def draw(self, rows, generator=None):
+        """Return the partners of some rows.
+
+        Parameters
+        ----------
+        rows : int array of shape (m,)
+            The stamps.
+        generator : torch.Generator or None
+            Source of the choice; None takes the next one of the group, always the same.
+
+        Returns
+        -------
+        partners : int array of shape (m,)
+            Their partners; a stamp that has none is its own.
+        has_partner : bool array of shape (m,)
+            Whether there is one.
+        """
+        rows = np.asarray(rows)
+        n_others, place = self.n_others[rows], self.place[rows]
+        has_partner = n_others > 0
+        if generator is None:
+            step = np.zeros(len(rows), dtype=int)
+        else:
+            uniform = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+            step = (uniform.numpy() * n_others).astype(int)
+        # Counted on from the stamp itself, where it is among those that are usable.
+        size = np.maximum(n_others + (place >= 0), 1)
+        partner = self.start[rows] + (place + 1 + step) % size
+        partner = (
+            self.order[np.where(has_partner, partner, 0)] if len(self.order) else rows
+        )
+        return np.where(has_partner, partner, rows), has_partner
 
 
 class StampDataset(Dataset):
@@ -43,13 +109,28 @@ class StampDataset(Dataset):
     ----------
     stamps : Stamps
         Of arrays, or of what a list of rows makes an array.
+    generator : torch.Generator or None
+        Source of the choice of partners, see `Partners.draw`.
     """
 
-    def __init__(self, stamps):
-        self.stamps = stamps
+    def __init__(self, stamps, generator=None):
+        self.stamps = stamps._replace(partners=None)
+        self.partners = stamps.partners
+        self.generator = generator
 
     def __len__(self):
         return len(self.stamps.images)
 
     def __getitem__(self, rows):
+        stamps = self._take(rows)
+        if self.partners is None:
+            return stamps
+        partner_rows, has_partner = self.partners.draw(rows, self.generator)
+        partners = self._take(partner_rows)
+        weights = torch.from_numpy(has_partner.astype(np.float32))
+        if stamps.image_weights is not None:
+            weights = weights * stamps.image_weights
+        return stamps._replace(partners=partners._replace(image_weights=weights))
+
+    def _take(self, rows):
         return self.stamps.map(lambda part: torch.from_numpy(part[rows]))

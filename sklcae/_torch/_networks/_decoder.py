@@ -1,4 +1,4 @@
-"""The paper's decoder, which all networks share."""
+"""The paper's decoder."""
 
 from math import prod
 
@@ -12,7 +12,7 @@ __all__ = ["PaperDecoder", "quarter"]
 
 
 class PaperDecoder(nn.Module):
-    """The decoder of the paper's appendix, which a network adds to its encoder.
+    """The decoder of the paper's appendix, which a network joins to its encoder.
 
     A dense layer with ReLU leads to 64 small images (16 x 16 for a stamp of 64 x 64),
     two pairs of upsampling and convolution (64 and 32 filters, ReLU) and a last
@@ -36,11 +36,6 @@ class PaperDecoder(nn.Module):
         hidden = F.relu(_crop(self.upconv1(hidden), self.half_size))
         hidden = F.relu(_crop(self.upconv2(hidden), self.full_size))
         return self.conv_out(hidden)
-
-    def forward(self, images):
-        """Return z_phy, z_rest and the logits of the reconstructed images."""
-        z_phy, z_rest = self.encode(images)
-        return z_phy, z_rest, self.decode(torch.cat([z_phy, z_rest], dim=1))
 
 
 def quarter(size):

@@ -4,12 +4,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklcae._torch._layers import max_pool
+from sklcae._torch._networks._base import Autoencoder
 from sklcae._torch._networks._decoder import PaperDecoder, quarter
 
 __all__ = ["PaperNetwork"]
 
 
-class PaperNetwork(PaperDecoder):
+class PaperNetwork(PaperDecoder, Autoencoder):
     """The convolutional autoencoder of the paper's appendix.
 
     Two convolutions of 32 and 64 filters, each with ReLU and a pooling of 2, lead to
@@ -25,9 +26,11 @@ class PaperNetwork(PaperDecoder):
         Number of supervised latents, the size of z_phy.
     latent_dim : int
         Size of the whole latent space.
+    predicts_variance : bool
+        Whether a further dense layer reads the variance of z_phy.
     """
 
-    def __init__(self, image_shape, n_targets, latent_dim):
+    def __init__(self, image_shape, n_targets, latent_dim, predicts_variance=False):
         super().__init__()
         channels, height, width = image_shape
         n_units = 64 * quarter(height) * quarter(width)
@@ -35,13 +38,17 @@ class PaperNetwork(PaperDecoder):
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
         self.dense_phy = nn.Linear(n_units, n_targets)
         self.dense_rest = nn.Linear(n_units, latent_dim - n_targets)
+        self._add_variance_head(n_units, n_targets, predicts_variance)
         self._add_decoder(image_shape, latent_dim)
 
-    def encode(self, images):
-        """Return z_phy and z_rest of images of shape (n, C, H, W)."""
+    def features(self, images):
+        """Return what is read off images of shape (n, C, H, W)."""
         hidden = _pool_relu(self.conv1(images))
-        hidden = _pool_relu(self.conv2(hidden)).flatten(1)
-        return self.dense_phy(hidden), F.relu(self.dense_rest(hidden))
+        return _pool_relu(self.conv2(hidden)).flatten(1)
+
+    def latents(self, features):
+        """Return z_phy and z_rest."""
+        return self.dense_phy(features), F.relu(self.dense_rest(features))
 
 
 def _pool_relu(x):

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklcae._torch._networks._base import Autoencoder
 from sklcae._torch._networks._decoder import PaperDecoder
 
-__all__ = ["StridedNetwork"]
+__all__ = ["StridedEncoder", "StridedNetwork"]
 
 # Filters and strides of the convolutions of 3 x 3, from the stamp on.
 LAYERS = ((24, 2), (32, 1), (64, 2), (64, 1), (96, 2), (96, 1))
@@ -20,10 +21,10 @@ N_HIDDEN = 128
 STEEPNESS = 6.0
 
 
-class StridedNetwork(PaperDecoder):
-    """A deeper encoder with strided convolutions, and the paper's decoder.
+class StridedEncoder(Autoencoder):
+    """A deeper encoder with strided convolutions.
 
-    The encoder sees each channel twice, as it is scaled and exponentiated,
+    It sees each channel twice, as it is scaled and exponentiated,
     ``expm1(6 x) / expm1(6)``: of images with the asinh stretch that is about the light
     itself, which the flux is linear in. Six convolutions of 3 x 3
     with SiLU (strides 2, 1, 2, 1, 2, 1) lead to 96 small images, 8 x 8 for a stamp of
@@ -40,9 +41,11 @@ class StridedNetwork(PaperDecoder):
         Number of supervised latents, the size of z_phy.
     latent_dim : int
         Size of the whole latent space.
+    predicts_variance : bool
+        Whether a further dense layer reads the variance of z_phy.
     """
 
-    def __init__(self, image_shape, n_targets, latent_dim):
+    def __init__(self, image_shape, n_targets, latent_dim, predicts_variance=False):
         super().__init__()
         self.n_targets = n_targets
         widths = [2 * image_shape[0], *(width for width, _ in LAYERS)]
@@ -53,20 +56,29 @@ class StridedNetwork(PaperDecoder):
         self.attention = nn.Conv2d(LAYERS[ATTENTION_AFTER][0], N_MAPS, 1)
         self.dense_hidden = nn.Linear(2 * widths[-1] + 2 * N_MAPS, N_HIDDEN)
         self.dense_latents = nn.Linear(N_HIDDEN, latent_dim)
+        self._add_variance_head(N_HIDDEN, n_targets, predicts_variance)
         self._add_decoder(image_shape, latent_dim)
 
-    def encode(self, images):
-        """Return z_phy and z_rest of images of shape (n, C, H, W)."""
+    def features(self, images):
+        """Return what is read off images of shape (n, C, H, W)."""
         light = torch.expm1(STEEPNESS * images) / expm1(STEEPNESS)
         x = torch.cat([images, light], dim=1)
         for index, conv in enumerate(self.convs):
             x = F.silu(conv(x))
             if index == ATTENTION_AFTER:
                 centers = _centers(self.attention(x))
-        features = torch.cat([x.mean((2, 3)), x.amax((2, 3)), centers], dim=1)
-        latents = self.dense_latents(F.silu(self.dense_hidden(features)))
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3)), centers], dim=1)
+        return F.silu(self.dense_hidden(pooled))
+
+    def latents(self, features):
+        """Return z_phy and z_rest."""
+        latents = self.dense_latents(features)
         z_phy, z_rest = latents.tensor_split([self.n_targets], dim=1)
         return z_phy, F.relu(z_rest)
+
+
+class StridedNetwork(StridedEncoder, PaperDecoder):
+    """The deeper encoder, and the paper's decoder."""
 
 
 def _centers(maps):
