@@ -15,6 +15,8 @@ N_HIDDEN = 128
 N_UNITS = 32
 # Unit of length, about the half-light radius of a point source.
 PIXELS = 4.0
+# How sharply brightness and size turn from linear to positive near zero.
+KNEE = 10.0
 # Squared lengths below these are not told apart: the profile has no cusp.
 SMALLEST = (0.05, 0.01)
 
@@ -73,7 +75,7 @@ class NeuralFieldDecoder(Autoencoder):
         What they are the logarithms of is linear in the latents, as flux and radius
         are.
         """
-        scales = F.softplus(self.dense_scales(latents) + 1)
+        scales = F.softplus(self.dense_scales(latents) + 1, beta=KNEE)
         return torch.log(scales + 1e-3).tensor_split(2, dim=1)
 
     def _distances(self, geometry, size):
