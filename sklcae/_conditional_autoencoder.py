@@ -39,7 +39,7 @@ from sklcae._images import (
     masked_to_nan,
     resolve_image_shape,
 )
-from sklcae._reference import Reference, evenly_spaced
+from sklcae._reference import Reference, evenly_spaced, misfits_of
 from sklcae._targets import (
     check_turnable,
     dihedral_target_maps,
@@ -258,8 +258,10 @@ class ConditionalAutoencoderRegressor(
     .. [5] M. Seitzer, A. Tavakoli, D. Antic and G. Martius, "On the Pitfalls of
        Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks", ICLR
        2022.
-    .. [6] S. Ramaswamy, R. Rastogi and K. Shim, "Efficient Algorithms for Mining
-       Outliers from Large Data Sets", SIGMOD 2000.
+    .. [6] K. Lee, K. Lee, H. Lee and J. Shin, "A Simple Unified Framework for Detecting
+       Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018.
+    .. [7] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
+       Covariance Matrices", Journal of Multivariate Analysis 88, 365 (2004).
 
     Examples
     --------
@@ -508,7 +510,7 @@ class ConditionalAutoencoderRegressor(
             epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
         )
         self._note_history()
-        self._reference_ = self._make_reference(data.images[evenly_spaced(train)])
+        self._reference_ = self._describe(data.images[evenly_spaced(train)])
 
     def _draw_seeds(self):
         rng = check_random_state(self.random_state)
@@ -865,10 +867,13 @@ class ConditionalAutoencoderRegressor(
     def score_samples(self, X):
         """Tell how much images are like those of the training set.
 
-        An image is described by its latents and by the misfit of its reconstruction,
-        the mean of the squared differences over the variance of the noise (as in the
-        "chi_square" loss). Its score is minus the distance to the tenth nearest of the
-        training set's images (or of a thousand of them) in that description [6]_.
+        An image is described by its latents, by their predicted variances where there
+        are some, and by the misfit of its reconstruction: the mean of the squared
+        residuals over the variance of the noise (as in the "chi_square" loss), pixel
+        by pixel and summed in boxes of 5 x 5. Its score is minus the Mahalanobis
+        distance of that description from those of the training set's images (or of a
+        thousand of them), with logarithms of variances and misfits [6]_ and a shrunk
+        covariance [7]_.
         Images that are like none, such as blends, stars or images without a galaxy,
         have low scores: compare with those of images that you trust, for instance with
         their percentile of 1.
@@ -890,33 +895,32 @@ class ConditionalAutoencoderRegressor(
             If the images are not of the shape that fit saw, or not finite.
         """
         check_is_fitted(self)
-        return self._reference.score(*self._describe(self._validate_images(X)))
+        images = self._validate_images(X)
+        return self._reference.score(**self._describe(images))
 
     @property
     def _reference(self):
-        return Reference(**self._reference_, n_targets=self.n_targets_)
-
-    def _make_reference(self, images):
-        latents, misfits = self._describe(images)
-        return {"latents": latents, "misfits": misfits}
+        return Reference(self.n_targets_, **self._reference_)
 
     def _describe(self, images):
-        """Return the latents of images and the misfits of their reconstructions."""
+        """Return latents, misfits and, if predicted, variances of images."""
         latents = self._encode(images)
         misfits = [
-            self._misfits(images[part], latents[part])
+            misfits_of(self._residuals(images[part], latents[part]))
             for part in gen_batches(len(images), DESCRIBED_AT_ONCE)
         ]
-        return latents, np.concatenate(misfits)
+        description = {"latents": latents, "misfits": np.concatenate(misfits)}
+        if self._architecture_["predicts_variance"]:
+            values = self.net_.encode_with_variance(images, self._scale)
+            description["variances"] = np.ascontiguousarray(values[:, 1])
+        return description
 
-    def _misfits(self, images, latents):
+    def _residuals(self, images, latents):
+        """Return image minus reconstruction in units of the noise."""
         scaler = self.image_scaler_
         expected = self.net_.decode(latents, scaler.inverse_transform)
-        light = np.maximum(expected - scaler.background_, 0)
-        variance = scaler.noise_**2 + light / self.gain
-        with np.errstate(over="ignore"):
-            squares = (images - expected) ** 2 / variance
-        return np.nanmean(squares, axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+        light = np.maximum(expected - scaler.background_, 0, dtype=np.float64)
+        return (images - expected) / np.sqrt(scaler.noise_**2 + light / self.gain)
 
     def inverse_transform(self, Z):
         """Decode latents.
