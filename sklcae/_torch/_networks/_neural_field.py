@@ -84,10 +84,10 @@ class NeuralFieldDecoder(Autoencoder):
         x, y = (
             offset.flatten(1) for offset in self._offsets(center.tensor_split(2, dim=1))
         )
-        stretch_x, stretch_y = (diagonal - size).exp().tensor_split(2, dim=1)
         in_image = x**2 + y**2
+        stretch_x, stretch_y = diagonal.exp().tensor_split(2, dim=1)
         in_galaxy = (stretch_x * x + skew * y) ** 2 + (stretch_y * y) ** 2
-        return _lengths(in_image), _lengths(in_galaxy)
+        return _lengths(in_image), _lengths(in_galaxy * (-2 * size).exp())
 
     def _offsets(self, center):
         """Return x and y of the pixels from the centre, each (n, H, W)."""
