@@ -28,7 +28,6 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import roc_auc_score
-from sklearn.utils.validation import check_is_fitted
 
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae.datasets import make_galaxies, signal_to_noise
@@ -107,9 +106,10 @@ class OneTarget(RegressorMixin, BaseEstimator):
         """Do nothing: the model is fitted."""
         return self
 
-    def __sklearn_is_fitted__(self):
-        check_is_fitted(self.model)
-        return True
+    @property
+    def n_features_in_(self):
+        """By this MAPIE tells that the model is fitted."""
+        return self.model.n_features_in_
 
     def predict(self, X):
         """Return the target, or its standard deviation."""
