@@ -571,10 +571,13 @@ class ConditionalAutoencoderRegressor(
 
     def _pixel_scale(self):
         scaler = self.image_scaler_
+        # In units of the noise the squares of light are within the range of float32.
+        unit = float(scaler.noise_.mean(dtype=np.float64))
+        noise, softening = scaler.noise_ / unit, scaler.softening_ / unit
         return make_pixel_scale(
             scaler.stretch,
-            (scaler.minimum_, scaler.range_, scaler.softening_, scaler.noise_**2),
-            float(self.gain),
+            (scaler.minimum_, scaler.range_, softening, noise**2),
+            self.gain * unit,
         )
 
     def _epoch_hook(self, monitor, checkpoint, seeds):
@@ -912,11 +915,13 @@ class ConditionalAutoencoderRegressor(
     def _misfits(self, images, latents):
         scaler = self.image_scaler_
         expected = self.net_.decode(latents, scaler.inverse_transform)
+        # Squares of float32 may leave its range where the pixels do not.
+        noise, expected = scaler.noise_.astype(np.float64), expected.astype(np.float64)
         light = np.maximum(expected - scaler.background_, 0)
-        variance = scaler.noise_**2 + light / self.gain
         with np.errstate(over="ignore"):
-            squares = (images - expected) ** 2 / variance
-        return np.nanmean(squares, axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+            squares = (images - expected) ** 2 / (noise**2 + light / self.gain)
+            misfits = np.nanmean(squares, axis=(1, 2, 3))
+        return np.minimum(misfits, np.finfo(np.float32).max).astype(np.float32)
 
     def inverse_transform(self, Z):
         """Decode latents.

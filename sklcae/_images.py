@@ -353,5 +353,6 @@ def noise_level(pixels):
         return 1.0
     if differences.size:
         noise = median_abs_deviation(differences, scale="normal") / 2**0.5
-    spread = np.nanstd(pixels)
+    # Squares of float32 may overflow where the pixels do not.
+    spread = np.nanstd(pixels.astype(np.float64))
     return noise if noise > LEAST_NOISE * spread else spread or 1.0
