@@ -682,7 +682,8 @@ class ConditionalAutoencoderRegressor(
         if previous is None:
             return
         fitted = previous._architecture_ | vars(previous.image_scaler_)
-        for name in ("network", "latent_dim", "stretch", "softening"):
+        fitted["physical_loss"] = previous._fitted_physical_loss()
+        for name in ("network", "latent_dim", "physical_loss", "stretch", "softening"):
             if getattr(self, name) != fitted[name]:
                 raise ValueError(
                     f"The {name!r} parameter of ConditionalAutoencoderRegressor must "
@@ -800,8 +801,12 @@ class ConditionalAutoencoderRegressor(
         y_std = np.sqrt(variance) * self.target_scaler_.scale_
         return self._to_units(z_phy), self._as_fit_saw(y_std)
 
+    def _fitted_physical_loss(self):
+        predicts_variance = self._architecture_["predicts_variance"]
+        return "gaussian_likelihood" if predicts_variance else "squared_error"
+
     def _check_predicts_variance(self):
-        if not self._architecture_["predicts_variance"]:
+        if self._fitted_physical_loss() != "gaussian_likelihood":
             raise ValueError(
                 "return_std=True needs a model that was fitted with physical_loss="
                 "'gaussian_likelihood'. Got one that was fitted with 'squared_error', "
