@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -498,6 +499,7 @@ class ConditionalAutoencoderRegressor(
             self.target_scaler_ = previous.target_scaler_
         stamps, held_out = self._make_stamps(data, [train, held_out])
         self.net_ = self._build_net(seeds["net"])
+        make_reference = partial(self._make_reference, data.images, train)
         monitor.begin(epochs)
         self.net_.fit_arrays(
             stamps,
@@ -505,10 +507,10 @@ class ConditionalAutoencoderRegressor(
             n_epochs=epochs,
             n_before=0 if previous is None else previous.n_iter_,
             state=checkpoint.state or _state_to_go_on_from(previous, optimizer),
-            epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
+            epoch_hook=self._epoch_hook(monitor, checkpoint, seeds, make_reference),
         )
         self._note_history()
-        self._reference_ = self._make_reference(data.images[evenly_spaced(train)])
+        self._reference_ = make_reference()
 
     def _draw_seeds(self):
         rng = check_random_state(self.random_state)
@@ -580,20 +582,21 @@ class ConditionalAutoencoderRegressor(
             self.gain * unit,
         )
 
-    def _epoch_hook(self, monitor, checkpoint, seeds):
+    def _epoch_hook(self, monitor, checkpoint, seeds, make_reference):
         def end_epoch(net):
-            stop = monitor.end_epoch(self._snapshot)
+            stop = monitor.end_epoch(lambda: self._snapshot(make_reference))
             checkpoint.write(net.get_training_state, seeds)
             return stop
 
         return EpochHook(lambda net: monitor.begin_epoch(), end_epoch)
 
-    def _snapshot(self):
+    def _snapshot(self, make_reference):
         """Return the fitted attributes as if the training had ended now."""
         self._note_history()
         net = build_net(**self._architecture_, seed=0, device=self.device)
         net.set_weights(self.net_.get_weights())
-        return self._fitted_attributes() | {"net_": net}
+        fitted = {"net_": net, "_reference_": make_reference()}
+        return self._fitted_attributes() | fitted
 
     def _note_history(self):
         self.history_ = self.net_.history_table()
@@ -904,8 +907,8 @@ class ConditionalAutoencoderRegressor(
     def _reference(self):
         return Reference(**self._reference_, n_targets=self.n_targets_)
 
-    def _make_reference(self, images):
-        latents, misfits = self._describe(images)
+    def _make_reference(self, images, rows):
+        latents, misfits = self._describe(images[evenly_spaced(rows)])
         return {"latents": latents, "misfits": misfits}
 
     def _describe(self, images):
