@@ -64,6 +64,7 @@ from sklcae._training_data import (
     check_groups,
     check_sample_weight,
     check_some_targets,
+    check_some_together,
     hold_out,
     leave_out_weightless,
     make_stamps,
@@ -619,7 +620,9 @@ class ConditionalAutoencoderRegressor(
         groups = check_groups(groups, X, self.gamma)
         self._check_same_data_as(previous)
         images = X.reshape(len(X), *self.image_shape_)
-        return leave_out_weightless(FitData(images, y, weights, groups))
+        data = leave_out_weightless(FitData(images, y, weights, groups))
+        check_some_together(data.groups, self.gamma)
+        return data
 
     def _validate_rows(self, X, y="no_validation", *, reset):
         """Return the images as rows, NaN where masked, and their shape or None."""
@@ -856,6 +859,7 @@ class ConditionalAutoencoderRegressor(
         return self._decode(np.hstack([z_phy, z_rest]).astype(np.float32))
 
     def _validate_wanted(self, y):
+        check_not_masked(y, "y")
         names = target_names_of(y)
         if names and self.target_names_ and names != self.target_names_:
             raise ValueError(
