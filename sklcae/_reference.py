@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["Reference", "evenly_spaced"]
+__all__ = ["MAX_IMAGES", "Reference", "evenly_spaced"]
 
 # Images that are kept at most, of 64 latents 256 kB.
 MAX_IMAGES = 1000
