@@ -346,7 +346,8 @@ def noise_level(pixels):
     centres; NaN is left out. Images without differences, or with next to none, fall
     back to their standard deviation, and constant ones to 1.
     """
-    differences = np.diff(pixels, axis=2).ravel()
+    with np.errstate(over="ignore"):
+        differences = np.diff(pixels, axis=2).ravel()
     differences = differences[~np.isnan(differences)]
     noise = 0.0
     if np.nanmin(pixels) == np.nanmax(pixels):
