@@ -17,6 +17,9 @@ N_UNITS = 32
 PIXELS = 4.0
 # Squared lengths below these are not told apart: the profile has no cusp.
 SMALLEST = (0.05, 0.01)
+# The logarithm's; with latents far from all that is trained its exponential would
+# overflow, and the image be NaN.
+LARGEST_STRETCH = 20.0
 
 
 class NeuralFieldDecoder(Autoencoder):
@@ -82,7 +85,8 @@ class NeuralFieldDecoder(Autoencoder):
         x, y = (
             offset.flatten(1) for offset in self._offsets(center.tensor_split(2, dim=1))
         )
-        stretch_x, stretch_y = (diagonal - size).exp().tensor_split(2, dim=1)
+        stretch = (diagonal - size).clamp(max=LARGEST_STRETCH).exp()
+        stretch_x, stretch_y = stretch.tensor_split(2, dim=1)
         in_image = x**2 + y**2
         in_galaxy = (stretch_x * x + skew * y) ** 2 + (stretch_y * y) ** 2
         return _lengths(in_image), _lengths(in_galaxy)
