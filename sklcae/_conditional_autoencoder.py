@@ -75,8 +75,8 @@ __all__ = ["ConditionalAutoencoderRegressor"]
 
 # Fitted attributes that are small objects; a state holds what they hold.
 SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
-# Images whose reconstructions are held at the same time.
-DESCRIBED_AT_ONCE = 256
+# Images of which reconstructions, and copies in float64, are held at the same time.
+DESCRIBED_AT_ONCE = 64
 
 
 class ConditionalAutoencoderRegressor(
@@ -905,24 +905,25 @@ class ConditionalAutoencoderRegressor(
             If the images are not of the shape that fit saw, or not finite.
         """
         check_is_fitted(self)
-        return self._reference.score(*self._describe(self._validate_images(X)))
+        images = self._validate_images(X)
+        return self._reference.score(*self._describe(images, np.arange(len(images))))
 
     @property
     def _reference(self):
         return Reference(**self._reference_, n_targets=self.n_targets_)
 
     def _make_reference(self, images, rows):
-        latents, misfits = self._describe(images[evenly_spaced(rows)])
+        latents, misfits = self._describe(images, evenly_spaced(rows))
         return {"latents": latents, "misfits": misfits}
 
-    def _describe(self, images):
+    def _describe(self, images, rows):
         """Return the latents of images and the misfits of their reconstructions."""
-        latents = self._encode(images)
-        misfits = [
-            self._misfits(images[part], latents[part])
-            for part in gen_batches(len(images), DESCRIBED_AT_ONCE)
-        ]
-        return latents, np.concatenate(misfits)
+        latents, misfits = [], []
+        for part in gen_batches(len(rows), DESCRIBED_AT_ONCE):
+            chunk = images[rows[part]]
+            latents.append(self._encode(chunk))
+            misfits.append(self._misfits(chunk, latents[-1]))
+        return np.concatenate(latents), np.concatenate(misfits)
 
     def _misfits(self, images, latents):
         scaler = self.image_scaler_
