@@ -55,7 +55,8 @@ def response(model):
     """Ask for other brightnesses, and return what the images then are.
 
     The slope of the logarithm of the flux in that of what was asked, what is left of
-    it, the change of the width's logarithm, and that of the place in pixels.
+    it, the change of the width's logarithm, that of the place in pixels, and the
+    exchange loss in the end.
     """
     X, _, _ = make_variants_of_light(50, 1, random_state=9)
     asked = np.linspace(120.0, 280.0, 50)
@@ -73,6 +74,7 @@ def response(model):
         "error": np.sqrt(np.mean((got - wanted) ** 2)),
         "width": np.sqrt(np.mean(width**2)),
         "place": np.abs(after["center"] - before["center"]).mean(),
+        "loss": model.history_.get("exchange_loss", [np.inf])[-1],
     }
 
 
@@ -91,7 +93,12 @@ def test_brightness_latent_sets_the_flux_and_nothing_else(responses):
     assert response["slope"] == pytest.approx(1, abs=0.1)
     assert response["error"] < 0.06
     assert response["width"] < 0.06
-    assert response["place"] < 0.1
+    assert response["place"] < 0.06
+
+
+def test_exchanged_image_takes_the_place_from_the_rest(responses):
+    """Without it the loss is 3.7, that of spots in the wrong place."""
+    assert responses[1]["loss"] < 0.5
 
 
 def test_without_an_exchange_the_latent_does_not_set_the_flux(responses):
