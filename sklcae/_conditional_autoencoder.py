@@ -40,7 +40,7 @@ from sklcae._images import (
     masked_to_nan,
     resolve_image_shape,
 )
-from sklcae._reference import Reference, evenly_spaced
+from sklcae._reference import Reference, evenly_spaced, misfits_of
 from sklcae._targets import (
     check_turnable,
     dihedral_target_maps,
@@ -260,8 +260,10 @@ class ConditionalAutoencoderRegressor(
     .. [5] M. Seitzer, A. Tavakoli, D. Antic and G. Martius, "On the Pitfalls of
        Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks", ICLR
        2022.
-    .. [6] S. Ramaswamy, R. Rastogi and K. Shim, "Efficient Algorithms for Mining
-       Outliers from Large Data Sets", SIGMOD 2000.
+    .. [6] K. Lee, K. Lee, H. Lee and J. Shin, "A Simple Unified Framework for Detecting
+       Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018.
+    .. [7] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
+       Covariance Matrices", Journal of Multivariate Analysis 88, 365 (2004).
 
     Examples
     --------
@@ -500,7 +502,7 @@ class ConditionalAutoencoderRegressor(
             self.target_scaler_ = previous.target_scaler_
         stamps, held_out = self._make_stamps(data, [train, held_out])
         self.net_ = self._build_net(seeds["net"])
-        make_reference = partial(self._make_reference, data.images, train)
+        make_reference = partial(self._describe, data.images, evenly_spaced(train))
         monitor.begin(epochs)
         self.net_.fit_arrays(
             stamps,
@@ -880,10 +882,13 @@ class ConditionalAutoencoderRegressor(
     def score_samples(self, X):
         """Tell how much images are like those of the training set.
 
-        An image is described by its latents and by the misfit of its reconstruction,
-        the mean of the squared differences over the variance of the noise (as in the
-        "chi_square" loss). Its score is minus the distance to the tenth nearest of the
-        training set's images (or of a thousand of them) in that description [6]_.
+        An image is described by its latents, by their predicted variances where there
+        are some, and by the misfit of its reconstruction: the mean of the squared
+        residuals over the variance of the noise (as in the "chi_square" loss), pixel
+        by pixel and summed in boxes of 5 x 5. Its score is minus the Mahalanobis
+        distance of that description from those of the training set's images (or of a
+        thousand of them), with logarithms of variances and misfits [6]_ and a shrunk
+        covariance [7]_.
         Images that are like none, such as blends, stars or images without a galaxy,
         have low scores: compare with those of images that you trust, for instance with
         their percentile of 1.
@@ -906,35 +911,42 @@ class ConditionalAutoencoderRegressor(
         """
         check_is_fitted(self)
         images = self._validate_images(X)
-        return self._reference.score(*self._describe(images, np.arange(len(images))))
+        rows = np.arange(len(images))
+        return self._reference.score(**self._describe(images, rows))
 
     @property
     def _reference(self):
-        return Reference(**self._reference_, n_targets=self.n_targets_)
-
-    def _make_reference(self, images, rows):
-        latents, misfits = self._describe(images, evenly_spaced(rows))
-        return {"latents": latents, "misfits": misfits}
+        return Reference(self.n_targets_, **self._reference_)
 
     def _describe(self, images, rows):
-        """Return the latents of images and the misfits of their reconstructions."""
-        latents, misfits = [], []
-        for part in gen_batches(len(rows), DESCRIBED_AT_ONCE):
-            chunk = images[rows[part]]
-            latents.append(self._encode(chunk))
-            misfits.append(self._misfits(chunk, latents[-1]))
-        return np.concatenate(latents), np.concatenate(misfits)
+        """Return latents, misfits and, if predicted, variances of some images."""
+        parts = [
+            self._describe_part(images[rows[part]])
+            for part in gen_batches(len(rows), DESCRIBED_AT_ONCE)
+        ]
+        return {
+            name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+        }
 
-    def _misfits(self, images, latents):
+    def _describe_part(self, images):
+        latents = self._encode(images)
+        description = {
+            "latents": latents,
+            "misfits": misfits_of(self._residuals(images, latents)),
+        }
+        if self._architecture_["predicts_variance"]:
+            values = self.net_.encode_with_variance(images, self._scale)
+            description["variances"] = values[:, 1]
+        return description
+
+    def _residuals(self, images, latents):
+        """Return image minus reconstruction in units of the noise."""
         scaler = self.image_scaler_
         expected = self.net_.decode(latents, scaler.inverse_transform)
         # Squares of float32 may leave its range where the pixels do not.
         noise, expected = scaler.noise_.astype(np.float64), expected.astype(np.float64)
         light = np.maximum(expected - scaler.background_, 0)
-        with np.errstate(over="ignore"):
-            squares = (images - expected) ** 2 / (noise**2 + light / self.gain)
-            misfits = np.nanmean(squares, axis=(1, 2, 3))
-        return np.minimum(misfits, np.finfo(np.float32).max).astype(np.float32)
+        return (images - expected) / np.sqrt(noise**2 + light / self.gain)
 
     def inverse_transform(self, Z):
         """Decode latents.

@@ -321,6 +321,7 @@ ARCHITECTURE = {
 REFERENCE = {
     "latents": Rule("an array of float32", _is_singles),
     "misfits": Rule("an array of float32", _is_singles),
+    "variances": Rule("an array of float32", _is_singles, required=False),
 }
 MANIFEST = {
     "kind": Rule(f"{KIND!r}", lambda value: value == KIND),
@@ -358,8 +359,7 @@ def _check_content(manifest, tensors):
     for problem in _contradictions(fitted):
         raise ModelFileError(problem)
     _check_weights(fitted["net_"], fitted["_architecture_"])
-    latent_dim = fitted["_architecture_"]["latent_dim"]
-    for problem in _wrong_reference(fitted["_reference_"], latent_dim):
+    for problem in _wrong_reference(fitted["_reference_"], fitted["_architecture_"]):
         raise ModelFileError(problem)
     return model, fitted
 
@@ -462,25 +462,23 @@ def _wrong_target_scaler(scaler, n_targets):
         yield "scale_ and var_ of target_scaler_ must be positive"
 
 
-def _wrong_reference(reference, latent_dim):
-    latents, misfits = reference["latents"], reference["misfits"]
-    if latents.ndim != 2 or not 0 < len(latents) <= MAX_IMAGES:
-        yield (
-            f"latents of _reference_ must be of 1 to {MAX_IMAGES} images, but have the "
-            f"shape {latents.shape}"
-        )
-    if latents.shape[1:] != (latent_dim,):
-        yield (
-            f"latents of _reference_ have the shape {latents.shape}, but latent_dim is "
-            f"{latent_dim}"
-        )
-    if misfits.shape != latents.shape[:1]:
-        yield (
-            f"misfits of _reference_ have the shape {misfits.shape}, the latents "
-            f"{latents.shape}"
-        )
-    if not (misfits >= 0).all():
-        yield "misfits of _reference_ must not be negative"
+def _wrong_reference(reference, architecture):
+    n_images = len(reference["latents"]) if reference["latents"].ndim else 0
+    if not 0 < n_images <= MAX_IMAGES:
+        yield f"_reference_ must be of 1 to {MAX_IMAGES} images, not {n_images}"
+    widths = {"latents": architecture["latent_dim"], "misfits": 2}
+    if architecture["predicts_variance"]:
+        widths["variances"] = architecture["n_targets"]
+    if reference.keys() != widths.keys():
+        yield f"_reference_ must have {list(widths)}, not {list(reference)}"
+    for name, width in widths.items():
+        if reference[name].shape != (n_images, width):
+            yield (
+                f"{name} of _reference_ must have the shape {(n_images, width)}, not "
+                f"{reference[name].shape}"
+            )
+        if name != "latents" and not (reference[name] >= 0).all():
+            yield f"{name} of _reference_ must not be negative"
 
 
 def _check_weights(weights, architecture):

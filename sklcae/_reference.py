@@ -1,14 +1,21 @@
 """What is kept of the training set: to draw from, and to compare images with."""
 
 import numpy as np
+from scipy.ndimage import uniform_filter
+from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
-__all__ = ["MAX_IMAGES", "Reference", "evenly_spaced"]
+__all__ = ["MAX_IMAGES", "Reference", "evenly_spaced", "misfits_of"]
 
 # Images that are kept at most, of 64 latents 256 kB.
 MAX_IMAGES = 1000
-# Neighbours to draw from, and the one whose distance is looked at.
+# Neighbours to draw from.
 N_NEIGHBORS = 10
+# Side of the boxes in which residuals of the same sign add up.
+BOX = 5
+# Bounds of misfits and variances, beyond which there is only rounding or overflow.
+BOUNDS = (1e-6, 1e30)
 
 
 def evenly_spaced(rows):
@@ -16,45 +23,73 @@ def evenly_spaced(rows):
     return rows[:: -(-len(rows) // MAX_IMAGES)]
 
 
-class Reference:
-    """Latents of images of the training set, and the misfits of their reconstructions.
+def misfits_of(residuals):
+    """Return the misfits of reconstructions, (n, 2), float32.
 
     Parameters
     ----------
-    latents : ndarray of shape (m, latent_dim)
-        z_phy and z_rest.
-    misfits : ndarray of shape (m,)
-        Mean of the squared differences of image and reconstruction, over the variance
-        of the noise.
+    residuals : ndarray of shape (n, C, H, W)
+        Image minus reconstruction over the standard deviation of the noise, NaN where
+        a pixel is masked.
+
+    Returns
+    -------
+    ndarray of shape (n, 2)
+        The mean square of the residuals, and of their sums in boxes over the side of
+        the box. Of white noise both are 1; the second is larger where what is missed
+        is larger than a pixel, such as another galaxy.
+    """
+    masked = np.isnan(residuals)
+    residuals = np.where(masked, 0, residuals).astype(np.float64)
+    in_boxes = BOX * uniform_filter(residuals, BOX, mode="constant", axes=(2, 3))
+    n_pixels = np.maximum((~masked).sum(axis=(1, 2, 3)), 1)
+    squares = [(part**2).sum(axis=(1, 2, 3)) for part in (residuals, in_boxes)]
+    misfits = np.column_stack(squares) / n_pixels[:, None]
+    return misfits.clip(*BOUNDS).astype(np.float32)
+
+
+class Reference:
+    """Images of the training set, by what the network makes of them.
+
+    Parameters
+    ----------
     n_targets : int
         Size of z_phy.
+    latents : ndarray of shape (m, latent_dim)
+        z_phy and z_rest.
+    misfits : ndarray of shape (m, 2)
+        What `misfits_of` returns.
+    variances : ndarray of shape (m, n_targets) or None
+        Predicted variances of z_phy, where the network predicts them.
     """
 
-    def __init__(self, latents, misfits, n_targets):
-        self.latents, self.misfits, self.n_targets = latents, misfits, n_targets
+    def __init__(self, n_targets, latents, misfits, variances=None):
+        self.n_targets = n_targets
+        self.latents, self.misfits, self.variances = latents, misfits, variances
 
     def draw_rest(self, z_phy, rng):
         """Return z_rest of images whose z_phy is near, (n, latent_dim - n_targets)."""
-        neighbors = self._fit_neighbors(self.latents[:, : self.n_targets])
+        n_neighbors = min(N_NEIGHBORS, len(self.latents))
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors)
+        neighbors.fit(self.latents[:, : self.n_targets])
         near = neighbors.kneighbors(z_phy, return_distance=False)
-        chosen = near[np.arange(len(near)), rng.randint(near.shape[1], size=len(near))]
+        chosen = near[np.arange(len(near)), rng.randint(n_neighbors, size=len(near))]
         return self.latents[chosen, self.n_targets :]
 
-    def score(self, latents, misfits):
-        """Return minus the distance to the tenth nearest image, (n,), float64."""
-        own = self._describe(self.latents, self.misfits)
-        scale = own.std(axis=0)
-        scale[scale == 0] = 1.0
-        distances, _ = self._fit_neighbors(own / scale).kneighbors(
-            self._describe(latents, misfits) / scale
-        )
-        return -distances[:, -1]
+    def score(self, latents, misfits, variances=None):
+        """Return minus the Mahalanobis distances of images, (n,), float64."""
+        own = _describe(self.latents, self.misfits, self.variances)
+        scaler = StandardScaler().fit(own)
+        described = scaler.transform(_describe(latents, misfits, variances))
+        if len(own) == 1:
+            # One image has no covariance.
+            return -np.linalg.norm(described, axis=1)
+        covariance = LedoitWolf(assume_centered=True).fit(scaler.transform(own))
+        return -np.sqrt(covariance.mahalanobis(described))
 
-    def _fit_neighbors(self, points):
-        n_neighbors = min(N_NEIGHBORS, len(points))
-        return NearestNeighbors(n_neighbors=n_neighbors).fit(points)
 
-    @staticmethod
-    def _describe(latents, misfits):
-        # Misfits range over orders of magnitude.
-        return np.column_stack([latents, np.log(misfits + 1e-6)]).astype(np.float64)
+def _describe(latents, misfits, variances):
+    # Misfits and variances range over orders of magnitude.
+    positive = [misfits] if variances is None else [misfits, variances]
+    logarithms = [np.log(values.clip(*BOUNDS), dtype=np.float64) for values in positive]
+    return np.hstack([latents, *logarithms])

@@ -33,6 +33,22 @@ WRITTEN = {
         "networks_40.csv",
         *(f"{name}_40_0.{kind}" for name in NETWORKS for kind in ("part", "sklcae")),
     },
+    "plot_closure.py": {
+        "closure.csv",
+        "reconstruction.csv",
+        "closure.png",
+        "paper.sklcae",
+        "neural_field_pairs.sklcae",
+        "neural_field_all.sklcae",
+    },
+    "plot_uncertainty.py": {
+        "coverage_68.csv",
+        "coverage_95.csv",
+        "mapie_flux_68.csv",
+        "mapie_flux_95.csv",
+        "unlike.csv",
+        "uncertainty.png",
+    },
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
     "compare_with_profile_fitting.py": {
         "measurements.csv",

@@ -630,6 +630,10 @@ FORGERIES = {
         add_array("_reference_", "weights", np.ones(12, np.float32)),
         "_reference_ .*has.*'weights'",
     ),
+    "reference with variances that are not predicted": (
+        add_array("_reference_", "variances", np.ones((12, 2), np.float32)),
+        r"must have \['latents', 'misfits'\], not",
+    ),
     "latents double": (
         set_array(LATENTS, lambda a: a.astype(float)),
         "'latents' in _reference_ .*float32",
@@ -640,31 +644,31 @@ FORGERIES = {
     ),
     "latents of no image": (
         set_array(LATENTS, lambda a: a[:0]),
-        r"of 1 to 1000 images, but have the shape \(0, 4\)",
+        "of 1 to 1000 images, not 0",
     ),
     "latents of too many": (
         lambda m, t: [
             set_array(LATENTS, lambda a: np.ones((1001, 4), np.float32))(m, t),
-            set_array(MISFITS, lambda a: np.ones(1001, np.float32))(m, t),
+            set_array(MISFITS, lambda a: np.ones((1001, 2), np.float32))(m, t),
         ],
-        r"of 1 to 1000 images, but have the shape \(1001, 4\)",
+        "of 1 to 1000 images, not 1001",
     ),
-    "latents of one axis": (set_array(LATENTS, np.ravel), r"of 1 to 1000 .*\(48,\)"),
+    "latents of one axis": (set_array(LATENTS, np.ravel), r"shape \(48, 4\), not"),
     "latents no axis": (
         set_array(LATENTS, lambda a: a[0, 0]),
-        r"of 1 to 1000 images, but have the shape \(\)",
+        "of 1 to 1000 images, not 0",
     ),
     "latents of another width": (
         set_array(LATENTS, lambda a: a[:, :3]),
-        r"\(12, 3\), but latent_dim is 4",
+        r"latents of _reference_ must have the shape \(12, 4\)",
     ),
     "misfits of another length": (
         set_array(MISFITS, lambda a: a[:5]),
-        r"misfits of _reference_ have the shape \(5,\)",
+        r"misfits of _reference_ must have the shape \(12, 2\)",
     ),
-    "misfits of two axes": (
-        set_array(MISFITS, lambda a: a[:, None]),
-        r"misfits of _reference_ have the shape \(12, 1\)",
+    "misfits of one column": (
+        set_array(MISFITS, lambda a: a[:, :1]),
+        r"misfits of _reference_ must have the shape \(12, 2\)",
     ),
     "misfits negative": (
         set_array(MISFITS, lambda a: a - 1e6),

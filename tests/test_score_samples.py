@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from sklcae._reference import MAX_IMAGES, Reference, evenly_spaced
+from sklcae._reference import MAX_IMAGES, Reference, evenly_spaced, misfits_of
 from tests.blobs import SIDE, make_blobs_of_light, quick
 
 
@@ -55,21 +55,6 @@ def test_fresh_images_score_as_those_of_training(model, fresh):
     assert np.mean(scores < np.percentile(train, 1)) < 0.1
 
 
-def test_scores_are_minus_the_distance_to_the_tenth_nearest(model, fresh):
-    def describe(latents, misfits):
-        return np.column_stack([latents, np.log(misfits + 1e-6)]).astype(np.float64)
-
-    own = describe(**model._reference_)
-    scale = np.where(own.std(axis=0) > 0, own.std(axis=0), 1)
-    reconstruction = model.reconstruct(fresh).astype(np.float64)
-    variance = model.image_scaler_.noise_.item() ** 2 + np.maximum(reconstruction, 0)
-    misfits = ((fresh - reconstruction) ** 2 / variance).mean(axis=1)
-    new = describe(model.transform(fresh), misfits)
-    distances = np.linalg.norm((new[:, None] - own) / scale, axis=2)
-    expected = -np.sort(distances, axis=1)[:, 9]
-    np.testing.assert_allclose(model.score_samples(fresh), expected, rtol=1e-5)
-
-
 def test_scores_do_not_depend_on_order_and_batches(model, fresh):
     expected = model.score_samples(fresh)
     np.testing.assert_allclose(model.score_samples(fresh[::-1])[::-1], expected)
@@ -106,8 +91,10 @@ def test_few_training_images(n_samples, fresh):
 
 def test_constant_images(fresh):
     model = quick().fit(np.ones((20, SIDE**2)), np.arange(20.0))
-    np.testing.assert_allclose(model.score_samples(np.ones((2, SIDE**2))), 0, atol=1e-6)
-    assert (model.score_samples(fresh) < -1).all()
+    own = model.score_samples(np.ones((2, SIDE**2)))
+    scores = model.score_samples(fresh)
+    assert np.isfinite(scores).all()
+    assert scores.max() < own.min()
 
 
 def test_masked_pixels_are_left_out(fresh):
@@ -159,16 +146,37 @@ def test_reference_is_of_images_that_were_trained_on():
     assert (same[:, 40:].sum(axis=1) == 1).all()
 
 
-def test_distance_is_in_units_of_the_spread():
-    """Of latents and of the misfit's logarithm alike."""
-    latents = np.array([[-1.0, 0.0], [1.0, 0.0]], np.float32)
-    misfits = np.exp(np.array([-2.0, 2.0], np.float32)) - np.float32(1e-6)
-    reference = Reference(latents, misfits, n_targets=1)
-    # Both of them are looked at, the farther one counts.
-    far = reference.score(np.array([[3.0, 0.0]]), misfits[1:])
-    assert far == pytest.approx([-np.hypot(4, 2)], rel=1e-3)
-    unlike = reference.score(np.array([[1.0, 5.0]]), misfits[1:])
-    assert unlike == pytest.approx([-np.sqrt(2**2 + 2**2 + 5**2)], rel=1e-3)
+def test_scores_are_minus_the_mahalanobis_distance():
+    """Of latents and of the logarithms of misfits, hardly shrunk."""
+    rng = np.random.default_rng(0)
+    mixing = np.array([[1.0, 0.8, 0, 0], [0, 0.5, 0, 0], [0, 0, 2, 1], [0, 0, 0, 0.3]])
+    described = rng.normal(size=(20_000, 4)) @ mixing + [5, -1, 0, 2]
+    reference = Reference(1, described[:, :2], np.exp(described[:, 2:]))
+    new = 2 * rng.normal(size=(50, 4)) @ mixing
+    offsets = (new - [5, -1, 0, 2]) @ np.linalg.inv(mixing)
+    scores = reference.score(new[:, :2], np.exp(new[:, 2:]))
+    np.testing.assert_allclose(scores, -np.linalg.norm(offsets, axis=1), rtol=0.05)
+
+
+def test_misfits_of_noise_are_one_and_what_is_wide_adds_up():
+    noise = np.random.default_rng(0).normal(size=(400, 1, 40, 40))
+    np.testing.assert_allclose(misfits_of(noise).mean(axis=0), [1, 1], rtol=0.1)
+    wide = misfits_of(np.full((1, 1, 40, 40), 0.5))
+    assert wide[0] == pytest.approx([0.25, 0.25 * 25], rel=0.15)
+    noise[:, :, 10:20] = np.nan
+    np.testing.assert_allclose(misfits_of(noise).mean(axis=0), [1, 1], rtol=0.15)
+
+
+def test_predicted_variances_have_a_part(fresh):
+    X, y = make_blobs_of_light(96)
+    model = quick(physical_loss="gaussian_likelihood").fit(X, y)
+    assert model._reference_["variances"].shape == (96, 2)
+    scores = model.score_samples(fresh)
+    y_std = model.predict(X, return_std=True)[1] / model.target_scaler_.scale_
+    np.testing.assert_allclose(model._reference_["variances"], y_std**2, rtol=1e-5)
+    del model._reference_["variances"]
+    model._architecture_["predicts_variance"] = False
+    assert not np.allclose(model.score_samples(fresh), scores)
 
 
 @pytest.mark.parametrize(

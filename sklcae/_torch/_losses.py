@@ -145,15 +145,21 @@ def squared_target_error(z_phy, targets, log_variance):
 def gaussian_likelihood(z_phy, targets, log_variance):
     """Negative logarithm of a Gaussian likelihood whose variance is predicted.
 
-    Each entry is weighed by the square root of its variance, held fixed in the
-    gradient: without it, what is hard to predict would hardly be learned (Seitzer et
-    al. 2022, "beta-NLL" with beta 0.5).
+    z_phy learns from it with each entry weighed by the square root of its variance:
+    without that, what is hard to predict would hardly be learned (Seitzer et al. 2022,
+    "beta-NLL" with beta 0.5). The variance learns from the likelihood as it is.
     """
     variance = log_variance.exp()
-    losses = F.gaussian_nll_loss(
-        z_phy, targets, variance, eps=LEAST_VARIANCE, reduction="none"
+    fixed = variance.detach()
+    error = _negative_log_likelihood(z_phy, targets, fixed) * fixed.sqrt()
+    spread = _negative_log_likelihood(z_phy.detach(), targets, variance)
+    return error + spread
+
+
+def _negative_log_likelihood(mean, targets, variance):
+    return F.gaussian_nll_loss(
+        mean, targets, variance, eps=LEAST_VARIANCE, reduction="none"
     )
-    return losses * variance.detach() ** 0.5
 
 
 # Below the least variance that a network predicts.

@@ -1,5 +1,11 @@
 """Measurements on images that need no model, and scores of what a model predicts."""
 
+from sklcae.metrics._disentanglement import (
+    closure_scores,
+    dci_scores,
+    mutual_information_gap,
+    separated_attribute_predictability,
+)
 from sklcae.metrics._field_scores import (
     TARGET_ERRORS,
     best_dispersion,
@@ -17,13 +23,17 @@ __all__ = [
     "TARGET_ERRORS",
     "best_dispersion",
     "best_r2",
+    "closure_scores",
+    "dci_scores",
     "dispersion",
     "efficiency",
     "field_scorers",
     "half_light_radius",
     "median_bias",
+    "mutual_information_gap",
     "outlier_share",
     "scores_by_signal_to_noise",
+    "separated_attribute_predictability",
     "sweep_slopes",
     "total_flux",
 ]

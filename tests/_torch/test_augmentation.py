@@ -30,8 +30,7 @@ def test_every_stamp_gets_its_own_element_and_target(shape, n_elements):
 
     turned, targets, *nothing = augment(Stamps(images, torch.ones(400, 1)))
 
-    assert nothing == [None, None, None]
-
+    assert nothing == [None] * 4
     assert torch.equal(images, before)
     assert sorted(set(targets.ravel().tolist())) == list(range(n_elements))
     for image, result, element in zip(images, turned, targets, strict=True):
@@ -67,3 +66,37 @@ def test_masks_and_weights_turn_with_the_image():
     assert 10 < swapped.sum() < 40
     assert turned.target_weights[swapped].unique(dim=0).tolist() == [[0, 1]]
     assert turned.target_weights[~swapped].unique(dim=0).tolist() == [[1, 0]]
+
+
+def test_partners_turn_as_their_stamps_do():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(60, 2, 5, 5, generator=generator)
+    weights = torch.tensor([[1.0, 0.0]]).repeat(60, 1)
+    stamps = Stamps(images, torch.arange(120.0).reshape(60, 2), None, weights)
+    partners = Stamps(
+        images + 1, stamps.targets + 1, torch.arange(60.0), weights, images > 0.3
+    )
+    swap = np.eye(2)[::-1]
+    matrices = np.stack([np.eye(2)] * 4 + [swap] * 4)
+    offsets = np.arange(8.0)[:, None] * [0, 1000]
+    augment = DihedralAugmentation(matrices, offsets, generator)
+
+    turned = augment(stamps._replace(partners=partners))
+
+    assert len((turned.targets[:, 1] // 1000).unique()) == 8
+    assert torch.equal(turned.partners.targets, turned.targets + 1)
+    assert torch.equal(turned.partners.target_weights, turned.target_weights)
+    assert torch.equal(turned.partners.images, turned.images + 1)
+    assert torch.equal(turned.partners.pixel_mask, turned.images > 0.3)
+    assert torch.equal(turned.partners.image_weights, partners.image_weights)
+
+
+def test_partners_change_nothing_for_their_stamps():
+    stamps = Stamps(torch.rand(60, 1, 4, 4), torch.zeros(60, 1))
+    alone, with_partners = (
+        DihedralAugmentation(
+            np.zeros((8, 1, 1)), np.zeros((8, 1)), torch.Generator().manual_seed(0)
+        )(stamps._replace(partners=partners))
+        for partners in (None, stamps)
+    )
+    assert torch.equal(alone.images, with_partners.images)

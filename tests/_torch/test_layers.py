@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from sklcae._torch import NETWORKS, build_net
 from sklcae._torch._layers import (
+    SoftplusImage,
     UpsampleConv2d,
     initialize_weights,
     max_pool,
@@ -76,3 +80,65 @@ def test_max_pool_is_that_of_pytorch(size, with_gradient):
         torch.testing.assert_close(
             max_pool(x), F.max_pool2d(x, 2, ceil_mode=True), rtol=0, atol=0
         )
+
+
+@pytest.mark.parametrize("predicts_variance", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_initial_weights_leave_nothing_as_it_was(name, predicts_variance):
+    network = NETWORKS[name]((2, 9, 12), 2, 8, predicts_variance)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(torch.nan)
+    initialize_weights(network, torch.Generator().manual_seed(0))
+    assert all(weight.isfinite().all() for weight in network.state_dict().values())
+
+
+@pytest.mark.parametrize("predicts_variance", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nets_of_one_seed_begin_with_the_same_weights(name, predicts_variance):
+    first, second = (
+        build_net(name, (2, 9, 12), 2, 8, predicts_variance, seed=3).get_weights()
+        for _ in range(2)
+    )
+    assert list(first) == list(second)
+    for weight_name, weight in first.items():
+        np.testing.assert_array_equal(weight, second[weight_name])
+        assert np.isfinite(weight).all()
+
+
+def test_dense_layer_without_bias_is_filled():
+    layer = nn.Linear(4, 1000, bias=False)
+    initialize_weights(layer, torch.Generator().manual_seed(0))
+    assert layer.bias is None
+    assert layer.weight.abs().max().item() == pytest.approx(0.5, rel=0.01)
+
+
+def softplus_image(n_channels=2):
+    layer = SoftplusImage(n_channels)
+    initialize_weights(layer, torch.Generator().manual_seed(0))
+    return layer
+
+
+def test_softplus_image_is_floor_and_range_of_a_softplus():
+    layer = softplus_image()
+    with torch.no_grad():
+        layer.floor.copy_(torch.tensor([[-2.0], [-1.0]]))
+        layer.range.copy_(torch.tensor([[-2.0], [-1.5]]))
+        logarithm = torch.linspace(-6, 2, 10).expand(3, 2, 10)
+        scaled = torch.sigmoid(layer(logarithm)).numpy()
+    floor = 1 / (1 + np.exp([[2.0], [1.0]]))
+    softplus = np.log1p(np.exp(logarithm.numpy()))
+    expected = floor + np.exp([[-2.0], [-1.5]]) * softplus
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5)
+
+
+def test_softplus_image_has_finite_logits_for_any_brightness():
+    logits = softplus_image()(torch.tensor([[[-1e30, 0.0, 1e3, 1e30]] * 2]))
+    assert logits.isfinite().all()
+    assert (logits.diff() >= 0).all()
+
+
+def test_softplus_image_begins_near_the_sky():
+    """The image is neither black nor white, wherever the training has to go."""
+    image = torch.sigmoid(softplus_image(1)(torch.zeros(1, 1, 1)))
+    assert 0.05 < image.item() < 0.5

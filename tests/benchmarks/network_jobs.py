@@ -155,7 +155,7 @@ def bare_epochs(X, y):
 
 def bare_step(network, optimizer, map_parts, batch, size):
     """Make one step as the net does, without all that is around it."""
-    from sklcae._torch._losses import loss_terms
+    from sklcae._torch._losses import LossWeights, loss_terms
     from sklcae._torch._stamps import Stamps
 
     n = len(batch[0])
@@ -164,8 +164,10 @@ def bare_step(network, optimizer, map_parts, batch, size):
 
     def gradients(rows):
         part = Stamps(images[rows], batch[1][rows])
-        terms = loss_terms(network(part.images), part, "binary_cross_entropy")
-        loss = terms.total(1.0, 1e-4) * (len(part.images) / n)
+        terms = loss_terms(
+            network(part.images), part, "binary_cross_entropy", "squared_error"
+        )
+        loss = terms.total(LossWeights(1.0, 1e-4)) * (len(part.images) / n)
         return torch.autograd.grad(loss, parameters), loss.item()
 
     parts = map_parts(gradients, [slice(i, i + size) for i in range(0, n, size)])

@@ -5,6 +5,7 @@ from torch import nn
 
 __all__ = ["Autoencoder"]
 
+N_VARIANCE_UNITS = 32
 # Bounds of the logarithm of a variance, in units of the scaled targets: beyond them
 # its exponential would only overflow or let a single stamp rule the loss.
 LOG_VARIANCE_BOUNDS = (-14.0, 6.0)
@@ -18,9 +19,13 @@ class Autoencoder(nn.Module):
     """
 
     def _add_variance_head(self, n_features, n_targets, predicts_variance):
-        self.dense_variance = (
-            nn.Linear(n_features, n_targets) if predicts_variance else None
-        )
+        self.dense_variance = None
+        if predicts_variance:
+            self.dense_variance = nn.Sequential(
+                nn.Linear(n_features, N_VARIANCE_UNITS),
+                nn.SiLU(),
+                nn.Linear(N_VARIANCE_UNITS, n_targets),
+            )
 
     def encode(self, images):
         """Return z_phy and z_rest of images of shape (n, C, H, W)."""
@@ -41,4 +46,5 @@ class Autoencoder(nn.Module):
     def _log_variance(self, features):
         if self.dense_variance is None:
             return None
-        return self.dense_variance(features).clamp(*LOG_VARIANCE_BOUNDS)
+        # The features are not to be what tells the variance best.
+        return self.dense_variance(features.detach()).clamp(*LOG_VARIANCE_BOUNDS)

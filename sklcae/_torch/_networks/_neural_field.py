@@ -15,6 +15,8 @@ N_HIDDEN = 128
 N_UNITS = 32
 # Unit of length, about the half-light radius of a point source.
 PIXELS = 4.0
+# How sharply brightness and size turn from linear to positive near zero.
+KNEE = 10.0
 # Squared lengths below these are not told apart: the profile has no cusp.
 SMALLEST = (0.05, 0.01)
 # The logarithm's; with latents far from all that is trained its exponential would
@@ -29,8 +31,8 @@ class NeuralFieldDecoder(Autoencoder):
     coordinates to those of a round galaxy, and what the brightness depends on. Then
     each pixel goes through two small dense layers: from its distances to the centre,
     in the image and in the round galaxy, to the logarithm of its brightness. All
-    pixels share the weights, so that a galaxy is drawn alike wherever it is, and two of
-    the latents' linear combinations scale brightness and size by themselves. See
+    pixels share the weights, so that a galaxy is drawn alike wherever it is. Brightness
+    and size are scaled by what is linear in the latents. See
     [1]_ and [2]_.
 
     References
@@ -49,9 +51,9 @@ class NeuralFieldDecoder(Autoencoder):
         self.dense_decoder = nn.ModuleList(
             [nn.Linear(latent_dim, N_HIDDEN), nn.Linear(N_HIDDEN, N_HIDDEN)]
         )
-        self.dense_scales = nn.Linear(latent_dim, 2)
+        self.dense_scales = nn.Linear(n_inputs, 2)
         self.dense_geometry = nn.Linear(n_inputs, 5)
-        self.dense_profile = nn.Linear(n_inputs, 3 * N_UNITS + 1)
+        self.dense_profile = nn.Linear(n_inputs, 3 * N_UNITS)
         self.pixel_in = nn.Linear(4, N_UNITS, bias=False)
         self.pixel_hidden = nn.Linear(N_UNITS, N_UNITS)
         self.pixel_out = nn.Linear(N_UNITS, n_channels)
@@ -63,20 +65,20 @@ class NeuralFieldDecoder(Autoencoder):
         for layer in self.dense_decoder:
             hidden = F.silu(layer(hidden))
         hidden = torch.cat([hidden, latents], dim=1)
-        brightness, size = self._scales(latents)
+        brightness, size = self._scales(hidden)
         near, far = self._distances(self.dense_geometry(hidden), size)
         profile = self._profile(self.dense_profile(hidden), near, far)
         # Beyond what the layers say, brightness falls exponentially with the radius.
         logarithm = profile + brightness[:, :, None] - far[1][:, None]
         return self.image(logarithm).unflatten(2, self.image_shape[1:])
 
-    def _scales(self, latents):
+    def _scales(self, hidden):
         """Return the logarithms of brightness and size, (n, 1) each.
 
-        What they are the logarithms of is linear in the latents, as flux and radius
-        are.
+        What they are the logarithms of is linear in what the latents, flux and radius
+        among them, have a linear part in.
         """
-        scales = F.softplus(self.dense_scales(latents) + 1)
+        scales = F.softplus(self.dense_scales(hidden) + 1, beta=KNEE)
         return torch.log(scales + 1e-3).tensor_split(2, dim=1)
 
     def _distances(self, geometry, size):
@@ -85,11 +87,11 @@ class NeuralFieldDecoder(Autoencoder):
         x, y = (
             offset.flatten(1) for offset in self._offsets(center.tensor_split(2, dim=1))
         )
-        stretch = (diagonal - size).clamp(max=LARGEST_STRETCH).exp()
-        stretch_x, stretch_y = stretch.tensor_split(2, dim=1)
         in_image = x**2 + y**2
+        stretch = diagonal.clamp(max=LARGEST_STRETCH).exp()
+        stretch_x, stretch_y = stretch.tensor_split(2, dim=1)
         in_galaxy = (stretch_x * x + skew * y) ** 2 + (stretch_y * y) ** 2
-        return _lengths(in_image), _lengths(in_galaxy)
+        return _lengths(in_image), _lengths(in_galaxy * (-2 * size).exp())
 
     def _offsets(self, center):
         """Return x and y of the pixels from the centre, each (n, H, W)."""
@@ -101,13 +103,11 @@ class NeuralFieldDecoder(Autoencoder):
 
     def _profile(self, conditions, in_image, in_galaxy):
         """Return what the layers of the pixels make of their distances, (n, C, p)."""
-        sizes = [N_UNITS, 2 * N_UNITS, 3 * N_UNITS]
-        parts = conditions[:, None].tensor_split(sizes, dim=2)
-        shift_in, gain, shift, level = parts
+        shift_in, gain, shift = conditions[:, None].chunk(3, dim=2)
         pixels = torch.stack([*in_image, *in_galaxy], dim=2)
         pixels = F.silu(self.pixel_in(pixels) + shift_in)
         pixels = F.silu(self.pixel_hidden(pixels) * (1 + gain) + shift)
-        return (self.pixel_out(pixels) + level).transpose(1, 2)
+        return self.pixel_out(pixels).transpose(1, 2)
 
 
 def _lengths(squares):

@@ -1,0 +1,278 @@
+"""
+=====================================
+Do the latents set what they are for?
+=====================================
+
+Closure: the latents of flux and half-light radius of a galaxy are set to wanted values,
+the stamp is decoded, and its flux and radius are measured by means that the network
+has no part in, the sum of the pixels and the growth curve. GalSim's own noiseless stamp
+of the wanted galaxy is measured in the same way, since seeing widens small galaxies and
+the edge of the stamp cuts large ones; what the decoded stamp measures is compared with
+it.
+
+The paper's network with the paper's loss is set beside the neural field with the
+exchange loss (``gamma``), trained on the same stamps: on all seven parameters, and on
+flux and radius alone, where ``make_galaxy_variants`` makes two stamps of each galaxy
+that differ in flux and radius only, the groups of the exchange.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from compare_networks import SETTINGS, TARGETS
+from matplotlib.figure import Figure
+from sklearn.metrics import r2_score
+
+from sklcae import ConditionalAutoencoderRegressor
+from sklcae.datasets import make_galaxies, make_galaxy_variants
+from sklcae.metrics import (
+    closure_scores,
+    dci_scores,
+    half_light_radius,
+    mutual_information_gap,
+    separated_attribute_predictability,
+    total_flux,
+)
+
+SWEPT = ("flux", "half_light_radius")
+# What is asked for, in ADU and arcsec: the ranges of Table 1 without their ends.
+ASKED = {
+    "flux": np.geomspace(3300, 46_400, 7),
+    "half_light_radius": np.geomspace(0.72, 4.65, 7),
+}
+SHAPE = ("sersic_index", "ellipticity", "position_angle", "x0", "y0")
+PIXEL_SCALE = 0.2
+NOISE_VARIANCE = 14.0
+
+# %%
+# The models
+# ----------
+
+MODELS = {
+    "paper": ({}, SWEPT),
+    "neural field, pairs": (SETTINGS["neural_field"], SWEPT),
+    "neural field, all": (SETTINGS["neural_field"], TARGETS),
+}
+
+
+def make_data(n_train, n_test, seed):
+    """Return pairs of stamps with their groups, and fresh galaxies."""
+    settings = {"targets": TARGETS, "return_X_y": False, "n_jobs": -1}
+    train = make_galaxy_variants(n_train, random_state=seed, **settings)
+    return train, make_galaxies(n_test, random_state=seed + 1, **settings)
+
+
+def fit_model(name, train, options):
+    path = options.output / f"{name.replace(', ', '_').replace(' ', '_')}.sklcae"
+    if path.exists():
+        return ConditionalAutoencoderRegressor.load(path)
+    settings, targets = MODELS[name]
+    epochs = options.paper_epochs if name == "paper" else options.max_epochs
+    model = ConditionalAutoencoderRegressor(
+        **{"stretch": "asinh", "augmentation": "dihedral"} | settings,
+        max_epochs=epochs,
+        random_state=options.seed,
+        verbose=1,
+    )
+    if name == "paper":
+        model.set_params(stretch="linear", augmentation=None)
+    y = pd.DataFrame(train.target, columns=TARGETS)[list(targets)]
+    groups = {
+        "paper": None,
+        "neural field, pairs": train.groups,
+        "neural field, all": np.zeros(len(y)),
+    }[name]
+    start = time.perf_counter()
+    model.fit(train.data, y, groups=groups)
+    print(f"{name}: fit took {(time.perf_counter() - start) / 60:.1f} minutes")
+    model.save(path)
+    return model
+
+
+# %%
+# The measurement
+# ---------------
+# Galaxies well inside the stamp. Flux and radius that are not swept stay what the
+# network reads off the stamp.
+
+
+def choose_galaxies(frame, n_galaxies):
+    inside = frame["x0"].between(16, 48) & frame["y0"].between(16, 48)
+    return np.flatnonzero(inside)[:n_galaxies]
+
+
+def ask(model, latents, target):
+    """Return what is asked for (n, n_steps, 2), and the latents that ask for it."""
+    values = ASKED[target]
+    y = model.target_scaler_.inverse_transform(latents[:, : model.n_targets_])
+    y = np.repeat(y[:, None], len(values), axis=1)
+    y[:, :, SWEPT.index(target)] = values
+    asked = np.repeat(latents[:, None], len(values), axis=1)
+    mean, scale = model.target_scaler_.mean_, model.target_scaler_.scale_
+    asked[:, :, : model.n_targets_] = (y - mean) / scale
+    return y[:, :, :2], asked
+
+
+def render(frame, asked):
+    """Return GalSim's noiseless stamps of the galaxies that are asked for."""
+    n_steps = asked.shape[1]
+    shape = {name: np.repeat(frame[name].to_numpy(), n_steps) for name in SHAPE}
+    # What a network reads off a faint stamp may be below what there is.
+    flux, radius = np.maximum(asked.reshape(-1, 2), [1.0, 0.05]).T
+    return make_galaxies(
+        len(flux),
+        flux=flux,
+        half_light_radius=radius,
+        noise=False,
+        n_jobs=-1,
+        **shape,
+    )[0]
+
+
+def measure(images, frame, n_steps):
+    """Return flux and radius, each (n, n_steps)."""
+    images = images.reshape(-1, 64, 64)
+    centers = np.repeat(frame[["x0", "y0"]].to_numpy(), n_steps, axis=0)
+    flux = total_flux(images)
+    radius = half_light_radius(images, pixel_scale=PIXEL_SCALE, centers=centers)
+    return {
+        "flux": flux.reshape(-1, n_steps),
+        "half_light_radius": radius.reshape(-1, n_steps),
+    }
+
+
+def sweep(model, stamps, frame, target):
+    """Return what the decoded stamps and GalSim's measure."""
+    latents = model.transform(stamps).astype(np.float64)
+    asked, wanted = ask(model, latents, target)
+    images = model.inverse_transform(wanted.reshape(-1, latents.shape[1]))
+    n_steps = asked.shape[1]
+    return (
+        measure(images, frame, n_steps),
+        measure(render(frame, asked), frame, n_steps),
+    )
+
+
+def closure(model, stamps, frame):
+    """Return the scores of both sweeps, and the measurements to draw."""
+    rows, drawn = {}, {}
+    for target, other in (SWEPT, SWEPT[::-1]):
+        found, expected = sweep(model, stamps, frame, target)
+        scores = closure_scores(
+            expected[target], found[target], other=found[other] / expected[other]
+        )
+        names = ("r2", "slope", "change", "change_of_median", "n_unusable")
+        rows[target] = {name: scores[name] for name in names}
+        drawn[target] = found[target] / expected[target], found[other] / expected[other]
+    return pd.DataFrame(rows).T, drawn
+
+
+# %%
+# Reconstruction and disentanglement
+# ----------------------------------
+
+
+def reconstruction(model, galaxies):
+    """Return the mean squared residual over the variance of the noise, and R2."""
+    images = model.reconstruct(galaxies.data)
+    variance = NOISE_VARIANCE + np.maximum(images, 0)
+    y = galaxies.target[:, : model.n_targets_]
+    flux, radius = r2_score(y, model.predict(galaxies.data), multioutput=ALL)[:2]
+    return {
+        "R2 of flux": flux,
+        "R2 of radius": radius,
+        "reconstruction, chi-square a pixel": np.mean(
+            (galaxies.data - images) ** 2 / variance
+        ),
+        "its median over stamps": np.median(
+            np.mean((galaxies.data - images) ** 2 / variance, axis=1)
+        ),
+        "rms of the residual, ADU": np.mean((galaxies.data - images) ** 2) ** 0.5,
+    }
+
+
+ALL = "raw_values"
+
+
+def disentanglement(model, galaxies):
+    latents = model.transform(galaxies.data)
+    y = galaxies.target[:, :2]
+    dci = dci_scores(latents, y, random_state=0, n_estimators=50)
+    return {
+        "DCI, disentanglement": dci.disentanglement,
+        "DCI, completeness": dci.completeness,
+        "DCI, informativeness": dci.informativeness,
+        "MIG": mutual_information_gap(latents, y),
+        "SAP": separated_attribute_predictability(latents, y),
+    }
+
+
+def draw(sweeps):
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    for column, target in zip(figure.subplots(2, 2).T, SWEPT, strict=True):
+        other = SWEPT[1 - SWEPT.index(target)]
+        for name, drawn in sweeps.items():
+            for ax, ratio in zip(column, drawn[target], strict=True):
+                # A badly off decoder makes stamps that have no flux or radius.
+                middle = np.nanmedian(ratio, axis=0)
+                ax.plot(ASKED[target], middle, marker="o", label=name)
+        for ax, measured in zip(column, (target, other), strict=True):
+            ax.axhline(1, color="black", linewidth=0.8)
+            ax.set(
+                xscale="log",
+                ylim=(0, 2.5),
+                xlabel=f"Asked {target.replace('_', ' ')}",
+                ylabel=f"Measured {measured.replace('_', ' ')} / GalSim's",
+            )
+        column[0].legend()
+    return figure
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Measure what the latents set.")
+    parser.add_argument("--output", type=Path, default=Path("closure"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument(
+        "--extra", nargs="*", type=Path, default=[], help="saved models"
+    )
+    parser.add_argument("--n-train", type=int, default=455)
+    parser.add_argument("--n-test", type=int, default=1000)
+    parser.add_argument("--n-galaxies", type=int, default=100)
+    parser.add_argument("--max-epochs", type=int, default=60)
+    parser.add_argument("--paper-epochs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a small run")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        small = {"n_train": 40, "n_test": 120, "n_galaxies": 4}
+        vars(options).update(small, max_epochs=1, paper_epochs=1)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    train, test = make_data(options.n_train, options.n_test, options.seed)
+    models = {name: fit_model(name, train, options) for name in options.models}
+    for path in options.extra:
+        models[path.stem] = ConditionalAutoencoderRegressor.load(path)
+    chosen = choose_galaxies(test.frame, options.n_galaxies)
+    tables, sweeps, others = {}, {}, {}
+    for name, model in models.items():
+        tables[name], sweeps[name] = closure(
+            model, test.data[chosen], test.frame.iloc[chosen]
+        )
+        others[name] = reconstruction(model, test) | disentanglement(model, test)
+    table = pd.concat(tables, names=["model", "swept"])
+    print(table.round(3).to_string())
+    table.to_csv(options.output / "closure.csv")
+    others = pd.DataFrame(others)
+    print(others.round(3).to_string())
+    others.to_csv(options.output / "reconstruction.csv")
+    draw(sweeps).savefig(options.output / "closure.png", dpi=150)
+    print(f"Wrote the tables and closure.png to {options.output}")
+
+
+if __name__ == "__main__":
+    mpl.use("Agg")
+    main()

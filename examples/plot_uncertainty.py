@@ -1,0 +1,253 @@
+"""
+===================================
+Error bars, and galaxies unlike any
+===================================
+
+The neural field of ``compare_networks.py`` predicts a standard deviation beside each
+parameter. How many of 5,000 fresh galaxies lie within the intervals of 68 and 95 % that
+follow, in all, in five bins of signal-to-noise ratio, and of those that the edge cuts?
+The same intervals from MAPIE's split conformal prediction, of one width for all and in
+units of the predicted standard deviation, stand beside. And which stamps does
+``score_samples`` tell apart from galaxies of the training set: two galaxies at once,
+stars, noise alone, other pixels, another seeing, cosmic rays?
+
+``--model`` names a saved model; without it one is trained, with fewer galaxies.
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from compare_networks import SETTINGS, TARGETS
+from mapie.conformity_scores import AbsoluteConformityScore, ResidualNormalisedScore
+from mapie.regression import SplitConformalRegressor
+from matplotlib.figure import Figure
+from scipy.stats import norm
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import roc_auc_score
+
+from sklcae import ConditionalAutoencoderRegressor
+from sklcae.datasets import make_galaxies, signal_to_noise
+
+LEVELS = (0.68, 0.95)
+PIXEL_SCALE, SIDE = 0.2, 64
+SKY, READ_NOISE = 10.0, 2.0
+
+
+def simulate(n_samples, seed, **kwargs):
+    settings = {"targets": TARGETS, "return_X_y": False, "n_jobs": -1}
+    return make_galaxies(n_samples, random_state=seed, **{**settings, **kwargs})
+
+
+def get_model(options):
+    if options.model is not None:
+        return ConditionalAutoencoderRegressor.load(options.model)
+    train = simulate(options.n_train, 0)
+    model = ConditionalAutoencoderRegressor(
+        stretch="asinh",
+        augmentation="dihedral",
+        max_epochs=options.max_epochs,
+        random_state=0,
+        verbose=1,
+        **SETTINGS["neural_field"],
+    )
+    y = pd.DataFrame(train.target, columns=TARGETS)
+    return model.fit(train.data, y, groups=np.zeros(len(y)))
+
+
+# %%
+# Coverage
+# --------
+
+
+def parts_of(galaxies):
+    """Return the rows of all galaxies, of bins of signal-to-noise, and of cut ones."""
+    frame = galaxies.frame
+    shapes = frame.drop(columns=["e1", "e2"]).to_dict("list")
+    clean = make_galaxies(len(frame), noise=False, n_jobs=-1, **shapes)[0]
+    ratio = signal_to_noise(clean)
+    edges = np.quantile(ratio, [0, 0.2, 0.4, 0.6, 0.8, 1])
+    bins = np.digitize(ratio, edges[1:-1])
+    to_edge = np.minimum.reduce([frame.x0, SIDE - frame.x0, frame.y0, SIDE - frame.y0])
+    cut = to_edge < frame.half_light_radius.to_numpy() / PIXEL_SCALE
+    names = [f"S/N {low:.0f} to {high:.0f}" for low, high in pairwise(edges)]
+    return {
+        "all": np.full(len(frame), True),
+        **{name: bins == index for index, name in enumerate(names)},
+        "cut by the edge": cut,
+    }
+
+
+def coverage(pulls, parts, level):
+    """Return the shares of galaxies within the interval, in per cent."""
+    within = pulls < norm.ppf(0.5 + level / 2)
+    shares = {name: within[rows].mean(axis=0) for name, rows in parts.items()}
+    return pd.DataFrame(shares, index=TARGETS).T * 100
+
+
+# %%
+# Intervals by MAPIE
+# ------------------
+# MAPIE wants an estimator of one target, and one of the size of its errors.
+
+
+class OneTarget(RegressorMixin, BaseEstimator):
+    """One target of a fitted model, or the standard deviation of it."""
+
+    def __init__(self, model, index, std=False):
+        self.model = model
+        self.index = index
+        self.std = std
+
+    def fit(self, X, y):
+        """Do nothing: the model is fitted."""
+        return self
+
+    @property
+    def n_features_in_(self):
+        """By this MAPIE tells that the model is fitted."""
+        return self.model.n_features_in_
+
+    def predict(self, X):
+        """Return the target, or its standard deviation."""
+        return self.model.predict(X, return_std=True)[int(self.std)][:, self.index]
+
+
+def conformal_coverage(model, calibration, fresh, parts, level):
+    """Return the coverage of MAPIE's intervals of the flux, and their mean widths."""
+    rows = {}
+    for name, score in {
+        "MAPIE, one width": AbsoluteConformityScore(),
+        "MAPIE, predicted widths": ResidualNormalisedScore(
+            residual_estimator=OneTarget(model, 0, std=True), prefit=True
+        ),
+    }.items():
+        conformal = SplitConformalRegressor(
+            OneTarget(model, 0),
+            confidence_level=level,
+            conformity_score=score,
+            prefit=True,
+        )
+        conformal.conformalize(calibration.data, calibration.target[:, 0])
+        _, intervals = conformal.predict_interval(fresh.data)
+        low, high = intervals[:, :, 0].T
+        flux = fresh.target[:, 0]
+        within = (low <= flux) & (flux <= high)
+        rows[name] = {
+            part: 100 * within[chosen].mean() for part, chosen in parts.items()
+        }
+        rows[name]["median width, ADU"] = np.median(high - low)
+    return pd.DataFrame(rows)
+
+
+# %%
+# Unlike the training set
+# -----------------------
+
+
+def add_noise(images, rng):
+    counts = rng.poisson(np.maximum(images, 0) + SKY) - SKY
+    return (counts + rng.normal(scale=READ_NOISE, size=images.shape)).astype(np.float32)
+
+
+def strange_stamps(n_samples, seed):
+    """Return stamps of each kind."""
+    rng = np.random.default_rng(seed)
+    first, second = (simulate(n_samples, seed + i, noise=False).data for i in (1, 2))
+    hit = simulate(n_samples, seed + 3).data
+    struck = rng.integers(hit.shape[1], size=(n_samples, 5))
+    hit[np.arange(n_samples)[:, None], struck] += 500.0
+    return {
+        "fresh galaxies (control)": simulate(n_samples, seed + 4).data,
+        "two galaxies": add_noise(first + second, rng),
+        "star": simulate(n_samples, seed + 5, half_light_radius=0.01).data,
+        "noise alone": add_noise(np.zeros_like(first), rng),
+        "pixels of 0.1 arcsec": simulate(n_samples, seed + 6, pixel_scale=0.1).data,
+        "pixels of 0.4 arcsec": simulate(n_samples, seed + 7, pixel_scale=0.4).data,
+        "seeing of 1.2 arcsec": simulate(n_samples, seed + 8, psf_fwhm=1.2).data,
+        "five cosmic rays of 500 ADU": hit,
+    }
+
+
+def areas(model, usual, strange):
+    """Return the area under the ROC curve of each kind, and the share that is flagged.
+
+    A stamp is flagged where its score is below that of all but 1 % of the usual ones.
+    """
+    threshold = np.percentile(usual, 1)
+    rows = {}
+    for kind, stamps in strange.items():
+        scores = model.score_samples(stamps)
+        labels = np.repeat([0, 1], [len(usual), len(scores)])
+        rows[kind] = {
+            "ROC AUC": roc_auc_score(labels, -np.concatenate([usual, scores])),
+            "flagged, %": 100 * np.mean(scores < threshold),
+        }
+    return pd.DataFrame(rows).T
+
+
+def draw(pulls, usual, strange_scores):
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    expected = np.linspace(0.01, 0.99, 50)
+    for index, target in enumerate(TARGETS):
+        limits = norm.ppf(0.5 + expected / 2)
+        left.plot(
+            expected, [np.mean(pulls[:, index] < x) for x in limits], label=target
+        )
+    left.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    left.set(xlabel="Interval of this probability", ylabel="Share of galaxies within")
+    left.legend(fontsize="small")
+    for kind, scores in {"training-like": usual, **strange_scores}.items():
+        distance = np.sort(-scores)
+        right.plot(distance, np.linspace(0, 1, len(distance)), label=kind)
+    right.set(xscale="log", xlabel="- score_samples", ylabel="Cumulative share")
+    right.legend(fontsize="small")
+    return figure
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Test error bars and warnings.")
+    parser.add_argument("--output", type=Path, default=Path("uncertainty"))
+    parser.add_argument("--model", type=Path, help="a saved model")
+    parser.add_argument("--n-train", type=int, default=4000)
+    parser.add_argument("--max-epochs", type=int, default=12)
+    parser.add_argument("--n-test", type=int, default=5000)
+    parser.add_argument("--n-strange", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="a small run")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        small = {"n_train": 100, "max_epochs": 1, "n_test": 100, "n_strange": 20}
+        vars(options).update(small)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    model = get_model(options)
+    fresh = simulate(options.n_test, 1)
+    calibration = simulate(max(options.n_test // 5, 50), 2)
+    parts = parts_of(fresh)
+    y, y_std = model.predict(fresh.data, return_std=True)
+    pulls = np.abs(y - fresh.target) / y_std
+    tables = {
+        f"coverage_{level:.0%}": coverage(pulls, parts, level) for level in LEVELS
+    }
+    for level in LEVELS:
+        tables[f"mapie_flux_{level:.0%}"] = conformal_coverage(
+            model, calibration, fresh, parts, level
+        )
+    usual = model.score_samples(calibration.data)
+    strange = strange_stamps(options.n_strange, 10)
+    tables["unlike"] = areas(model, usual, strange)
+    for name, table in tables.items():
+        print(f"\n{name}\n{table.round(3).to_string()}", flush=True)
+        table.to_csv(options.output / f"{name.replace('%', '')}.csv")
+    scores = {kind: model.score_samples(stamps) for kind, stamps in strange.items()}
+    draw(pulls, usual, scores).savefig(options.output / "uncertainty.png", dpi=150)
+    print(f"Wrote the tables and uncertainty.png to {options.output}")
+
+
+if __name__ == "__main__":
+    mpl.use("Agg")
+    main()

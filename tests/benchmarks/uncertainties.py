@@ -1,0 +1,199 @@
+"""Compare three ways to error bars on the same galaxies and the same encoder.
+
+python tests/benchmarks/uncertainties.py [--n-train 2000] [--n-test 5000] [--epochs 20]
+    [--members 5] [--passes 50] [--seed 0] [--quick]
+
+- a likelihood whose variance the network predicts (what sklcae has);
+- a deep ensemble of such networks (Lakshminarayanan, Pritzel and Blundell 2017);
+- Monte Carlo dropout (Gal and Ghahramani 2016) of the features, for several rates, with
+  the variance of the training set's residuals added.
+
+Only the encoder of the "strided" network is trained. For each way the table has the
+mean R2, the negative logarithm of the likelihood of the fresh galaxies, the largest
+departure of the coverage of 68 and 95 % intervals, and the cost of a prediction in
+passes through the encoder. The departure is the largest over the targets, in all
+galaxies, in five bins of signal-to-noise ratio, and in galaxies that the edge cuts.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.stats import norm
+from sklearn.metrics import r2_score
+
+from sklcae._images import ImageScaler
+from sklcae._targets import dihedral_target_maps, turned_targets
+from sklcae._torch import NETWORKS, PHYSICAL_LOSSES, Stamps
+from sklcae._torch._augmentation import DihedralAugmentation
+from sklcae.datasets import make_galaxies, signal_to_noise
+
+TARGETS = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
+RATES = (0.05, 0.1, 0.2)
+BATCH = 32
+PIXEL_SCALE = 0.2
+
+
+class Galaxies:
+    """Training set, scaled, and fresh galaxies with the bins to look into."""
+
+    def __init__(self, n_train, n_test):
+        settings = {"targets": TARGETS, "return_X_y": False, "n_jobs": -1}
+        train = make_galaxies(n_train, random_state=0, **settings)
+        test = make_galaxies(n_test, random_state=1, **settings)
+        clean = make_galaxies(n_test, random_state=1, noise=False, **settings)
+        scaler = ImageScaler("asinh").fit(train.images[:, None])
+        maps = dihedral_target_maps(TARGETS, len(TARGETS), (64, 64), None)
+        seen = turned_targets(train.target, maps)
+        self.mean, self.scale = seen.mean(0), seen.std(0)
+        self.maps = self._scaled(*maps)
+        self.train = self._stamps(train, scaler)
+        self.test = self._stamps(test, scaler)
+        self.parts = parts_of(test, signal_to_noise(clean.images))
+
+    def _scaled(self, matrices, offsets):
+        moved = (matrices @ self.mean + offsets - self.mean) / self.scale
+        return matrices * self.scale / self.scale[:, None], moved
+
+    def _stamps(self, galaxies, scaler):
+        targets = ((galaxies.target - self.mean) / self.scale).astype(np.float32)
+        images = torch.from_numpy(scaler.transform(galaxies.images[:, None]))
+        return Stamps(images, torch.from_numpy(targets))
+
+
+def parts_of(galaxies, ratios):
+    """Return rows of all galaxies, of five bins of the ratio, and of those cut off."""
+    bins = np.digitize(ratios, np.quantile(ratios, [0.2, 0.4, 0.6, 0.8]))
+    frame = galaxies.frame
+    to_edge = np.minimum.reduce([frame.x0, 64 - frame.x0, frame.y0, 64 - frame.y0])
+    radius = frame.half_light_radius.to_numpy() / PIXEL_SCALE
+    return [np.full(len(bins), True), *(bins == b for b in range(5)), to_edge < radius]
+
+
+def train(galaxies, options, seed, rate=None):
+    """Train an encoder; with a rate by the squared error and with dropout."""
+    torch.manual_seed(seed)
+    network = NETWORKS["strided"]((1, 64, 64), len(TARGETS), 64, rate is None)
+    network = network.to(memory_format=torch.channels_last)
+    augment = DihedralAugmentation(*galaxies.maps, torch.Generator().manual_seed(seed))
+    images, targets = galaxies.train[:2]
+    n_steps = options.epochs * -(-len(images) // BATCH)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=2e-3, weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=n_steps)
+    for _ in range(options.epochs):
+        for rows in torch.randperm(len(images)).split(BATCH):
+            stamps = augment(Stamps(images[rows], targets[rows]))
+            optimizer.zero_grad()
+            loss_of(network, stamps, rate).backward()
+            optimizer.step()
+            schedule.step()
+    return network
+
+
+def loss_of(network, stamps, rate):
+    if rate is None:
+        z_phy, log_variance = network.encode_with_variance(stamps.images)
+        loss = PHYSICAL_LOSSES["gaussian_likelihood"]
+        return loss(z_phy, stamps.targets, log_variance).mean()
+    features = F.dropout(network.features(stamps.images), rate)
+    return F.mse_loss(network.latents(features)[0], stamps.targets)
+
+
+@torch.inference_mode()
+def likelihood(network, images):
+    """Return mean and variance as the network predicts them."""
+    parts = [network.encode_with_variance(part) for part in images.split(128)]
+    mean, log_variance = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return mean.astype(float), np.exp(log_variance.astype(float))
+
+
+def ensemble(predictions):
+    """Return mean and variance of a mixture of equal parts."""
+    means, variances = (np.stack(part) for part in zip(*predictions, strict=True))
+    return means.mean(0), variances.mean(0) + means.var(0)
+
+
+@torch.inference_mode()
+def dropout(network, galaxies, rate, n_passes):
+    """Return mean and variance over passes, and the residuals' variance added."""
+    torch.manual_seed(0)
+
+    def passes(images):
+        features = torch.cat([network.features(part) for part in images.split(128)])
+        return np.stack(
+            [
+                network.latents(F.dropout(features, rate))[0].numpy().astype(float)
+                for _ in range(n_passes)
+            ]
+        )
+
+    seen = passes(galaxies.train.images).mean(0)
+    residuals = ((seen - galaxies.train.targets.numpy()) ** 2).mean(0)
+    drawn = passes(galaxies.test.images)
+    return drawn.mean(0), drawn.var(0) + residuals
+
+
+def score(galaxies, mean, variance):
+    """Return R2, negative log likelihood and the largest departure of coverage."""
+    targets = galaxies.test.targets.numpy()
+    pulls = np.abs(mean - targets) / np.sqrt(variance)
+    likelihoods = norm.logpdf(targets, mean, np.sqrt(variance))
+    departures = {
+        level: max(
+            np.abs((pulls[rows] < norm.ppf(0.5 + level / 2)).mean(0) - level).max()
+            for rows in galaxies.parts
+        )
+        for level in (0.68, 0.95)
+    }
+    return {
+        "R2": r2_score(targets, mean),
+        "-log likelihood": -likelihoods.mean(),
+        **{f"worst of {level:.0%}": value for level, value in departures.items()},
+    }
+
+
+def compare(options):
+    galaxies = Galaxies(options.n_train, options.n_test)
+    table, images = {}, galaxies.test.images
+    start = time.perf_counter()
+    members = [
+        train(galaxies, options, options.seed + member)
+        for member in range(options.members)
+    ]
+    print(f"{options.members} trainings took {time.perf_counter() - start:.0f} s")
+    predictions = [likelihood(network, images) for network in members]
+    table["likelihood"] = score(galaxies, *predictions[0]) | {"passes": 1}
+    table[f"ensemble of {len(members)}"] = score(galaxies, *ensemble(predictions)) | {
+        "passes": len(members)
+    }
+    for rate in options.rates:
+        network = train(galaxies, options, options.seed, rate)
+        found = dropout(network, galaxies, rate, options.passes)
+        table[f"dropout {rate}"] = score(galaxies, *found) | {"passes": options.passes}
+    return pd.DataFrame(table).T
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="Compare ways to error bars.")
+    parser.add_argument("--n-train", type=int, default=2000)
+    parser.add_argument("--n-test", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--passes", type=int, default=50)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a small run")
+    options = parser.parse_args()
+    if options.quick:
+        small = {"n_train": 64, "n_test": 100, "epochs": 1, "members": 2, "passes": 3}
+        vars(options).update(small)
+    return options
+
+
+if __name__ == "__main__":
+    print(compare(parse_arguments()).round(3).to_string())
