@@ -15,8 +15,16 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def models():
+EXCHANGE = {
+    "network": "neural_field",
+    "reconstruction_loss": "chi_square",
+    "physical_loss": "gaussian_likelihood",
+    "gamma": 1.0,
+}
+
+
+@pytest.fixture(scope="module", params=[{}, EXCHANGE], ids=["paper", "exchange"])
+def models(request):
     X, y = make_galaxies(100, image_shape=(16, 16), random_state=0)
     settings = {
         "max_epochs": 3,
@@ -24,9 +32,13 @@ def models():
         "augmentation": "dihedral",
         "invariant_targets": "all",
         "random_state": 0,
+        **request.param,
     }
+    groups = np.zeros(len(y)) if "gamma" in settings else None
     fitted = [
-        ConditionalAutoencoderRegressor(device=device, **settings).fit(X, y)
+        ConditionalAutoencoderRegressor(device=device, **settings).fit(
+            X, y, groups=groups
+        )
         for device in ("cpu", "cuda")
     ]
     return X, *fitted
