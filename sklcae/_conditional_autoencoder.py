@@ -401,7 +401,7 @@ class ConditionalAutoencoderRegressor(
             their targets (and their noise) only. Needed with `gamma` above 0, and has
             no part otherwise. An image that is alone in its group, or whose others
             lack a target, has no part in the exchange loss. With `early_stopping`
-            whole groups are held out.
+            whole groups are held out, where there are several.
 
         Returns
         -------
@@ -495,6 +495,7 @@ class ConditionalAutoencoderRegressor(
         seeds = checkpoint.seeds or self._draw_seeds()
         train, held_out = self._hold_out(data, seeds)
         check_some_targets(data.y[train], self.target_names_)
+        self._gain_ = float(self.gain)
         if previous is None:
             self._fit_scalers(data, train)
         else:
@@ -946,7 +947,7 @@ class ConditionalAutoencoderRegressor(
         # Squares of float32 may leave its range where the pixels do not.
         noise, expected = scaler.noise_.astype(np.float64), expected.astype(np.float64)
         light = np.maximum(expected - scaler.background_, 0)
-        return (images - expected) / np.sqrt(noise**2 + light / self.gain)
+        return (images - expected) / np.sqrt(noise**2 + light / self._gain_)
 
     def inverse_transform(self, Z):
         """Decode latents.

@@ -281,6 +281,7 @@ FITTED = {
     "target_scaler_": Rule("a dict", lambda value: isinstance(value, dict)),
     "_architecture_": Rule("a dict", lambda value: isinstance(value, dict)),
     "net_": Rule("a dict of float32 arrays", _is_weights),
+    "_gain_": Rule("a positive number", _is_positive),
     "_reference_": Rule("a dict", lambda value: isinstance(value, dict)),
     "history_": Rule("a dict of lists of numbers, with the epochs", _is_table),
     "n_iter_": Rule("a positive integer", _is_count),

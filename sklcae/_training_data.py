@@ -114,7 +114,9 @@ def check_some_together(groups, gamma):
 
 
 def hold_out(data, fraction, seed):
-    """Return rows to train on and rows to validate with, whole groups of them.
+    """Return rows to train on and rows to validate with.
+
+    Where there are several groups, whole ones of them.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def hold_out(data, fraction, seed):
         Source of the choice.
     """
     rows = np.arange(len(data.y))
-    if data.groups is None:
+    if data.groups is None or data.groups.min() == data.groups.max():
         return train_test_split(rows, test_size=fraction, random_state=seed)
     splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
     return next(splitter.split(rows, groups=data.groups))

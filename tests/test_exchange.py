@@ -224,6 +224,12 @@ def test_whole_groups_are_held_out(variants, monkeypatch):
     assert np.isfinite(model.history_["validation_loss"]).all()
 
 
+def test_one_group_of_all_can_be_held_out_in_part(variants):
+    X, y, groups = variants
+    model = fit((X, y, np.zeros(len(groups))), early_stopping=True)
+    assert np.isfinite(model.history_["validation_loss"]).all()
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_fit_is_the_same_for_any_number_of_threads(variants, n_threads):
     before = torch.get_num_threads()

@@ -55,6 +55,13 @@ def test_fresh_images_score_as_those_of_training(model, fresh):
     assert np.mean(scores < np.percentile(train, 1)) < 0.1
 
 
+def test_scores_are_those_of_the_gain_that_fit_saw(fresh):
+    model = quick(gain=0.5).fit(*make_blobs_of_light(64))
+    expected = model.score_samples(fresh)
+    model.set_params(gain=100.0)
+    np.testing.assert_array_equal(model.score_samples(fresh), expected)
+
+
 def test_scores_do_not_depend_on_order_and_batches(model, fresh):
     expected = model.score_samples(fresh)
     np.testing.assert_allclose(model.score_samples(fresh[::-1])[::-1], expected)
