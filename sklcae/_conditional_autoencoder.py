@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -63,6 +64,7 @@ from sklcae._training_data import (
     check_groups,
     check_sample_weight,
     check_some_targets,
+    check_some_together,
     hold_out,
     leave_out_weightless,
     make_stamps,
@@ -73,8 +75,8 @@ __all__ = ["ConditionalAutoencoderRegressor"]
 
 # Fitted attributes that are small objects; a state holds what they hold.
 SCALERS = {"image_scaler_": ImageScaler, "target_scaler_": StandardScaler}
-# Images whose reconstructions are held at the same time.
-DESCRIBED_AT_ONCE = 256
+# Images of which reconstructions, and copies in float64, are held at the same time.
+DESCRIBED_AT_ONCE = 64
 
 
 class ConditionalAutoencoderRegressor(
@@ -399,7 +401,7 @@ class ConditionalAutoencoderRegressor(
             their targets (and their noise) only. Needed with `gamma` above 0, and has
             no part otherwise. An image that is alone in its group, or whose others
             lack a target, has no part in the exchange loss. With `early_stopping`
-            whole groups are held out.
+            whole groups are held out, where there are several.
 
         Returns
         -------
@@ -493,6 +495,7 @@ class ConditionalAutoencoderRegressor(
         seeds = checkpoint.seeds or self._draw_seeds()
         train, held_out = self._hold_out(data, seeds)
         check_some_targets(data.y[train], self.target_names_)
+        self._gain_ = float(self.gain)
         if previous is None:
             self._fit_scalers(data, train)
         else:
@@ -500,6 +503,7 @@ class ConditionalAutoencoderRegressor(
             self.target_scaler_ = previous.target_scaler_
         stamps, held_out = self._make_stamps(data, [train, held_out])
         self.net_ = self._build_net(seeds["net"])
+        make_reference = partial(self._describe, data.images, evenly_spaced(train))
         monitor.begin(epochs)
         self.net_.fit_arrays(
             stamps,
@@ -507,10 +511,10 @@ class ConditionalAutoencoderRegressor(
             n_epochs=epochs,
             n_before=0 if previous is None else previous.n_iter_,
             state=checkpoint.state or _state_to_go_on_from(previous, optimizer),
-            epoch_hook=self._epoch_hook(monitor, checkpoint, seeds),
+            epoch_hook=self._epoch_hook(monitor, checkpoint, seeds, make_reference),
         )
         self._note_history()
-        self._reference_ = self._describe(data.images[evenly_spaced(train)])
+        self._reference_ = make_reference()
 
     def _draw_seeds(self):
         rng = check_random_state(self.random_state)
@@ -573,26 +577,30 @@ class ConditionalAutoencoderRegressor(
 
     def _pixel_scale(self):
         scaler = self.image_scaler_
+        # In units of the noise the squares of light are within the range of float32.
+        unit = float(scaler.noise_.mean(dtype=np.float64))
+        noise, softening = scaler.noise_ / unit, scaler.softening_ / unit
         return make_pixel_scale(
             scaler.stretch,
-            (scaler.minimum_, scaler.range_, scaler.softening_, scaler.noise_**2),
-            float(self.gain),
+            (scaler.minimum_, scaler.range_, softening, noise**2),
+            self.gain * unit,
         )
 
-    def _epoch_hook(self, monitor, checkpoint, seeds):
+    def _epoch_hook(self, monitor, checkpoint, seeds, make_reference):
         def end_epoch(net):
-            stop = monitor.end_epoch(self._snapshot)
+            stop = monitor.end_epoch(lambda: self._snapshot(make_reference))
             checkpoint.write(net.get_training_state, seeds)
             return stop
 
         return EpochHook(lambda net: monitor.begin_epoch(), end_epoch)
 
-    def _snapshot(self):
+    def _snapshot(self, make_reference):
         """Return the fitted attributes as if the training had ended now."""
         self._note_history()
         net = build_net(**self._architecture_, seed=0, device=self.device)
         net.set_weights(self.net_.get_weights())
-        return self._fitted_attributes() | {"net_": net}
+        fitted = {"net_": net, "_reference_": make_reference()}
+        return self._fitted_attributes() | fitted
 
     def _note_history(self):
         self.history_ = self.net_.history_table()
@@ -615,7 +623,9 @@ class ConditionalAutoencoderRegressor(
         groups = check_groups(groups, X, self.gamma)
         self._check_same_data_as(previous)
         images = X.reshape(len(X), *self.image_shape_)
-        return leave_out_weightless(FitData(images, y, weights, groups))
+        data = leave_out_weightless(FitData(images, y, weights, groups))
+        check_some_together(data.groups, self.gamma)
+        return data
 
     def _validate_rows(self, X, y="no_validation", *, reset):
         """Return the images as rows, NaN where masked, and their shape or None."""
@@ -681,7 +691,8 @@ class ConditionalAutoencoderRegressor(
         if previous is None:
             return
         fitted = previous._architecture_ | vars(previous.image_scaler_)
-        for name in ("network", "latent_dim", "stretch", "softening"):
+        fitted["physical_loss"] = previous._fitted_physical_loss()
+        for name in ("network", "latent_dim", "physical_loss", "stretch", "softening"):
             if getattr(self, name) != fitted[name]:
                 raise ValueError(
                     f"The {name!r} parameter of ConditionalAutoencoderRegressor must "
@@ -799,8 +810,12 @@ class ConditionalAutoencoderRegressor(
         y_std = np.sqrt(variance) * self.target_scaler_.scale_
         return self._to_units(z_phy), self._as_fit_saw(y_std)
 
+    def _fitted_physical_loss(self):
+        predicts_variance = self._architecture_["predicts_variance"]
+        return "gaussian_likelihood" if predicts_variance else "squared_error"
+
     def _check_predicts_variance(self):
-        if not self._architecture_["predicts_variance"]:
+        if self._fitted_physical_loss() != "gaussian_likelihood":
             raise ValueError(
                 "return_std=True needs a model that was fitted with physical_loss="
                 "'gaussian_likelihood'. Got one that was fitted with 'squared_error', "
@@ -847,6 +862,7 @@ class ConditionalAutoencoderRegressor(
         return self._decode(np.hstack([z_phy, z_rest]).astype(np.float32))
 
     def _validate_wanted(self, y):
+        check_not_masked(y, "y")
         names = target_names_of(y)
         if names and self.target_names_ and names != self.target_names_:
             raise ValueError(
@@ -896,31 +912,42 @@ class ConditionalAutoencoderRegressor(
         """
         check_is_fitted(self)
         images = self._validate_images(X)
-        return self._reference.score(**self._describe(images))
+        rows = np.arange(len(images))
+        return self._reference.score(**self._describe(images, rows))
 
     @property
     def _reference(self):
         return Reference(self.n_targets_, **self._reference_)
 
-    def _describe(self, images):
-        """Return latents, misfits and, if predicted, variances of images."""
-        latents = self._encode(images)
-        misfits = [
-            misfits_of(self._residuals(images[part], latents[part]))
-            for part in gen_batches(len(images), DESCRIBED_AT_ONCE)
+    def _describe(self, images, rows):
+        """Return latents, misfits and, if predicted, variances of some images."""
+        parts = [
+            self._describe_part(images[rows[part]])
+            for part in gen_batches(len(rows), DESCRIBED_AT_ONCE)
         ]
-        description = {"latents": latents, "misfits": np.concatenate(misfits)}
+        return {
+            name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+        }
+
+    def _describe_part(self, images):
+        latents = self._encode(images)
+        description = {
+            "latents": latents,
+            "misfits": misfits_of(self._residuals(images, latents)),
+        }
         if self._architecture_["predicts_variance"]:
             values = self.net_.encode_with_variance(images, self._scale)
-            description["variances"] = np.ascontiguousarray(values[:, 1])
+            description["variances"] = values[:, 1]
         return description
 
     def _residuals(self, images, latents):
         """Return image minus reconstruction in units of the noise."""
         scaler = self.image_scaler_
         expected = self.net_.decode(latents, scaler.inverse_transform)
-        light = np.maximum(expected - scaler.background_, 0, dtype=np.float64)
-        return (images - expected) / np.sqrt(scaler.noise_**2 + light / self.gain)
+        # Squares of float32 may leave its range where the pixels do not.
+        noise, expected = scaler.noise_.astype(np.float64), expected.astype(np.float64)
+        light = np.maximum(expected - scaler.background_, 0)
+        return (images - expected) / np.sqrt(noise**2 + light / self._gain_)
 
     def inverse_transform(self, Z):
         """Decode latents.

@@ -346,12 +346,14 @@ def noise_level(pixels):
     centres; NaN is left out. Images without differences, or with next to none, fall
     back to their standard deviation, and constant ones to 1.
     """
-    differences = np.diff(pixels, axis=2).ravel()
+    with np.errstate(over="ignore"):
+        differences = np.diff(pixels, axis=2).ravel()
     differences = differences[~np.isnan(differences)]
     noise = 0.0
     if np.nanmin(pixels) == np.nanmax(pixels):
         return 1.0
     if differences.size:
         noise = median_abs_deviation(differences, scale="normal") / 2**0.5
-    spread = np.nanstd(pixels)
+    # Squares of float32 may overflow where the pixels do not.
+    spread = np.nanstd(pixels.astype(np.float64))
     return noise if noise > LEAST_NOISE * spread else spread or 1.0

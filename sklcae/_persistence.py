@@ -27,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklcae._archive import naming_file, read_archive, write_archive
 from sklcae._images import STRETCHES
 from sklcae._plain_values import pack, unpack
+from sklcae._reference import MAX_IMAGES
 from sklcae._targets import target_names_of
 from sklcae._torch._shapes import weight_shapes
 from sklcae._version import __version__
@@ -238,6 +239,10 @@ def _is_floats(value):
     return _is_array(value, np.float32, np.float64)
 
 
+def _is_singles(value):
+    return _is_array(value, np.float32)
+
+
 def _is_doubles(value):
     return _is_array(value, np.float64)
 
@@ -250,9 +255,7 @@ def _is_seen(value):
 
 
 def _is_weights(value):
-    return isinstance(value, dict) and all(
-        _is_array(array, np.float32) for array in value.values()
-    )
+    return isinstance(value, dict) and all(map(_is_singles, value.values()))
 
 
 def _is_output_config(value):
@@ -278,7 +281,8 @@ FITTED = {
     "target_scaler_": Rule("a dict", lambda value: isinstance(value, dict)),
     "_architecture_": Rule("a dict", lambda value: isinstance(value, dict)),
     "net_": Rule("a dict of float32 arrays", _is_weights),
-    "_reference_": Rule("a dict of float32 arrays", _is_weights),
+    "_gain_": Rule("a positive number", _is_positive),
+    "_reference_": Rule("a dict", lambda value: isinstance(value, dict)),
     "history_": Rule("a dict of lists of numbers, with the epochs", _is_table),
     "n_iter_": Rule("a positive integer", _is_count),
     "best_epoch_": Rule("an integer", _is_integer, required=False),
@@ -315,6 +319,11 @@ ARCHITECTURE = {
     "latent_dim": Rule("a positive integer", _is_count),
     "predicts_variance": Rule("True or False", lambda value: isinstance(value, bool)),
 }
+REFERENCE = {
+    "latents": Rule("an array of float32", _is_singles),
+    "misfits": Rule("an array of float32", _is_singles),
+    "variances": Rule("an array of float32", _is_singles, required=False),
+}
 MANIFEST = {
     "kind": Rule(f"{KIND!r}", lambda value: value == KIND),
     "class": Rule(
@@ -347,9 +356,12 @@ def _check_content(manifest, tensors):
     _check_table(fitted["image_scaler_"], IMAGE_SCALER, "image_scaler_")
     _check_table(fitted["target_scaler_"], TARGET_SCALER, "target_scaler_")
     _check_table(fitted["_architecture_"], ARCHITECTURE, "_architecture_")
+    _check_table(fitted["_reference_"], REFERENCE, "_reference_")
     for problem in _contradictions(fitted):
         raise ModelFileError(problem)
     _check_weights(fitted["net_"], fitted["_architecture_"])
+    for problem in _wrong_reference(fitted["_reference_"], fitted["_architecture_"]):
+        raise ModelFileError(problem)
     return model, fitted
 
 
@@ -449,6 +461,25 @@ def _wrong_target_scaler(scaler, n_targets):
         yield "n_samples_seen_ of target_scaler_ has another length"
     if not ((scaler["scale_"] > 0).all() and (scaler["var_"] >= 0).all()):
         yield "scale_ and var_ of target_scaler_ must be positive"
+
+
+def _wrong_reference(reference, architecture):
+    n_images = len(reference["latents"]) if reference["latents"].ndim else 0
+    if not 0 < n_images <= MAX_IMAGES:
+        yield f"_reference_ must be of 1 to {MAX_IMAGES} images, not {n_images}"
+    widths = {"latents": architecture["latent_dim"], "misfits": 2}
+    if architecture["predicts_variance"]:
+        widths["variances"] = architecture["n_targets"]
+    if reference.keys() != widths.keys():
+        yield f"_reference_ must have {list(widths)}, not {list(reference)}"
+    for name, width in widths.items():
+        if reference[name].shape != (n_images, width):
+            yield (
+                f"{name} of _reference_ must have the shape {(n_images, width)}, not "
+                f"{reference[name].shape}"
+            )
+        if name != "latents" and not (reference[name] >= 0).all():
+            yield f"{name} of _reference_ must not be negative"
 
 
 def _check_weights(weights, architecture):

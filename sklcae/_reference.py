@@ -6,7 +6,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["Reference", "evenly_spaced", "misfits_of"]
+__all__ = ["MAX_IMAGES", "Reference", "evenly_spaced", "misfits_of"]
 
 # Images that are kept at most, of 64 latents 256 kB.
 MAX_IMAGES = 1000
@@ -80,8 +80,11 @@ class Reference:
         """Return minus the Mahalanobis distances of images, (n,), float64."""
         own = _describe(self.latents, self.misfits, self.variances)
         scaler = StandardScaler().fit(own)
-        covariance = LedoitWolf(assume_centered=True).fit(scaler.transform(own))
         described = scaler.transform(_describe(latents, misfits, variances))
+        if len(own) == 1:
+            # One image has no covariance.
+            return -np.linalg.norm(described, axis=1)
+        covariance = LedoitWolf(assume_centered=True).fit(scaler.transform(own))
         return -np.sqrt(covariance.mahalanobis(described))
 
 

@@ -7,6 +7,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.utils import check_consistent_length, column_or_1d, gen_batches
 
 from sklcae._compat import _check_sample_weight
+from sklcae._images import check_not_masked
 from sklcae._torch import Partners, Stamps
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "check_groups",
     "check_sample_weight",
     "check_some_targets",
+    "check_some_together",
     "hold_out",
     "leave_out_weightless",
     "make_stamps",
@@ -62,8 +64,8 @@ def check_groups(groups, X, gamma):
     Raises
     ------
     ValueError
-        If groups are needed and not there, are not one for each image, or are all of
-        one image.
+        If groups are needed and not there, are not one for each image, or are missing
+        for some.
     """
     if groups is None and gamma == 0:
         return None
@@ -72,21 +74,49 @@ def check_groups(groups, X, gamma):
             "The 'groups' parameter must tell which images differ in their targets "
             f"only, since gamma is {gamma:g}. Got None."
         )
+    check_not_masked(groups, "groups")
     groups = column_or_1d(groups)
     check_consistent_length(X, groups)
-    if gamma == 0:
-        return None
-    _, groups, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    if counts.max() < 2:
+    return None if gamma == 0 else _number_labels(groups)
+
+
+def _number_labels(groups):
+    try:
+        labels, numbers = np.unique(groups, return_inverse=True)
+    except TypeError as error:
+        # Such as None among strings.
+        raise ValueError(
+            "The 'groups' parameter must have labels of one kind, one for each image. "
+            f"Got some that cannot be compared: {error}."
+        ) from error
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise ValueError(
+            "The 'groups' parameter must have a label for each image. Got NaN."
+        )
+    return numbers
+
+
+def check_some_together(groups, gamma):
+    """Raise ValueError if no image to train on has another one in its group.
+
+    Parameters
+    ----------
+    groups : int ndarray of shape (n,) or None
+        What `check_groups` returned.
+    gamma : float
+        Weight of the exchange loss.
+    """
+    if groups is not None and np.bincount(groups).max() < 2:
         raise ValueError(
             "The 'groups' parameter must have a group of two images or more, since "
             f"gamma is {gamma:g}. Got {len(groups)} groups of one image."
         )
-    return groups
 
 
 def hold_out(data, fraction, seed):
-    """Return rows to train on and rows to validate with, whole groups of them.
+    """Return rows to train on and rows to validate with.
+
+    Where there are several groups, whole ones of them.
 
     Parameters
     ----------
@@ -98,7 +128,7 @@ def hold_out(data, fraction, seed):
         Source of the choice.
     """
     rows = np.arange(len(data.y))
-    if data.groups is None:
+    if data.groups is None or data.groups.min() == data.groups.max():
         return train_test_split(rows, test_size=fraction, random_state=seed)
     splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
     return next(splitter.split(rows, groups=data.groups))

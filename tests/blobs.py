@@ -41,3 +41,19 @@ def assert_same_model(first, second):
     for history in histories:
         del history["duration"]
     assert histories[0] == histories[1]
+
+
+def make_variants_of_light(n_groups, n_variants=4, random_state=0, side=SIDE):
+    """Spots in groups: the same place, but other brightness, width and noise.
+
+    Returns X, y and groups.
+    """
+    rng = np.random.default_rng(random_state)
+    groups = np.repeat(np.arange(n_groups), n_variants)
+    y = rng.uniform([100.0, 1.0], [300.0, 2.0], size=(len(groups), 2))
+    center = rng.uniform(-1.5, 1.5, size=(2, n_groups))[:, groups, None, None]
+    rows, columns = np.mgrid[:side, :side][:, None] - (side - 1) / 2 - center
+    width = y[:, 1, None, None]
+    X = y[:, 0, None, None] * np.exp(-(rows**2 + columns**2) / (2 * width**2))
+    X += rng.normal(scale=2.0, size=X.shape)
+    return X.reshape(len(groups), -1).astype(np.float32), y, groups

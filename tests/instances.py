@@ -7,6 +7,7 @@ from sklcae._torch import (
     LR_SCHEDULES,
     NETWORKS,
     OPTIMIZERS,
+    PHYSICAL_LOSSES,
     RECONSTRUCTION_LOSSES,
 )
 
@@ -27,6 +28,7 @@ def offered(parameter):
 CHOICES = {
     "network": set(NETWORKS),
     "reconstruction_loss": set(RECONSTRUCTION_LOSSES),
+    "physical_loss": set(PHYSICAL_LOSSES),
     "stretch": set(STRETCHES),
     "augmentation": offered("augmentation"),
     "optimizer": set(OPTIMIZERS),

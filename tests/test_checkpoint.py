@@ -20,6 +20,11 @@ SETTINGS = {
     "augmented": {"augmentation": "dihedral", "invariant_targets": "all"},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 2, "tol": 0.05},
     "asinh": {"stretch": "asinh", "reconstruction_loss": "squared_error"},
+    "variances": {
+        "network": "neural_field",
+        "reconstruction_loss": "chi_square",
+        "physical_loss": "gaussian_likelihood",
+    },
     "one cycle": {
         "network": "strided",
         "optimizer": "adamw",

@@ -33,11 +33,16 @@ def ready_to_learn(estimator):
     """Return the estimator as the check that asks for a good fit, R2 > 0.5, needs it.
 
     Its 10 columns are no image: one of them is the target, which turning would hide.
-    As the channels of one pixel they stay what they are.
+    As the channels of one pixel they stay what they are. It sets alpha to 0.01, with
+    which the targets have a part beside "chi_square" only where noise is large.
     """
     settings = {"max_epochs": 25}
     if estimator.augmentation is not None:
         settings["image_shape"] = (10, 1, 1)
+    if estimator.network == "neural_field":
+        settings["max_epochs"] = 60
+    if estimator.reconstruction_loss == "chi_square":
+        settings |= {"max_epochs": 60, "gain": 1e-5, "image_shape": (10, 1, 1)}
     return clone(estimator).set_params(**settings)
 
 

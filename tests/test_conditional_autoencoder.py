@@ -73,8 +73,10 @@ def test_defaults_are_those_of_the_appendix():
         "latent_dim": 64,
         "alpha": 1.0,
         "beta": 1e-4,
+        "gamma": 0.0,
         "network": "paper",
         "reconstruction_loss": "binary_cross_entropy",
+        "physical_loss": "squared_error",
         "max_epochs": 100,
         "batch_size": 64,
         "lr": 1e-3,
@@ -122,7 +124,12 @@ def test_beta_drives_the_rest_to_zero(blobs):
     [
         {"alpha": 2.0},
         {"beta": 1.0},
+        {"network": "strided"},
+        {"network": "neural_field"},
         {"reconstruction_loss": "squared_error"},
+        {"reconstruction_loss": "chi_square"},
+        {"reconstruction_loss": "chi_square", "gain": 0.01},
+        {"physical_loss": "gaussian_likelihood"},
         {"stretch": "asinh"},
         {"stretch": "asinh", "softening": 50.0},
         {"augmentation": "dihedral", "invariant_targets": "all"},
@@ -135,7 +142,8 @@ def test_beta_drives_the_rest_to_zero(blobs):
 )
 def test_every_parameter_has_an_effect(blobs, change):
     X, y = blobs
-    base = quick(stretch=change["stretch"]) if "softening" in change else quick()
+    refined = {"softening", "gain"} & set(change)
+    base = quick(**{k: v for k, v in change.items() if refined and k not in refined})
     predictions = [m.fit(X, y).predict(X) for m in (base, quick(**change))]
     assert not np.allclose(*predictions, rtol=1e-6)
 
@@ -370,6 +378,12 @@ def test_cross_val_score(blobs):
         ({"latent_dim": 8.0}, "'latent_dim' parameter.*Got 8.0 instead"),
         ({"alpha": -1.0}, "'alpha' parameter.*Got -1.0 instead"),
         ({"beta": -1.0}, "'beta' parameter.*Got -1.0 instead"),
+        ({"gamma": -1.0}, "'gamma' parameter.*Got -1.0 instead"),
+        ({"gamma": "high"}, "'gamma' parameter.*Got 'high' instead"),
+        ({"gamma": 1.0}, "'groups' parameter.*since gamma is 1. Got None"),
+        ({"gain": 0.0}, "'gain' parameter.*Got 0.0 instead"),
+        ({"gain": None}, "'gain' parameter.*Got None instead"),
+        ({"physical_loss": "l7"}, "'physical_loss' parameter.*Got 'l7' instead"),
         ({"network": "vgg"}, "'network' parameter.*'paper'.*Got 'vgg' instead"),
         ({"reconstruction_loss": "l7"}, "'reconstruction_loss' parameter.*Got 'l7'"),
         ({"stretch": "log"}, "'stretch' parameter.*Got 'log' instead"),
@@ -582,7 +596,8 @@ def test_bad_latents_are_refused(blobs, Z, message):
 
 
 @pytest.mark.parametrize(
-    "method", ["predict", "transform", "inverse_transform", "reconstruct"]
+    "method",
+    ["predict", "transform", "inverse_transform", "reconstruct", "score_samples"],
 )
 def test_unfitted_model_says_so(method):
     with pytest.raises(NotFittedError):

@@ -160,7 +160,7 @@ def test_constant_images_become_zero(stretch):
 def test_rounding_is_not_taken_for_noise():
     pixels = np.zeros((1, 1, 6), np.float32)
     pixels[0, 0, :2] = 21, 1.2e-38
-    assert noise_level(pixels) == pixels.std()
+    assert noise_level(pixels) == pytest.approx(pixels.std(), rel=1e-6)
     ImageScaler("asinh").fit(pixels[None])
 
 
@@ -192,3 +192,32 @@ def test_rows_are_the_images_to_learn_from(images, stretch):
     alone = ImageScaler(stretch).fit(images[rows])
     for name in ("background_", "softening_", "minimum_", "range_"):
         np.testing.assert_array_equal(getattr(some, name), getattr(alone, name))
+
+
+@pytest.mark.parametrize("stretch", sorted(STRETCHES))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noise_of_each_channel_is_kept(stretch, dtype):
+    rng = np.random.default_rng(0)
+    level = np.array([2.0, 30.0])[:, None, None]
+    images = (rng.normal(size=(50, 2, 20, 20)) * level).astype(dtype)
+    images[:, :, 5, 5] = np.nan
+    scaler = ImageScaler(stretch).fit(images)
+    assert scaler.noise_.shape == (2, 1, 1)
+    assert scaler.noise_.dtype == dtype
+    np.testing.assert_allclose(scaler.noise_, level, rtol=0.03)
+    if stretch == "asinh":
+        np.testing.assert_allclose(scaler.softening_, 10 * scaler.noise_)
+
+
+def test_noise_is_not_that_of_the_softening():
+    images = np.random.default_rng(0).normal(size=(50, 1, 20, 20))
+    scaler = ImageScaler("asinh", softening=7.0).fit(images)
+    assert scaler.softening_.item() == 7
+    assert scaler.noise_.item() == pytest.approx(1, rel=0.03)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_noise_level_is_in_the_unit_of_the_images(unit):
+    images = np.random.default_rng(0).normal(size=(50, 20, 20)).astype(np.float32)
+    expected = noise_level(images) * unit
+    assert noise_level(images * np.float32(unit)) == pytest.approx(expected, rel=1e-5)

@@ -46,7 +46,10 @@ def test_fit_holds_no_second_copy_of_the_images(many, parameters, monkeypatch):
     assert peak < 0.5 * X.nbytes
 
 
-@pytest.mark.parametrize(("method", "row"), [("predict", 2 * 8), ("transform", 4 * 4)])
+@pytest.mark.parametrize(
+    ("method", "row"),
+    [("predict", 2 * 8), ("transform", 4 * 4), ("score_samples", 10 * 8)],
+)
 def test_inference_needs_as_much_for_many_as_for_few(many, method, row):
     X, y = many
     apply = getattr(quick().fit(X[:64], y[:64]), method)

@@ -78,6 +78,10 @@ MODELS = {
     "continued": lambda: quick(warm_start=True).fit(*make_data()).fit(*make_data()),
     "partial": lambda: quick().partial_fit(*make_data()).partial_fit(*make_data()),
     "changed": lambda: quick().fit(*make_data()).set_params(latent_dim=9, alpha=7.0),
+    "uncertain": lambda: quick(physical_loss="gaussian_likelihood").fit(*make_data()),
+    "exchanged": lambda: quick(
+        gamma=1.0, network="neural_field", reconstruction_loss="chi_square", gain=2
+    ).fit(*make_data(), groups=["a", "b"] * 6),
 }
 
 
@@ -155,6 +159,9 @@ def test_loaded_model_is_the_same_to_the_last_bit(models, path, name):
         results = [np.asarray(getattr(m, method)(data)) for m in (model, loaded)]
         assert same_array(*results)
     assert same_array(loaded.inverse_transform(Z), model.inverse_transform(Z))
+    assert same_array(loaded.score_samples(X), model.score_samples(X))
+    wanted = model.predict(X)
+    assert same_array(loaded.generate(wanted, 0), model.generate(wanted, 0))
     assert list(loaded.get_feature_names_out()) == list(model.get_feature_names_out())
 
 
@@ -383,6 +390,7 @@ def set_sizes(latent_dim=4, image_shape=(1, 8, 8), n_targets=2):
 
 
 IMAGE, TARGET, ARCHITECTURE = "image_scaler_", "target_scaler_", "_architecture_"
+LATENTS, MISFITS = "_reference_/latents", "_reference_/misfits"
 TUPLE = {"tuple": [1, 8, 8]}
 
 FORGERIES = {
@@ -519,6 +527,17 @@ FORGERIES = {
         set_array("image_scaler_/minimum_", lambda a: a.astype(float)),
         "different types",
     ),
+    "noise_ missing": (drop_array(IMAGE, "noise_"), "image_scaler_ lacks.*'noise_'"),
+    "noise_ zero": (set_array("image_scaler_/noise_", np.zeros_like), "noise_ .*posit"),
+    "noise_ negative": (set_array("image_scaler_/noise_", np.negative), "noise_ .*pos"),
+    "noise_ double": (
+        set_array("image_scaler_/noise_", lambda a: a.astype(float)),
+        "different types",
+    ),
+    "noise_ for two": (
+        set_array("image_scaler_/noise_", lambda a: np.repeat(a, 2, 0)),
+        r"noise_ of image_scaler_ has the shape \(2, 1, 1\)",
+    ),
     "background_ of integers": (
         set_array("image_scaler_/background_", lambda a: a.astype(np.int64)),
         "'background_' .*an array of floats",
@@ -580,6 +599,85 @@ FORGERIES = {
         "its weights .*dense_",
     ),
     "latents a text": (set_fitted("latent_dim", "4", ARCHITECTURE), "'latent_dim'"),
+    "variances of a network without": (
+        set_fitted("predicts_variance", True, ARCHITECTURE),
+        "its weights .*dense_variance",
+    ),
+    "variances no bool": (
+        set_fitted("predicts_variance", 1, ARCHITECTURE),
+        "'predicts_variance' .*True or False",
+    ),
+    "variances missing": (
+        drop_fitted("predicts_variance", ARCHITECTURE),
+        "lacks.*'predicts_variance'",
+    ),
+    "no reference": (
+        lambda m, t: [
+            fitted_of(m).pop("_reference_"),
+            [t.pop(name) for name in [*t] if "_reference_" in name],
+        ],
+        "lacks.*'_reference_'",
+    ),
+    "reference no dict": (
+        lambda m, t: [
+            fitted_of(m).update(_reference_=None),
+            [t.pop(name) for name in [*t] if "_reference_" in name],
+        ],
+        "'_reference_' .*a dict",
+    ),
+    "reference lacks": (drop_array("_reference_", "misfits"), "lacks.*'misfits'"),
+    "reference has more": (
+        add_array("_reference_", "weights", np.ones(12, np.float32)),
+        "_reference_ .*has.*'weights'",
+    ),
+    "reference with variances that are not predicted": (
+        add_array("_reference_", "variances", np.ones((12, 2), np.float32)),
+        r"must have \['latents', 'misfits'\], not",
+    ),
+    "latents double": (
+        set_array(LATENTS, lambda a: a.astype(float)),
+        "'latents' in _reference_ .*float32",
+    ),
+    "misfits of integers": (
+        set_array(MISFITS, lambda a: a.astype(np.int64)),
+        "'misfits' in _reference_ .*float32",
+    ),
+    "latents of no image": (
+        set_array(LATENTS, lambda a: a[:0]),
+        "of 1 to 1000 images, not 0",
+    ),
+    "latents of too many": (
+        lambda m, t: [
+            set_array(LATENTS, lambda a: np.ones((1001, 4), np.float32))(m, t),
+            set_array(MISFITS, lambda a: np.ones((1001, 2), np.float32))(m, t),
+        ],
+        "of 1 to 1000 images, not 1001",
+    ),
+    "latents of one axis": (set_array(LATENTS, np.ravel), r"shape \(48, 4\), not"),
+    "latents no axis": (
+        set_array(LATENTS, lambda a: a[0, 0]),
+        "of 1 to 1000 images, not 0",
+    ),
+    "latents of another width": (
+        set_array(LATENTS, lambda a: a[:, :3]),
+        r"latents of _reference_ must have the shape \(12, 4\)",
+    ),
+    "misfits of another length": (
+        set_array(MISFITS, lambda a: a[:5]),
+        r"misfits of _reference_ must have the shape \(12, 2\)",
+    ),
+    "misfits of one column": (
+        set_array(MISFITS, lambda a: a[:, :1]),
+        r"misfits of _reference_ must have the shape \(12, 2\)",
+    ),
+    "misfits negative": (
+        set_array(MISFITS, lambda a: a - 1e6),
+        "misfits of _reference_ must not be negative",
+    ),
+    "latents not finite": (
+        set_array(LATENTS, lambda a: np.full_like(a, np.inf)),
+        "'fitted/_reference_/latents' has values that are not finite",
+    ),
     "weights no dict": (set_fitted("net_", []), "arrays without a place"),
     "weight missing": (drop_array("net_", "conv1.bias"), "'conv1.bias'.*missing"),
     "weight unknown": (
@@ -845,6 +943,8 @@ def use(model):
     try:
         y = model.predict(X)
         model.inverse_transform(np.asarray(model.transform(X)))
+        model.score_samples(X)
+        model.generate(y, 0)
     except ValueError:
         # Such as values that overflow when they are scaled.
         return

@@ -16,6 +16,11 @@ VARIANTS = [
     {},
     {"augmentation": "dihedral", "invariant_targets": "all", "stretch": "asinh"},
     {"early_stopping": True, "validation_fraction": 0.3},
+    {
+        "network": "neural_field",
+        "reconstruction_loss": "chi_square",
+        "physical_loss": "gaussian_likelihood",
+    },
 ]
 
 

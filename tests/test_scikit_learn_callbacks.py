@@ -64,6 +64,29 @@ def test_sample_weight_is_reported(blobs):
     assert recorder.metadata == {"sample_weight": weights}
 
 
+def test_groups_are_reported(blobs):
+    recorder, groups = Recorder(), [0, 1] * 48
+    quick(gamma=1.0).set_callbacks(recorder).fit(*blobs, groups=groups)
+    assert recorder.metadata == {"groups": groups}
+
+
+class UsedEpochs(Recorder):
+    """Use the model of each epoch for all that a model is for."""
+
+    def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+        self.scores.append(fitted_estimator.score_samples(X))
+        assert len(fitted_estimator.generate(y, random_state=0)) == len(y)
+
+
+def test_the_model_of_an_epoch_is_whole(blobs):
+    recorder = UsedEpochs()
+    model = quick(max_epochs=2).set_callbacks(recorder).fit(*blobs)
+    assert_same_model(model, quick(max_epochs=2).fit(*blobs))
+    first = quick(max_epochs=1).fit(*blobs)
+    for scores, expected in zip(recorder.scores, (first, model, model), strict=True):
+        assert (scores == expected.score_samples(blobs[0])).all()
+
+
 def test_callbacks_are_torn_down_after_an_error(blobs):
     recorder = Recorder()
     with pytest.raises(ValueError, match="diverged"):

@@ -19,6 +19,9 @@ PIXELS = 4.0
 KNEE = 10.0
 # Squared lengths below these are not told apart: the profile has no cusp.
 SMALLEST = (0.05, 0.01)
+# The logarithm's; with latents far from all that is trained its exponential would
+# overflow, and the image be NaN.
+LARGEST_STRETCH = 20.0
 
 
 class NeuralFieldDecoder(Autoencoder):
@@ -85,7 +88,8 @@ class NeuralFieldDecoder(Autoencoder):
             offset.flatten(1) for offset in self._offsets(center.tensor_split(2, dim=1))
         )
         in_image = x**2 + y**2
-        stretch_x, stretch_y = diagonal.exp().tensor_split(2, dim=1)
+        stretch = diagonal.clamp(max=LARGEST_STRETCH).exp()
+        stretch_x, stretch_y = stretch.tensor_split(2, dim=1)
         in_galaxy = (stretch_x * x + skew * y) ** 2 + (stretch_y * y) ** 2
         return _lengths(in_image), _lengths(in_galaxy * (-2 * size).exp())
 
