@@ -7,7 +7,7 @@ from torch import nn
 from sklcae._torch import NETWORKS
 from sklcae._torch._layers import UpsampleConv2d, initialize_weights
 from sklcae._torch._networks._base import LOG_VARIANCE_BOUNDS
-from sklcae._torch._networks._neural_field import NeuralFieldNetwork
+from sklcae._torch._networks._neural_field import N_HIDDEN, NeuralFieldNetwork
 from sklcae._torch._networks._paper import PaperNetwork
 from sklcae._torch._networks._strided import StridedNetwork, _centers
 from tests._torch.reference import PlainPaperNetwork
@@ -51,13 +51,16 @@ def test_every_network_keeps_the_interface(
     )
 
 
+KINDS = ("weight", "bias")
+
+
 @EVERY_NETWORK
 def test_only_a_network_that_predicts_variances_has_weights_for_them(name):
     without, with_variance = (
         NETWORKS[name]((1, 8, 8), 2, 6, predicts).state_dict()
         for predicts in (False, True)
     )
-    further = {"dense_variance.weight", "dense_variance.bias"}
+    further = {f"dense_variance.{i}.{kind}" for i in (0, 2) for kind in KINDS}
     assert set(with_variance) - set(without) == further
     assert set(without) < set(with_variance)
 
@@ -66,7 +69,7 @@ def test_only_a_network_that_predicts_variances_has_weights_for_them(name):
 def test_predicted_variances_have_bounds(name):
     network = filled(NETWORKS[name]((1, 8, 8), 2, 6, True))
     with torch.no_grad():
-        network.dense_variance.bias.copy_(torch.tensor([-1e6, 1e6]))
+        network.dense_variance[-1].bias.copy_(torch.tensor([-1e6, 1e6]))
     _, log_variance = network.encode_with_variance(torch.rand(3, 1, 8, 8))
     assert log_variance.tolist() == [list(LOG_VARIANCE_BOUNDS)] * 3
 
@@ -261,15 +264,26 @@ def test_neural_field_is_centred_in_the_stamp():
 
 def scales(network, latents):
     """Return brightness and size themselves."""
-    return [scale.exp() - 1e-3 for scale in network._scales(latents)]
+    return [scale.exp() - 1e-3 for scale in network._scales(with_hidden(latents))]
+
+
+def with_hidden(latents):
+    """Return latents with units before them, which the tests give no weight."""
+    return torch.cat([torch.ones(len(latents), N_HIDDEN), latents], dim=1)
+
+
+@torch.no_grad()
+def take_latents_for_scales(network):
+    network.dense_scales.weight.zero_()
+    network.dense_scales.weight[:, N_HIDDEN:] = torch.eye(2, 8)
+    # With which the latents themselves come out, where they are large.
+    network.dense_scales.bias.fill_(-1.0)
 
 
 @torch.no_grad()
 def test_brightness_and_size_are_linear_in_the_latents():
     network = field((1, 8, 8))
-    network.dense_scales.weight.copy_(torch.eye(2, 8))
-    # With which the latents themselves come out, where they are large.
-    network.dense_scales.bias.fill_(-1.0)
+    take_latents_for_scales(network)
     latents = torch.zeros(3, 8)
     latents[:, :2] = torch.tensor([[20.0, 60.0], [40.0, 50.0], [60.0, 40.0]])
     torch.testing.assert_close(
@@ -279,7 +293,8 @@ def test_brightness_and_size_are_linear_in_the_latents():
 
 @torch.no_grad()
 def test_brightness_and_size_stay_positive():
-    brightness, size = field((1, 8, 8))._scales(torch.cat([LATENTS, -LATENTS]) * 1e4)
+    latents = with_hidden(torch.cat([LATENTS, -LATENTS]) * 1e4)
+    brightness, size = field((1, 8, 8))._scales(latents)
     assert torch.cat([brightness, size]).isfinite().all()
 
 
@@ -298,14 +313,15 @@ def only_scales(image_shape):
     network.dense_geometry.bias.copy_(torch.tensor([0, 0, *UNIT_STRETCH, 0]))
     # Nor do the distances in the image have a part.
     network.pixel_in.weight[:, :2] = 0
-    network.dense_scales.weight.copy_(torch.eye(2, 8))
-    network.dense_scales.bias.fill_(-1.0)
+    take_latents_for_scales(network)
     return network
 
 
+@pytest.mark.parametrize("skew", [0.0, 8.0])
 @torch.no_grad()
-def test_size_scales_the_coordinates():
+def test_size_scales_the_coordinates(skew):
     network = only_scales((1, 24, 24))
+    network.dense_geometry.bias[4] = skew
     # The pixels of the second are three of the first apart.
     latents = torch.zeros(2, 8)
     latents[:, 0], latents[:, 1] = 5.0, torch.tensor([20.0, 60.0])
@@ -322,7 +338,8 @@ def test_geometry_makes_a_round_galaxy_of_an_inclined_one():
     latents = torch.tensor([[5.0, 20.0, *[0.0] * 6]])
     (round_one,) = network.decode(latents)[0]
     geometry = network.dense_geometry.bias
-    geometry[4] = 2.0
+    # Of two units over the size of 20.
+    geometry[4] = 40.0
     (skewed,) = network.decode(latents)[0]
     geometry[2], geometry[4] = math.log(60), 0.0
     (stretched,) = network.decode(latents)[0]
@@ -344,7 +361,7 @@ def test_brightness_scales_the_light():
     latents = torch.tensor([[4.0, 20.0, *[0.0] * 6], [9.0, 20.0, *[0.0] * 6]])
     network.decode(latents)
     faint, bright = seen[0]
-    brightness, _ = network._scales(latents)
+    brightness, _ = network._scales(with_hidden(latents))
     torch.testing.assert_close(
         bright - faint, (brightness[1] - brightness[0]).expand(1, 144)
     )
