@@ -228,6 +228,9 @@ def draw(sweeps):
                 xlabel=f"Asked {target.replace('_', ' ')}",
                 ylabel=f"Measured {measured.replace('_', ' ')} / GalSim's",
             )
+            ticks = ASKED[target][::2]
+            ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+            ax.set_xticks([], minor=True)
         column[0].legend()
     return figure
 
