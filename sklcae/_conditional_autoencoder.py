@@ -260,10 +260,6 @@ class ConditionalAutoencoderRegressor(
     .. [5] M. Seitzer, A. Tavakoli, D. Antic and G. Martius, "On the Pitfalls of
        Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks", ICLR
        2022.
-    .. [6] K. Lee, K. Lee, H. Lee and J. Shin, "A Simple Unified Framework for Detecting
-       Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018.
-    .. [7] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
-       Covariance Matrices", Journal of Multivariate Analysis 88, 365 (2004).
 
     Examples
     --------
@@ -888,8 +884,8 @@ class ConditionalAutoencoderRegressor(
         residuals over the variance of the noise (as in the "chi_square" loss), pixel
         by pixel and summed in boxes of 5 x 5. Its score is minus the Mahalanobis
         distance of that description from those of the training set's images (or of a
-        thousand of them), with logarithms of variances and misfits [6]_ and a shrunk
-        covariance [7]_.
+        thousand of them), with logarithms of variances and misfits [1]_ and a shrunk
+        covariance [2]_.
         Images that are like none, such as blends, stars or images without a galaxy,
         have low scores: compare with those of images that you trust, for instance with
         their percentile of 1.
@@ -909,6 +905,15 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images are not of the shape that fit saw, or not finite.
+
+        References
+        ----------
+        .. [1] K. Lee, K. Lee, H. Lee and J. Shin, "A Simple Unified Framework for
+           Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS
+           2018.
+        .. [2] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for
+           Large-Dimensional Covariance Matrices", Journal of Multivariate Analysis
+           88, 365 (2004).
         """
         check_is_fitted(self)
         images = self._validate_images(X)
