@@ -67,11 +67,14 @@ def make_data(n_train, n_test, seed):
 
 
 def fit_model(name, train, options):
-    path = options.output / f"{name.replace(', ', '_').replace(' ', '_')}.sklcae"
-    if path.exists():
-        return ConditionalAutoencoderRegressor.load(path)
     settings, targets = MODELS[name]
     epochs = options.paper_epochs if name == "paper" else options.max_epochs
+    stem = name.replace(", ", "_").replace(" ", "_")
+    run = f"{stem}_{options.n_train}_{epochs}_{options.seed}"
+    path = options.output / f"{run}.sklcae"
+    if path.exists():
+        print(f"{name}: loaded {path}")
+        return ConditionalAutoencoderRegressor.load(path)
     model = ConditionalAutoencoderRegressor(
         **{"stretch": "asinh", "augmentation": "dihedral"} | settings,
         max_epochs=epochs,

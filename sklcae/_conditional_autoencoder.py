@@ -63,6 +63,7 @@ from sklcae._training_data import (
     FitData,
     check_groups,
     check_sample_weight,
+    check_some_exchange,
     check_some_targets,
     check_some_together,
     hold_out,
@@ -116,16 +117,20 @@ class ConditionalAutoencoderRegressor(
         "strided" has the same decoder and a deeper encoder, strided convolutions whose
         features are pooled over the image. It is made for ``stretch="asinh"``, for
         many targets and for a falling learning rate. "neural_field" has that encoder,
-        and a decoder that draws one galaxy as a function of the place in it.
+        and a decoder that draws one galaxy, and one only, as a function of the place in
+        it; it is made for ``stretch="asinh"`` too.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"}, \
             default="binary_cross_entropy"
         The reconstruction loss. The first is Eq. 3 of [1]_, of the image scaled to
         [0, 1], as is the second. "chi_square" is half the squared difference in the
         unit of the images over the variance of its noise: that of empty pixels,
-        estimated from the training set, and the Poisson noise of the light.
+        estimated from the training set, and the Poisson noise of the light, which with
+        the "linear" stretch is what is above zero (subtract the sky) and with "asinh"
+        what is above the median pixel.
     gain : float, default=1.0
         Electrons for each unit of light in the images, which the Poisson noise depends
-        on. Has a part in the "chi_square" loss and in `score_samples` only.
+        on; a very large number leaves the noise of empty pixels alone. Has a part in
+        the "chi_square" loss and in `score_samples` only.
     physical_loss : {"squared_error", "gaussian_likelihood"}, default="squared_error"
         The physical loss. The first is Eq. 4 of [1]_. With the second the network also
         predicts the variance of each target, which ``predict(X, return_std=True)``
@@ -397,7 +402,8 @@ class ConditionalAutoencoderRegressor(
             their targets (and their noise) only. Needed with `gamma` above 0, and has
             no part otherwise. An image that is alone in its group, or whose others
             lack a target, has no part in the exchange loss. With `early_stopping`
-            whole groups are held out, where there are several.
+            whole groups are held out, where there are several. In a Pipeline or a
+            search pass them by metadata routing, ``set_fit_request(groups=True)``.
 
         Returns
         -------
@@ -424,6 +430,9 @@ class ConditionalAutoencoderRegressor(
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, groups=None):
         """Train for one epoch on a part of the data.
+
+        What `generate` draws from and `score_samples` compares with is the part of the
+        last call.
 
         The first call decides the scaling of images and targets, so that its images
         should be typical. Later calls go on with the optimizer where the last one
@@ -498,6 +507,7 @@ class ConditionalAutoencoderRegressor(
             self.image_scaler_ = previous.image_scaler_
             self.target_scaler_ = previous.target_scaler_
         stamps, held_out = self._make_stamps(data, [train, held_out])
+        check_some_exchange(stamps, self.gamma)
         self.net_ = self._build_net(seeds["net"])
         make_reference = partial(self._describe, data.images, evenly_spaced(train))
         monitor.begin(epochs)
@@ -848,14 +858,24 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            If y is not finite, does not have `n_targets_` columns, or names them
-            otherwise than the y that fit saw did.
+            If y is not finite or overflows when it is scaled, does not have
+            `n_targets_` columns, or names them otherwise than the y that fit saw did.
         """
         check_is_fitted(self)
-        z_phy = self.target_scaler_.transform(self._validate_wanted(y))
+        z_phy = self._scale_wanted(self._validate_wanted(y))
         rng = check_random_state(random_state)
         z_rest = self._reference.draw_rest(z_phy, rng)
-        return self._decode(np.hstack([z_phy, z_rest]).astype(np.float32))
+        return self._decode(np.hstack([z_phy, z_rest]))
+
+    def _scale_wanted(self, y):
+        with np.errstate(over="ignore"):
+            z_phy = np.asarray(self.target_scaler_.transform(y)).astype(np.float32)
+        if not np.isfinite(z_phy).all():
+            raise ValueError(
+                "y must have values of the size of those that fit saw. Got values up "
+                f"to {np.abs(y).max():g}, which overflow when they are scaled."
+            )
+        return z_phy
 
     def _validate_wanted(self, y):
         check_not_masked(y, "y")

@@ -20,7 +20,8 @@ BOUNDS = (1e-6, 1e30)
 
 def evenly_spaced(rows):
     """Return at most `MAX_IMAGES` of some rows, evenly spaced."""
-    return rows[:: -(-len(rows) // MAX_IMAGES)]
+    n_kept = min(len(rows), MAX_IMAGES)
+    return rows[np.linspace(0, len(rows) - 1, n_kept).astype(int)]
 
 
 def misfits_of(residuals):
@@ -36,8 +37,9 @@ def misfits_of(residuals):
     -------
     ndarray of shape (n, 2)
         The mean square of the residuals, and of their sums in boxes over the side of
-        the box. Of white noise both are 1; the second is larger where what is missed
-        is larger than a pixel, such as another galaxy.
+        the box. Of white noise the first is 1 and the second nearly so, less for small
+        images, since boxes at the edge are not full. The second is larger where what
+        is missed is larger than a pixel, such as another galaxy.
     """
     masked = np.isnan(residuals)
     residuals = np.where(masked, 0, residuals).astype(np.float64)
@@ -79,7 +81,8 @@ class Reference:
     def score(self, latents, misfits, variances=None):
         """Return minus the Mahalanobis distances of images, (n,), float64."""
         own = _describe(self.latents, self.misfits, self.variances)
-        scaler = StandardScaler().fit(own)
+        # Whatever scikit-learn's global setting of the output is.
+        scaler = StandardScaler().set_output(transform="default").fit(own)
         described = scaler.transform(_describe(latents, misfits, variances))
         if len(own) == 1:
             # One image has no covariance.

@@ -14,6 +14,7 @@ __all__ = [
     "FitData",
     "check_groups",
     "check_sample_weight",
+    "check_some_exchange",
     "check_some_targets",
     "check_some_together",
     "hold_out",
@@ -110,6 +111,24 @@ def check_some_together(groups, gamma):
         raise ValueError(
             "The 'groups' parameter must have a group of two images or more, since "
             f"gamma is {gamma:g}. Got {len(groups)} groups of one image."
+        )
+
+
+def check_some_exchange(stamps, gamma):
+    """Raise ValueError if no image to train on has a partner.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        What is trained on, with partners or None.
+    gamma : float
+        Weight of the exchange loss.
+    """
+    if stamps.partners is not None and not stamps.partners.n_others.any():
+        raise ValueError(
+            "The 'groups' parameter must leave images to exchange with, since gamma is "
+            f"{gamma:g}. Got none: each image is alone in its group, or all others "
+            "lack a target or are held out."
         )
 
 

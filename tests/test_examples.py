@@ -37,9 +37,9 @@ WRITTEN = {
         "closure.csv",
         "reconstruction.csv",
         "closure.png",
-        "paper.sklcae",
-        "neural_field_pairs.sklcae",
-        "neural_field_all.sklcae",
+        "paper_40_1_0.sklcae",
+        "neural_field_pairs_40_1_0.sklcae",
+        "neural_field_all_40_1_0.sklcae",
     },
     "plot_uncertainty.py": {
         "coverage_68.csv",

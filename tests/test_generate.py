@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
 from tests.blobs import SIDE, make_blobs_of_light, quick
@@ -140,6 +141,19 @@ def test_names_of_columns_are_those_that_fit_saw(blobs):
 def test_bad_targets_are_refused(model, wanted, message):
     with pytest.raises(ValueError, match=message):
         model.generate(wanted)
+
+
+def test_wanted_targets_that_overflow_are_named(model):
+    with pytest.raises(ValueError, match=r"y must have values of the size.*1e\+300"):
+        model.generate([[1e300, 1.0]])
+
+
+def test_global_output_setting_has_no_part(model, blobs):
+    expected = model.generate(blobs[1][:3], random_state=0)
+    with config_context(transform_output="pandas"):
+        images = model.generate(blobs[1][:3], random_state=0)
+        assert model.score_samples(images).shape == (3,)
+    np.testing.assert_array_equal(images, expected)
 
 
 def test_bad_random_state_is_refused(model, blobs):

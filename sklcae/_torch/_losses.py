@@ -147,13 +147,15 @@ def gaussian_likelihood(z_phy, targets, log_variance):
 
     z_phy learns from it with each entry weighed by the square root of its variance:
     without that, what is hard to predict would hardly be learned (Seitzer et al. 2022,
-    "beta-NLL" with beta 0.5). The variance learns from the likelihood as it is.
+    "beta-NLL" with beta 0.5). The variance learns from the likelihood as it is, and so
+    is the value, which may be negative.
     """
     variance = log_variance.exp()
     fixed = variance.detach()
     error = _negative_log_likelihood(z_phy, targets, fixed) * fixed.sqrt()
     spread = _negative_log_likelihood(z_phy.detach(), targets, variance)
-    return error + spread
+    # Adds the gradient of the error, and nothing to the value.
+    return spread + error - error.detach()
 
 
 def _negative_log_likelihood(mean, targets, variance):
