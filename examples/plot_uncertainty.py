@@ -172,15 +172,14 @@ def strange_stamps(n_samples, seed):
     }
 
 
-def areas(model, usual, strange):
+def areas(usual, strange):
     """Return the area under the ROC curve of each kind, and the share that is flagged.
 
     A stamp is flagged where its score is below that of all but 1 % of the usual ones.
     """
     threshold = np.percentile(usual, 1)
     rows = {}
-    for kind, stamps in strange.items():
-        scores = model.score_samples(stamps)
+    for kind, scores in strange.items():
         labels = np.repeat([0, 1], [len(usual), len(scores)])
         rows[kind] = {
             "ROC AUC": roc_auc_score(labels, -np.concatenate([usual, scores])),
@@ -238,13 +237,13 @@ def main(arguments=None):
             model, calibration, fresh, parts, level
         )
     usual = model.score_samples(calibration.data)
-    strange = strange_stamps(options.n_strange, 10)
-    tables["unlike"] = areas(model, usual, strange)
+    stamps = strange_stamps(options.n_strange, 10)
+    strange = {kind: model.score_samples(X) for kind, X in stamps.items()}
+    tables["unlike"] = areas(usual, strange)
     for name, table in tables.items():
         print(f"\n{name}\n{table.round(3).to_string()}", flush=True)
         table.to_csv(options.output / f"{name.replace('%', '')}.csv")
-    scores = {kind: model.score_samples(stamps) for kind, stamps in strange.items()}
-    draw(pulls, usual, scores).savefig(options.output / "uncertainty.png", dpi=150)
+    draw(pulls, usual, strange).savefig(options.output / "uncertainty.png", dpi=150)
     print(f"Wrote the tables and uncertainty.png to {options.output}")
 
 
