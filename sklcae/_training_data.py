@@ -274,14 +274,17 @@ def make_stamps(data, images, pixel_mask, scalers, rows):
     weights = None if data.weights is None else data.weights[rows]
     known = ~np.isnan(y)
     targets = np.where(known, target_scaler.transform(y), 0)
+    partners = None
+    if data.groups is not None:
+        # Decoding a partner takes all of its targets.
+        partners = Partners(data.groups[rows], known.all(axis=1), weights)
     return Stamps(
         ScaledImages(images, rows, image_scaler),
         targets.astype(np.float32),
         None if weights is None else _mean_one(weights),
         _target_weights(known, weights),
         None if pixel_mask is None else pixel_mask[rows],
-        # Decoding a partner takes all of its targets.
-        None if data.groups is None else Partners(data.groups[rows], known.all(axis=1)),
+        partners,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import sklearn
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -353,3 +353,15 @@ def test_groups_are_routed_through_a_cross_validation(variants):
     ):
         alone = clone(model).fit(X[rows], y[rows], groups=groups[rows])
         assert_same_model(fitted, alone)
+
+
+@pytest.mark.usefixtures("routing")
+def test_groups_are_routed_through_a_search(variants):
+    X, y, groups = variants
+    model = quick(max_epochs=1).set_fit_request(groups=True)
+    grid = {"gamma": [0.0, 1.0]}
+    search = GridSearchCV(model, grid, cv=GroupKFold(2), error_score="raise")
+    search.fit(X, y, groups=groups)
+    best = clone(model).set_params(**search.best_params_).fit(X, y, groups=groups)
+    assert_same_model(search.best_estimator_, best)
+    assert len(set(search.cv_results_["mean_test_score"])) == 2

@@ -56,9 +56,17 @@ class Partners:
         The groups of the stamps.
     usable : bool array of shape (n,)
         Which stamps may be somebody's partner.
+    weights : array of shape (n,) or None
+        Weights of the stamps.
+
+    Attributes
+    ----------
+    shares : float32 array of shape (n,)
+        What the stamps weigh as partners: a mean of 1 over those of a group that are
+        usable, so that a weight of 2 does what a repeated stamp would do.
     """
 
-    def __init__(self, groups, usable):
+    def __init__(self, groups, usable, weights=None):
         order = np.argsort(groups, kind="stable")
         self.order = order[usable[order]]
         members = groups[self.order]
@@ -67,6 +75,9 @@ class Partners:
         self.place[self.order] = np.arange(len(self.order)) - self.start[self.order]
         size = np.searchsorted(members, groups, side="right") - self.start
         self.n_others = size - usable
+        weights = usable * (1.0 if weights is None else weights)
+        mean = np.bincount(groups, weights)[groups] / np.maximum(size, 1)
+        self.shares = (weights / np.where(mean > 0, mean, 1)).astype(np.float32)
 
     def draw(self, rows, generator=None):
         """Return the partners of some rows.
@@ -130,6 +141,7 @@ class StampDataset(Dataset):
         weights = torch.from_numpy(has_partner.astype(np.float32))
         if stamps.image_weights is not None:
             weights = weights * stamps.image_weights
+            weights = weights * torch.from_numpy(self.partners.shares[partner_rows])
         return stamps._replace(partners=partners._replace(image_weights=weights))
 
     def _take(self, rows):

@@ -137,12 +137,29 @@ def test_partners_weigh_nothing_where_there_is_none():
     assert batch.partners.image_weights.dtype == torch.float32
 
 
-def test_partners_weigh_what_their_stamps_do():
-    """Not what they weigh themselves: each stamp has its exchange once."""
+def test_pairs_weigh_what_both_do():
+    """Relative to the group as partners, as if heavy stamps were there more often."""
     weights = np.array([0.5, 2, 3, 0.25, 5, 0.125], dtype=np.float32)
-    batch = StampDataset(make_stamps(image_weights=weights))[[5, 1, 3]]
+    groups, usable = np.array([0, 1, 0, 2, 1, 0]), np.ones(6, dtype=bool)
+    stamps = make_stamps(
+        image_weights=weights, partners=Partners(groups, usable, weights)
+    )
+    batch = StampDataset(stamps)[[5, 1, 3]]
     assert batch.image_weights.tolist() == [0.125, 2, 0.25]
-    assert batch.partners.image_weights.tolist() == [0.125, 2, 0]
+    # The partners are 0, of the group of 0, 2 and 5, and 4, of that of 1 and 4.
+    expected = [0.125 * 0.5 / (3.625 / 3), 2 * 5 / 3.5, 0]
+    np.testing.assert_allclose(batch.partners.image_weights, expected, rtol=1e-6)
+
+
+@given(groups_and_usable(), st.floats(0.1, 10))
+def test_partners_weigh_one_on_the_mean_of_their_group(case, factor):
+    groups, usable = case
+    weights = factor * (1 + np.arange(len(groups)) % 3)
+    for shares in (Partners(*case).shares, Partners(*case, weights).shares):
+        assert not shares[~usable].any()
+        for group in set(groups[usable]):
+            mean = shares[usable & (groups == group)].mean()
+            assert mean == pytest.approx(1, rel=1e-5)
 
 
 def test_stamps_without_partners_draw_nothing():
