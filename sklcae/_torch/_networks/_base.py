@@ -5,7 +5,7 @@ from torch import nn
 
 __all__ = ["Autoencoder"]
 
-N_VARIANCE_UNITS = 32
+N_VARIANCE_UNITS = 128
 # Bounds of the logarithm of a variance, in units of the scaled targets: beyond them
 # its exponential would only overflow or let a single stamp rule the loss.
 LOG_VARIANCE_BOUNDS = (-14.0, 6.0)
@@ -23,6 +23,8 @@ class Autoencoder(nn.Module):
         if predicts_variance:
             self.dense_variance = nn.Sequential(
                 nn.Linear(n_features, N_VARIANCE_UNITS),
+                nn.SiLU(),
+                nn.Linear(N_VARIANCE_UNITS, N_VARIANCE_UNITS),
                 nn.SiLU(),
                 nn.Linear(N_VARIANCE_UNITS, n_targets),
             )
