@@ -124,9 +124,8 @@ class ConditionalAutoencoderRegressor(
         The reconstruction loss. The first is Eq. 3 of [1]_, of the image scaled to
         [0, 1], as is the second. "chi_square" is half the squared difference in the
         unit of the images over the variance of its noise: that of empty pixels,
-        estimated from the training set, and the Poisson noise of the light, which with
-        the "linear" stretch is what is above zero (subtract the sky) and with "asinh"
-        what is above the median pixel.
+        estimated from the training set, and the Poisson noise of the light, which is
+        what is above the median pixel of the training set.
     gain : float, default=1.0
         Electrons for each unit of light in the images, which the Poisson noise depends
         on; a very large number leaves the noise of empty pixels alone. Has a part in
@@ -586,9 +585,11 @@ class ConditionalAutoencoderRegressor(
         # In units of the noise the squares of light are within the range of float32.
         unit = float(scaler.noise_.mean(dtype=np.float64))
         noise, softening = scaler.noise_ / unit, scaler.softening_ / unit
+        # The sky is no light, be it taken off by the stretch or not.
+        sky = (scaler.sky_ - scaler.background_) / scaler.softening_
         return make_pixel_scale(
             scaler.stretch,
-            (scaler.minimum_, scaler.range_, softening, noise**2),
+            (scaler.minimum_ - sky, scaler.range_, softening, noise**2),
             self.gain * unit,
         )
 
@@ -971,7 +972,7 @@ class ConditionalAutoencoderRegressor(
         expected = self.net_.decode(latents, scaler.inverse_transform)
         # Squares of float32 may leave its range where the pixels do not.
         noise, expected = scaler.noise_.astype(np.float64), expected.astype(np.float64)
-        light = np.maximum(expected - scaler.background_, 0)
+        light = np.maximum(expected - scaler.sky_, 0)
         return (images - expected) / np.sqrt(noise**2 + light / self._gain_)
 
     def inverse_transform(self, Z):

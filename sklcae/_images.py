@@ -242,6 +242,9 @@ class ImageScaler:
     background_, softening_, minimum_, range_ : ndarray of shape (C, 1, 1)
         Background and softening in the unit of the images, minimum and range in that
         of the stretched images.
+    sky_ : ndarray of shape (C, 1, 1)
+        Median pixel, in the unit of the images: what is above it counts as light. The
+        "asinh" stretch has it for its background.
     noise_ : ndarray of shape (C, 1, 1)
         Standard deviation of the noise of pixels without light, in the unit of the
         images.
@@ -271,10 +274,12 @@ class ImageScaler:
         sample = _sample(images, rows)
         self.noise_ = np.ones_like(lowest)
         self.noise_[:, 0, 0] = [noise_level(pixels) for pixels in sample.swapaxes(0, 1)]
+        self.sky_ = np.nanmedian(sample, axis=(0, 2, 3))[:, None, None]
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":
-            self._fit_background_and_softening(sample)
+            self.background_ = self.sky_
+            self.softening_[:] = self.softening or SOFTENING_IN_NOISE * self.noise_
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             # A stretch keeps the order of the pixels.
             self.minimum_ = self._stretch(lowest)
@@ -283,10 +288,6 @@ class ImageScaler:
         # A channel that is constant becomes zero, not a division by zero.
         self.range_ = np.where(range_ > 0, range_, range_.dtype.type(1))
         return self
-
-    def _fit_background_and_softening(self, images):
-        self.background_[:, 0, 0] = np.nanmedian(images, axis=(0, 2, 3))
-        self.softening_[:] = self.softening or SOFTENING_IN_NOISE * self.noise_
 
     def _check_finite(self, range_):
         if not np.isfinite(range_).all():

@@ -296,6 +296,7 @@ IMAGE_SCALER = {
     "softening": Rule(
         "None or a positive number", lambda value: value is None or _is_positive(value)
     ),
+    "sky_": Rule("an array of floats", _is_floats),
     "background_": Rule("an array of floats", _is_floats),
     "softening_": Rule("an array of floats", _is_floats),
     "minimum_": Rule("an array of floats", _is_floats),

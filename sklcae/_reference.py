@@ -36,18 +36,24 @@ def misfits_of(residuals):
     Returns
     -------
     ndarray of shape (n, 2)
-        The mean square of the residuals, and of their sums in boxes over the side of
-        the box. Of white noise the first is 1 and the second nearly so, less for small
-        images, since boxes at the edge are not full. The second is larger where what
-        is missed is larger than a pixel, such as another galaxy.
+        The mean square of the residuals, and of their sums in boxes over the root of
+        the number of pixels that a box has, at edges and masks fewer. Of white noise
+        both are 1. The second is larger where what is missed is larger than a pixel,
+        such as another galaxy.
     """
-    masked = np.isnan(residuals)
-    residuals = np.where(masked, 0, residuals).astype(np.float64)
-    in_boxes = BOX * uniform_filter(residuals, BOX, mode="constant", axes=(2, 3))
-    n_pixels = np.maximum((~masked).sum(axis=(1, 2, 3)), 1)
+    seen = ~np.isnan(residuals)
+    residuals = np.where(seen, residuals, 0).astype(np.float64)
+    # A box around a pixel that is seen has that one at least.
+    n_in_box = np.where(seen, _box_sums(seen.astype(np.float64)).round(), 1)
+    in_boxes = np.where(seen, _box_sums(residuals), 0) / np.sqrt(n_in_box)
+    n_pixels = np.maximum(seen.sum(axis=(1, 2, 3)), 1)
     squares = [(part**2).sum(axis=(1, 2, 3)) for part in (residuals, in_boxes)]
     misfits = np.column_stack(squares) / n_pixels[:, None]
     return misfits.clip(*BOUNDS).astype(np.float32)
+
+
+def _box_sums(values):
+    return BOX**2 * uniform_filter(values, BOX, mode="constant", axes=(2, 3))
 
 
 class Reference:

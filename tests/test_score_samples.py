@@ -166,12 +166,41 @@ def test_scores_are_minus_the_mahalanobis_distance():
 
 
 def test_misfits_of_noise_are_one_and_what_is_wide_adds_up():
-    noise = np.random.default_rng(0).normal(size=(400, 1, 40, 40))
-    np.testing.assert_allclose(misfits_of(noise).mean(axis=0), [1, 1], rtol=0.1)
-    wide = misfits_of(np.full((1, 1, 40, 40), 0.5))
-    assert wide[0] == pytest.approx([0.25, 0.25 * 25], rel=0.15)
-    noise[:, :, 10:20] = np.nan
-    np.testing.assert_allclose(misfits_of(noise).mean(axis=0), [1, 1], rtol=0.15)
+    noise = np.random.default_rng(0).normal(size=(2000, 2, 12, 12))
+    wide = np.full((1, 2, 40, 40), 0.5)
+    np.testing.assert_allclose(misfits_of(noise).mean(axis=0), [1, 1], rtol=0.02)
+    assert misfits_of(wide)[0] == pytest.approx([0.25, 0.25 * 25], rel=0.15)
+    noise[:, :, 2:5] = np.nan
+    noise[:, 0, :, 7] = np.nan
+    np.testing.assert_allclose(misfits_of(noise).mean(axis=0), [1, 1], rtol=0.02)
+
+
+def test_box_sums_are_those_of_the_pixels_around():
+    residuals = np.random.default_rng(0).normal(size=(1, 1, 6, 7))
+    residuals[0, 0, 2, 3:] = np.nan
+    squares = []
+    for row, column in np.argwhere(~np.isnan(residuals[0, 0])):
+        box = residuals[
+            0, 0, max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3
+        ]
+        box = box[~np.isnan(box)]
+        squares.append(box.sum() ** 2 / box.size)
+    assert misfits_of(residuals)[0, 1] == pytest.approx(np.mean(squares))
+
+
+@pytest.mark.parametrize("stretch", ["linear", "asinh"])
+def test_sky_is_no_light(fresh, stretch):
+    """It is there in all images, and its noise is that of empty pixels."""
+    X, y = make_blobs_of_light(96)
+    settings = {"reconstruction_loss": "chi_square", "gain": 0.2, "stretch": stretch}
+    first = quick(**settings).fit(X.astype(np.float64), y)
+    second = quick(**settings).fit(X.astype(np.float64) + 3000.0, y)
+    np.testing.assert_allclose(
+        second.history_["train_loss"], first.history_["train_loss"], rtol=1e-3
+    )
+    np.testing.assert_allclose(
+        second.score_samples(fresh + 3000.0), first.score_samples(fresh), rtol=0.02
+    )
 
 
 def test_predicted_variances_have_a_part(fresh):

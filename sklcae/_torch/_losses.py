@@ -51,8 +51,7 @@ class PixelScale(NamedTuple):
     stretch : str
         "linear" or "asinh".
     minimum, range, softening : torch.Tensor of shape (C, 1, 1)
-        A pixel is ``softening * unstretch(scaled * range + minimum)`` above the
-        background.
+        A pixel is ``softening * unstretch(scaled * range + minimum)`` above the sky.
     variance : torch.Tensor of shape (C, 1, 1)
         Variance of the noise of a pixel without light.
     gain : float
@@ -67,7 +66,7 @@ class PixelScale(NamedTuple):
     gain: float
 
     def light(self, scaled):
-        """Return the light above the background of scaled images."""
+        """Return the light above the sky of scaled images."""
         return self.softening * UNSTRETCH[self.stretch](
             scaled * self.range + self.minimum
         )
