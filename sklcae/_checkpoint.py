@@ -12,7 +12,14 @@ __all__ = ["open_checkpoint"]
 
 KIND = "checkpoint of a fit"
 # Parameters that a fit may go on with other values of.
-FREE_PARAMETERS = ("max_epochs", "verbose", "device", "checkpoint", "callbacks")
+FREE_PARAMETERS = (
+    "max_epochs",
+    "verbose",
+    "device",
+    "checkpoint",
+    "callbacks",
+    "test_time_augmentation",
+)
 
 
 def open_checkpoint(estimator, data, previous):

@@ -7,6 +7,7 @@ import numpy as np
 __all__ = [
     "check_turnable",
     "dihedral_target_maps",
+    "mean_over_turns",
     "target_names_of",
     "turned_targets",
 ]
@@ -200,3 +201,42 @@ def _set_positions(matrix, offset, index, element, image_size):
     if element & 4:
         matrix[[i, j]] = matrix[[j, i]]
         offset[[i, j]] = offset[[j, i]]
+
+
+def mean_over_turns(read, maps):
+    """Return the mean of what is read off images turned in every way.
+
+    The variance of the mean is estimated from what the turns have in common: if the
+    predicted variance is right for each of m turns, whose errors have a part in
+    common and a part of their own, it is ``mean(variance) - (1 - 1 / m) * spread``
+    with the unbiased variance ``spread`` of the m values.
+
+    Parameters
+    ----------
+    read : callable
+        From the number of an element to targets and variances (or None), both
+        (n, n_targets), of the images turned by it.
+    maps : tuple of ndarray
+        What `dihedral_target_maps` returns.
+
+    Returns
+    -------
+    y : ndarray of shape (n, n_targets)
+        The mean of the targets, turned back.
+    variance : ndarray of shape (n, n_targets) or None
+        Its variance; None where there are none to begin with.
+    """
+    matrices, offsets = maps
+    values, variances = zip(*map(read, range(len(matrices))), strict=True)
+    # The matrices swap and change signs: their transposes are their inverses.
+    turned_back = zip(values, matrices, offsets, strict=True)
+    y = np.stack([(value - offset) @ matrix for value, matrix, offset in turned_back])
+    if variances[0] is None:
+        return y.mean(axis=0), None
+    variance = np.mean(
+        [part @ matrix**2 for part, matrix in zip(variances, matrices, strict=True)],
+        axis=0,
+    )
+    n_turns = len(y)
+    of_mean = variance - (1 - 1 / n_turns) * y.var(axis=0, ddof=1)
+    return y.mean(axis=0), np.maximum(of_mean, variance / n_turns)

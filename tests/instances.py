@@ -48,6 +48,7 @@ def instance(parameter, choice):
     if parameter == "augmentation":
         # The checks pass a y without names, so it needs to be said what turning does.
         settings["invariant_targets"] = "all"
+        settings["test_time_augmentation"] = True
     return fast(**settings, **TOGETHER.get(choice, {}))
 
 

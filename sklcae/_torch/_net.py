@@ -11,7 +11,7 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from sklcae._torch._augmentation import DihedralAugmentation
+from sklcae._torch._augmentation import DihedralAugmentation, dihedral_transform
 from sklcae._torch._callbacks import TrainingStoppedError, early_stopping, wants_to_stop
 from sklcae._torch._layers import initialize_weights
 from sklcae._torch._losses import LossTerms, LossWeights, exchange_loss, loss_terms
@@ -230,9 +230,8 @@ class ConditionalAutoencoderNet(NeuralNet):
             self.history.record_batch(f"{name}_loss", getattr(terms, name).item())
         return {"loss": terms.total(self._loss_weights), "y_pred": None}
 
-    @staticmethod
-    def _describe(terms):
-        return ", ".join(f"{n}_loss={t:.3g}" for n, t in terms._asdict().items())
+    def _describe(self, terms):
+        return ", ".join(f"{n}_loss={getattr(terms, n):.3g}" for n in self._term_names)
 
     def fit_arrays(
         self,
@@ -326,7 +325,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         if stop:
             raise TrainingStoppedError
 
-    def encode(self, images, prepare=None, n_latents=None):
+    def encode(self, images, prepare=None, n_latents=None, element=0):
         """Return the latents of images.
 
         Parameters
@@ -337,6 +336,9 @@ class ConditionalAutoencoderNet(NeuralNet):
             What to apply to a few images before the network sees them.
         n_latents : int or None
             How many of the latents to return, the first ones; None for all.
+        element : int
+            The symmetry of the square, of `dihedral_transform`, that turns the images
+            before the network sees them.
 
         Returns
         -------
@@ -345,17 +347,17 @@ class ConditionalAutoencoderNet(NeuralNet):
         """
 
         def encode(part):
-            part = part.contiguous(memory_format=torch.channels_last)
+            part = _turned(part, element)
             return torch.cat(self.module_.encode(part), dim=1)[:, :n_latents]
 
         return self._apply_padded(encode, images, before=prepare)
 
-    def encode_with_variance(self, images, prepare=None):
+    def encode_with_variance(self, images, prepare=None, element=0):
         """Return z_phy and its variance.
 
         Parameters
         ----------
-        images, prepare
+        images, prepare, element
             As for `encode`.
 
         Returns
@@ -365,7 +367,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         """
 
         def encode(part):
-            part = part.contiguous(memory_format=torch.channels_last)
+            part = _turned(part, element)
             z_phy, log_variance = self.module_.encode_with_variance(part)
             return torch.stack([z_phy, log_variance.exp()], dim=1)
 
@@ -510,6 +512,11 @@ def _to_arrays(tensors):
 
 def _to_tensors(arrays):
     return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def _turned(images, element):
+    images = dihedral_transform(images, element)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_last(part):
