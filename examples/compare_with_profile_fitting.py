@@ -11,7 +11,8 @@ by the edge of their stamps - are measured by
 - statmorph: the Sersic fit of a package for morphology;
 - sep: the catalogue of Source Extractor (Kron flux, half-light radius, moments);
 - PCA and PLS: linear regressions on 64 components;
-- the paper's network and the strided one.
+- the paper's network, the strided one and the neural field, the last one also by the
+  mean over the flips and turns of a stamp.
 
 The bias, the dispersion and the outliers of seven parameters are set beside the
 core-seconds that each takes for a galaxy. The first four know the true noise, and the
@@ -24,13 +25,15 @@ documentation calls bad) the stamp counts as a failure **and is left out of that
 method's scores**: a method that gives up on the hard ones looks better on the others.
 
 It needs ``pip install 'sklcae[simulate,plot]'`` and for the third-party tools
-``sklcae[compare]``; what is missing is said, and the others run. Everything is written
-to the folder ``profile_fitting`` (or ``--output``). ``--models`` names a folder with
-the two networks: those it lacks are trained, which takes a core 23 minutes, and
-saved there. ``--quick`` shrinks everything to see that it runs.
+``sklcae[compare]``; what is missing is said, and the others run; ``--only`` names the
+methods to run. Everything is written to the folder ``profile_fitting`` (or
+``--output``). ``--models`` names a folder with the networks: those it lacks are
+trained, which takes a core half an hour, and saved there. ``--quick`` shrinks
+everything to see that it runs.
 """
 
 import argparse
+import copy
 import importlib
 import logging
 import math
@@ -43,6 +46,7 @@ import galsim
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from compare_networks import SETTINGS, TARGETS
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
@@ -56,7 +60,6 @@ from sklcae.baselines import make_pca_baseline
 from sklcae.datasets import cramer_rao_bound, make_galaxies, signal_to_noise
 from sklcae.metrics import best_dispersion, dispersion, median_bias, outlier_share
 
-TARGETS = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
 # The defaults of make_galaxies: pixels and PSF in arcsec, noise in ADU and electrons.
 SIDE, PIXEL_SCALE, PSF_FWHM = 64, 0.2, 0.7
 SKY_LEVEL, GAIN, READ_NOISE = 10.0, 1.0, 2.0
@@ -363,10 +366,10 @@ def missing_packages(packages):
     return missing
 
 
-def choose_tools():
-    """Return those tools that are there, and say which are not."""
+def choose_tools(only=()):
+    """Return those tools that are wanted and there, and say which are not there."""
     tools = {}
-    for name, (measure, packages) in TOOLS.items():
+    for name, (measure, packages) in wanted(TOOLS, only).items():
         if missing := missing_packages(packages):
             print(
                 f"Left out: {name}, for lack of {', '.join(missing)}: "
@@ -381,23 +384,17 @@ def choose_tools():
 # What learns
 # -----------
 
+FOR_MANY_TARGETS = {"stretch": "asinh", "augmentation": "dihedral"}
 NETWORKS = {
-    "paper's network": ("paper.sklcae", {}),
-    "strided network": (
-        "strided.sklcae",
-        {
-            "network": "strided",
-            "stretch": "asinh",
-            "augmentation": "dihedral",
-            "optimizer": "adamw",
-            "weight_decay": 0.01,
-            "lr": 2e-3,
-            "lr_schedule": "one_cycle",
-            "batch_size": 32,
-            "max_epochs": 60,
-        },
-    ),
+    "paper's network": {},
+    "strided network": {**FOR_MANY_TARGETS, **SETTINGS["strided"], "max_epochs": 60},
+    "neural field": {**FOR_MANY_TARGETS, **SETTINGS["neural_field"]},
 }
+TURNED = "neural field, turned"
+
+
+def file_of(network):
+    return f"{NETWORKS[network].get('network', 'paper')}.sklcae"
 
 
 def make_models(options):
@@ -405,26 +402,36 @@ def make_models(options):
     quick = {"max_epochs": 2} if options.quick else {}
     models = {"PCA, 64": make_pca_baseline(), "PLS, 64": PLSRegression(64)}
     loaded = {}
-    for name, (file, settings) in NETWORKS.items():
-        if options.models is not None and (options.models / file).exists():
-            loaded[name] = ConditionalAutoencoderRegressor.load(options.models / file)
+    for name, settings in NETWORKS.items():
+        path = options.models and options.models / file_of(name)
+        if path and path.exists():
+            loaded[name] = ConditionalAutoencoderRegressor.load(path)
         else:
             models[name] = ConditionalAutoencoderRegressor(
                 **{**settings, **quick}, random_state=options.seed
             )
-    return models, loaded
+    return wanted(models, options.only), wanted(loaded, options.only)
+
+
+def wanted(methods, only):
+    """Return those of some methods that are to run."""
+    if not only:
+        return methods
+    return {name: method for name, method in methods.items() if name in only}
 
 
 def fit_models(models, X, y, folder):
     for name, model in models.items():
+        # All that the galaxies differ in is among the targets: they are one group.
+        exchanges = getattr(model, "gamma", 0)
         start = time.process_time()
-        model.fit(X, y)
+        model.fit(X, y, **({"groups": np.zeros(len(y))} if exchanges else {}))
         print(
             f"{name}: trained in {time.process_time() - start:.0f} core-s", flush=True
         )
         if folder is not None and name in NETWORKS:
             folder.mkdir(parents=True, exist_ok=True)
-            model.save(folder / NETWORKS[name][0])
+            model.save(folder / file_of(name))
 
 
 # %%
@@ -647,7 +654,14 @@ def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description="Compare with profile fitting.")
     parser.add_argument("--output", type=Path, default=Path("profile_fitting"))
     parser.add_argument(
-        "--models", type=Path, help="folder of the two networks, loaded or saved there"
+        "--models", type=Path, help="folder of the networks, loaded or saved there"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=[*TOOLS, "PCA, 64", "PLS, 64", *NETWORKS],
+        help="the methods to run, all without it",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -666,6 +680,14 @@ def prepare_models(options):
     return {**models, **loaded}
 
 
+def add_turned(models):
+    """Add a copy of the neural field that predicts by the mean over all turns."""
+    if "neural field" not in models:
+        return models
+    turned = copy.deepcopy(models["neural field"])
+    return {**models, TURNED: turned.set_params(test_time_augmentation=True)}
+
+
 def tell_failures(measurements):
     failed = measurements[measurements["failure"] != ""]
     if len(failed):
@@ -677,17 +699,18 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     sizes = (120, 3) if options.quick else (1500, 100)
-    tools = choose_tools()
+    tools = choose_tools(options.only)
     # One thread each, so that a core-second is a second of one core.
     with threadpool_limits(1):
-        models = prepare_models(options)
+        models = add_turned(prepare_models(options))
         groups = make_groups(*sizes, options.seed + 1)
         measurements = measure_all(groups, tools, models)
         scores = pd.concat([score(groups, measurements), score_bound(groups)])
     tell_failures(measurements)
     measurements.to_csv(options.output / "measurements.csv", index=False)
     scores.to_csv(options.output / "profile_fitting.csv", index=False)
-    markdown = as_markdown(scores, [name for name in TOOLS if name not in tools])
+    left_out = [name for name in wanted(TOOLS, options.only) if name not in tools]
+    markdown = as_markdown(scores, left_out)
     print(f"\n{markdown}", flush=True)
     (options.output / "profile_fitting.md").write_text(markdown, encoding="utf-8")
     draw(scores).savefig(options.output / "profile_fitting.png", dpi=150)

@@ -68,16 +68,15 @@ def make_data(n_train, n_test, seed):
 
 def fit_model(name, train, options):
     settings, targets = MODELS[name]
-    epochs = options.paper_epochs if name == "paper" else options.max_epochs
     stem = name.replace(", ", "_").replace(" ", "_")
-    run = f"{stem}_{options.n_train}_{epochs}_{options.seed}"
+    run = f"{stem}_{options.n_train}_{options.max_epochs}_{options.seed}"
     path = options.output / f"{run}.sklcae"
     if path.exists():
         print(f"{name}: loaded {path}")
         return ConditionalAutoencoderRegressor.load(path)
     model = ConditionalAutoencoderRegressor(
         **{"stretch": "asinh", "augmentation": "dihedral"} | settings,
-        max_epochs=epochs,
+        max_epochs=options.max_epochs,
         random_state=options.seed,
         verbose=1,
     )
@@ -248,14 +247,13 @@ def main(arguments=None):
     parser.add_argument("--n-train", type=int, default=455)
     parser.add_argument("--n-test", type=int, default=1000)
     parser.add_argument("--n-galaxies", type=int, default=100)
-    parser.add_argument("--max-epochs", type=int, default=60)
-    parser.add_argument("--paper-epochs", type=int, default=100)
+    parser.add_argument("--max-epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a small run")
     options = parser.parse_args(arguments)
     if options.quick:
         small = {"n_train": 40, "n_test": 120, "n_galaxies": 4}
-        vars(options).update(small, max_epochs=1, paper_epochs=1)
+        vars(options).update(small, max_epochs=1)
     options.output.mkdir(parents=True, exist_ok=True)
 
     train, test = make_data(options.n_train, options.n_test, options.seed)

@@ -25,7 +25,10 @@ GALAXY = {
 def example():
     spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # It imports another example.
+        patch.syspath_prepend(FILE.parent)
+        spec.loader.exec_module(module)
     return module
 
 
