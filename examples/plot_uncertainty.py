@@ -11,7 +11,9 @@ units of the predicted standard deviation, stand beside. And which stamps does
 ``score_samples`` tell apart from galaxies of the training set: two galaxies at once,
 stars, noise alone, other pixels, another seeing, cosmic rays?
 
-``--model`` names a saved model; without it one is trained, with fewer galaxies.
+``--models`` names saved models, of several seeds for instance, whose mean and range are
+shown; without it one is trained, with fewer galaxies. With ``--turned`` they predict by
+the mean over the flips and turns of a stamp.
 """
 
 import argparse
@@ -42,9 +44,17 @@ def simulate(n_samples, seed, **kwargs):
     return make_galaxies(n_samples, random_state=seed, **{**settings, **kwargs})
 
 
-def get_model(options):
-    if options.model is not None:
-        return ConditionalAutoencoderRegressor.load(options.model)
+def get_models(options):
+    """Return the saved models by their names, or one that is trained now."""
+    load = ConditionalAutoencoderRegressor.load
+    models = {path.stem: load(path) for path in options.models}
+    models = models or {"uncertainty": train_model(options)}
+    for model in models.values():
+        model.set_params(test_time_augmentation=options.turned)
+    return models
+
+
+def train_model(options):
     train = simulate(options.n_train, 0)
     model = ConditionalAutoencoderRegressor(
         stretch="asinh",
@@ -208,25 +218,8 @@ def draw(pulls, usual, strange_scores):
     return figure
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Test error bars and warnings.")
-    parser.add_argument("--output", type=Path, default=Path("uncertainty"))
-    parser.add_argument("--model", type=Path, help="a saved model")
-    parser.add_argument("--n-train", type=int, default=4000)
-    parser.add_argument("--max-epochs", type=int, default=12)
-    parser.add_argument("--n-test", type=int, default=5000)
-    parser.add_argument("--n-strange", type=int, default=1000)
-    parser.add_argument("--quick", action="store_true", help="a small run")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        small = {"n_train": 100, "max_epochs": 1, "n_test": 100, "n_strange": 20}
-        vars(options).update(small)
-    options.output.mkdir(parents=True, exist_ok=True)
-
-    model = get_model(options)
-    fresh = simulate(options.n_test, 1)
-    calibration = simulate(max(options.n_test // 5, 50), 2)
-    parts = parts_of(fresh)
+def evaluate(model, fresh, calibration, parts, stamps):
+    """Return the tables of a model, its pulls, and its scores."""
     y, y_std = model.predict(fresh.data, return_std=True)
     pulls = np.abs(y - fresh.target) / y_std
     tables = {
@@ -237,14 +230,53 @@ def main(arguments=None):
             model, calibration, fresh, parts, level
         )
     usual = model.score_samples(calibration.data)
-    stamps = strange_stamps(options.n_strange, 10)
     strange = {kind: model.score_samples(X) for kind, X in stamps.items()}
     tables["unlike"] = areas(usual, strange)
-    for name, table in tables.items():
-        print(f"\n{name}\n{table.round(3).to_string()}", flush=True)
+    return tables, pulls, usual, strange
+
+
+def tell(name, table):
+    """Print the mean of a table over the models and, of several, the range."""
+    by_row = table.groupby(level=1, sort=False)
+    print(f"\n{name}, mean\n{by_row.mean().round(3).to_string()}")
+    if table.index.levshape[0] > 1:
+        spread = by_row.max() - by_row.min()
+        print(f"\n{name}, range\n{spread.round(3).to_string()}", flush=True)
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(description="Test error bars and warnings.")
+    parser.add_argument("--output", type=Path, default=Path("uncertainty"))
+    parser.add_argument("--models", type=Path, nargs="*", default=[])
+    parser.add_argument("--turned", action="store_true", help="predict so")
+    parser.add_argument("--n-train", type=int, default=4000)
+    parser.add_argument("--max-epochs", type=int, default=12)
+    parser.add_argument("--n-test", type=int, default=5000)
+    parser.add_argument("--n-strange", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="a small run")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        small = {"n_train": 100, "max_epochs": 1, "n_test": 100, "n_strange": 20}
+        vars(options).update(small)
+    return options
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    models = get_models(options)
+    fresh = simulate(options.n_test, 1)
+    calibration = simulate(max(options.n_test // 5, 50), 2)
+    parts, stamps = parts_of(fresh), strange_stamps(options.n_strange, 10)
+    of_models = {}
+    for name, model in models.items():
+        of_models[name], *drawn = evaluate(model, fresh, calibration, parts, stamps)
+        draw(*drawn).savefig(options.output / f"{name}.png", dpi=150)
+    for name in of_models[next(iter(models))]:
+        table = pd.concat({model: tables[name] for model, tables in of_models.items()})
+        tell(name, table)
         table.to_csv(options.output / f"{name.replace('%', '')}.csv")
-    draw(pulls, usual, strange).savefig(options.output / "uncertainty.png", dpi=150)
-    print(f"Wrote the tables and uncertainty.png to {options.output}")
+    print(f"Wrote the tables, and a figure for each model, to {options.output}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ __all__ = [
     "mean_over_turns",
     "target_names_of",
     "turned_targets",
+    "variance_of_mean",
 ]
 
 # e1 = e cos(2 theta), e2 = e sin(2 theta), x0 along the columns, y0 along the rows.
@@ -206,11 +207,6 @@ def _set_positions(matrix, offset, index, element, image_size):
 def mean_over_turns(read, maps):
     """Return the mean of what is read off images turned in every way.
 
-    The variance of the mean is estimated from what the turns have in common: if the
-    predicted variance is right for each of m turns, whose errors have a part in
-    common and a part of their own, it is ``mean(variance) - (1 - 1 / m) * spread``
-    with the unbiased variance ``spread`` of the m values.
-
     Parameters
     ----------
     read : callable
@@ -224,7 +220,7 @@ def mean_over_turns(read, maps):
     y : ndarray of shape (n, n_targets)
         The mean of the targets, turned back.
     variance : ndarray of shape (n, n_targets) or None
-        Its variance; None where there are none to begin with.
+        Its variance, see `variance_of_mean`; None where there are none to begin with.
     """
     matrices, offsets = maps
     values, variances = zip(*map(read, range(len(matrices))), strict=True)
@@ -233,10 +229,29 @@ def mean_over_turns(read, maps):
     y = np.stack([(value - offset) @ matrix for value, matrix, offset in turned_back])
     if variances[0] is None:
         return y.mean(axis=0), None
-    variance = np.mean(
-        [part @ matrix**2 for part, matrix in zip(variances, matrices, strict=True)],
-        axis=0,
-    )
-    n_turns = len(y)
-    of_mean = variance - (1 - 1 / n_turns) * y.var(axis=0, ddof=1)
-    return y.mean(axis=0), np.maximum(of_mean, variance / n_turns)
+    swapped_back = zip(variances, matrices, strict=True)
+    variances = np.stack([part @ matrix**2 for part, matrix in swapped_back])
+    return y.mean(axis=0), variance_of_mean(y, variances)
+
+
+def variance_of_mean(values, variances):
+    """Return the variance of the mean of several predictions of the same.
+
+    If the predicted variances are right, and the errors have a part in common and
+    another that is independent, what the m predictions differ by tells the second part:
+    ``mean(variances) - (1 - 1 / m) * spread`` with their unbiased variance ``spread``.
+    It is no less than if all were independent.
+
+    Parameters
+    ----------
+    values, variances : ndarray of shape (m, n, n_targets)
+        The predictions.
+
+    Returns
+    -------
+    ndarray of shape (n, n_targets)
+        The variance.
+    """
+    variance, m = variances.mean(axis=0), len(values)
+    shared = variance - (1 - 1 / m) * values.var(axis=0, ddof=1)
+    return np.maximum(shared, variance / m)

@@ -3,8 +3,10 @@
 python tests/benchmarks/uncertainties.py [--n-train 2000] [--n-test 5000] [--epochs 20]
     [--members 5] [--passes 50] [--seed 0] [--quick]
 
-- a likelihood whose variance the network predicts (what sklcae has);
-- a deep ensemble of such networks (Lakshminarayanan, Pritzel and Blundell 2017);
+- a likelihood whose variance the network predicts (what sklcae has), of the image as it
+  is and as the mean over its flips and turns (test_time_augmentation);
+- a deep ensemble of such networks (Lakshminarayanan, Pritzel and Blundell 2017), with
+  the variance of a mixture, as there, and with that of the mean;
 - Monte Carlo dropout (Gal and Ghahramani 2016) of the features, for several rates, with
   the variance of the training set's residuals added.
 
@@ -26,9 +28,14 @@ from scipy.stats import norm
 from sklearn.metrics import r2_score
 
 from sklcae._images import ImageScaler
-from sklcae._targets import dihedral_target_maps, turned_targets
+from sklcae._targets import (
+    dihedral_target_maps,
+    mean_over_turns,
+    turned_targets,
+    variance_of_mean,
+)
 from sklcae._torch import NETWORKS, PHYSICAL_LOSSES, Stamps
-from sklcae._torch._augmentation import DihedralAugmentation
+from sklcae._torch._augmentation import DihedralAugmentation, dihedral_transform
 from sklcae.datasets import make_galaxies, signal_to_noise
 
 TARGETS = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
@@ -49,7 +56,7 @@ class Galaxies:
         maps = dihedral_target_maps(TARGETS, len(TARGETS), (64, 64), None)
         seen = turned_targets(train.target, maps)
         self.mean, self.scale = seen.mean(0), seen.std(0)
-        self.maps = self._scaled(*maps)
+        self.maps_in_units, self.maps = maps, self._scaled(*maps)
         self.train = self._stamps(train, scaler)
         self.test = self._stamps(test, scaler)
         self.parts = parts_of(test, signal_to_noise(clean.images))
@@ -112,10 +119,26 @@ def likelihood(network, images):
     return mean.astype(float), np.exp(log_variance.astype(float))
 
 
-def ensemble(predictions):
-    """Return mean and variance of a mixture of equal parts."""
+def turned(network, galaxies):
+    """Return the mean over all turns and its variance."""
+
+    def read(element):
+        images = dihedral_transform(galaxies.test.images, element)
+        images = images.contiguous(memory_format=torch.channels_last)
+        mean, variance = likelihood(network, images)
+        return mean * galaxies.scale + galaxies.mean, variance * galaxies.scale**2
+
+    mean, variance = mean_over_turns(read, galaxies.maps_in_units)
+    return (mean - galaxies.mean) / galaxies.scale, variance / galaxies.scale**2
+
+
+def ensembles(predictions):
+    """Return mean and variance of a mixture of equal parts, and of the mean."""
     means, variances = (np.stack(part) for part in zip(*predictions, strict=True))
-    return means.mean(0), variances.mean(0) + means.var(0)
+    return {
+        "mixture": (means.mean(0), variances.mean(0) + means.var(0)),
+        "mean": (means.mean(0), variance_of_mean(means, variances)),
+    }
 
 
 @torch.inference_mode()
@@ -168,9 +191,11 @@ def compare(options):
     print(f"{options.members} trainings took {time.perf_counter() - start:.0f} s")
     predictions = [likelihood(network, images) for network in members]
     table["likelihood"] = score(galaxies, *predictions[0]) | {"passes": 1}
-    table[f"ensemble of {len(members)}"] = score(galaxies, *ensemble(predictions)) | {
-        "passes": len(members)
-    }
+    found = turned(members[0], galaxies)
+    table["likelihood, turned"] = score(galaxies, *found) | {"passes": 8}
+    for name, found in ensembles(predictions).items():
+        row = score(galaxies, *found) | {"passes": len(members)}
+        table[f"ensemble of {len(members)}, {name}"] = row
     for rate in options.rates:
         network = train(galaxies, options, options.seed, rate)
         found = dropout(network, galaxies, rate, options.passes)
