@@ -274,7 +274,10 @@ class ImageScaler:
         sample = _sample(images, rows)
         self.noise_ = np.ones_like(lowest)
         self.noise_[:, 0, 0] = [noise_level(pixels) for pixels in sample.swapaxes(0, 1)]
-        self.sky_ = np.nanmedian(sample, axis=(0, 2, 3))[:, None, None]
+        with np.errstate(over="ignore"):
+            # The mean of the two in the middle may overflow, the median is in between.
+            sky = np.nanmedian(sample, axis=(0, 2, 3))[:, None, None]
+        self.sky_ = sky.clip(lowest, highest)
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":

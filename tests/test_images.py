@@ -221,3 +221,24 @@ def test_noise_level_is_in_the_unit_of_the_images(unit):
     images = np.random.default_rng(0).normal(size=(50, 20, 20)).astype(np.float32)
     expected = noise_level(images) * unit
     assert noise_level(images * np.float32(unit)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("stretch", sorted(STRETCHES))
+def test_sky_is_the_median_of_each_channel(stretch):
+    images = np.random.default_rng(0).normal(size=(40, 2, 6, 7)).astype(np.float32)
+    images[:, 1] += 30
+    images[:4, :, 2] += 500
+    images[0, 0, 0, 0] = np.nan
+    scaler = ImageScaler(stretch).fit(images)
+    for channel in range(2):
+        expected = np.nanmedian(images[:, channel])
+        assert scaler.sky_[channel, 0, 0] == pytest.approx(expected)
+    assert scaler.sky_.dtype == np.float32
+    np.testing.assert_array_equal(
+        scaler.background_, scaler.sky_ if stretch == "asinh" else 0
+    )
+
+
+def test_sky_of_the_brightest_images_does_not_overflow():
+    images = np.full((4, 1, 2, 2), 3e38, dtype=np.float32)
+    assert ImageScaler().fit(images).sky_ == np.float32(3e38)
