@@ -6,11 +6,15 @@ import joblib
 
 from sklcae._archive import naming_file, read_archive, write_archive
 from sklcae._plain_values import pack, unpack
+from sklcae._version import __version__
 from sklcae.exceptions import ModelFileError
 
 __all__ = ["open_checkpoint"]
 
 KIND = "checkpoint of a fit"
+# To be raised when the same parameters come to train another network, or by another
+# loss.
+STATE_OF_TRAINING = 2
 # Parameters that a fit may go on with other values of.
 FREE_PARAMETERS = (
     "max_epochs",
@@ -78,8 +82,9 @@ class Checkpoint:
                 raise ModelFileError("it is no checkpoint of a fit")
             if manifest.get("fingerprint") != self.fingerprint:
                 raise ModelFileError(
-                    "it is the checkpoint of a fit with other data or parameters; "
-                    "remove it, or name another file in 'checkpoint'"
+                    "it is the checkpoint of a fit with other data or parameters, or "
+                    "by another version of sklcae; remove it, or name another file in "
+                    "'checkpoint'"
                 )
             try:
                 content = unpack(manifest["content"], tensors)
@@ -113,4 +118,5 @@ def _fingerprint(estimator, data, previous):
         # The seed that was drawn is in the file.
         del parameters["random_state"]
     start = None if previous is None else previous.net_.get_weights()
-    return joblib.hash((parameters, data, start))
+    version = __version__, STATE_OF_TRAINING
+    return joblib.hash((parameters, data, start, version))

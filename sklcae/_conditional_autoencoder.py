@@ -126,7 +126,8 @@ class ConditionalAutoencoderRegressor(
         [0, 1], as is the second. "chi_square" is half the squared difference in the
         unit of the images over the variance of its noise: that of empty pixels,
         estimated from the training set, and the Poisson noise of the light, which is
-        what is above the median pixel of the training set.
+        what is above the median pixel of the training set (of a thousand or so of its
+        images), the sky.
     gain : float, default=1.0
         Electrons for each unit of light in the images, which the Poisson noise depends
         on; a very large number leaves the noise of empty pixels alone. Has a part in
@@ -157,10 +158,10 @@ class ConditionalAutoencoderRegressor(
         need not be listed.
     test_time_augmentation : bool, default=False
         Whether predictions are means over all flips and turns of an image, each turned
-        back [6]_. They then turn with the image, whatever the network does, and are the
-        better the smaller the training set, at eight times the cost (four where images
-        are not square). Needs `augmentation`. The latents of `transform` are of the
-        image as it is. It may be set on a fitted model.
+        back [6]_. They then turn with the image, whatever the network does, and err
+        less, at eight times the cost (four where images are not square). Needs
+        `augmentation`. `transform`, `reconstruct` and `score_samples` take the image as
+        it is. It may be set on a fitted model.
     image_shape : tuple of int, default=None
         (H, W) or (C, H, W), channels first, the shape of the images in flat rows. None
         takes flat rows for squares where their length is a square number and else for
@@ -206,8 +207,9 @@ class ConditionalAutoencoderRegressor(
         `set_callbacks`.
     checkpoint : str or path-like, default=None
         File that fit writes after every epoch. Where it exists already and is of the
-        same fit (same data and parameters; only `verbose` and `device` may differ, and
-        `max_epochs` with a constant `lr_schedule`), fit goes on after its last epoch
+        same fit (same data, parameters and version of sklcae; only `verbose`, `device`
+        and `test_time_augmentation` may differ, and `max_epochs` with a constant
+        `lr_schedule`), fit goes on after its last epoch
         and ends, bit for bit on the same machine, where it would have ended without the
         interruption. The file stays, and a file of another fit is refused.
     device : str, default="cpu"
@@ -233,7 +235,8 @@ class ConditionalAutoencoderRegressor(
     image_shape_ : tuple of int
         Channels, height and width.
     image_scaler_ : object
-        What scales images to [0, 1], with ``softening_`` and ``background_``.
+        What scales images to [0, 1], with ``softening_``, ``background_``, and the
+        ``sky_`` and ``noise_`` of each channel.
     target_scaler_ : StandardScaler
         What scales targets to mean 0 and variance 1.
     target_names_ : list of str or None
@@ -406,7 +409,9 @@ class ConditionalAutoencoderRegressor(
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the images in all terms of the loss, and in the mean and the
             variance of the targets. A weight of 0 leaves an image out; otherwise
-            weights have no part in the scaling of the images. None weighs all the
+            weights have no part in the scaling of the images. In the exchange loss a
+            pair weighs what the image that gives z_rest does, times the weight of the
+            other one relative to those that it is drawn among. None weighs all the
             same.
         groups : array-like of shape (n_samples,), default=None
             Which images belong together, by any labels: those of a group differ in
@@ -698,6 +703,8 @@ class ConditionalAutoencoderRegressor(
     def _check_test_time_augmentation(self):
         if not self.test_time_augmentation:
             return
+        # All of it may have been set on the fitted model.
+        self._validate_params()
         if self.augmentation is None:
             raise ValueError(
                 "The 'test_time_augmentation' parameter of "
@@ -705,8 +712,12 @@ class ConditionalAutoencoderRegressor(
                 "which says how images are turned. Got "
                 f"{self.test_time_augmentation!r} instead."
             )
-        # Both may have been set on the fitted model.
-        check_turnable(self.target_names_, self.invariant_targets)
+        check_turnable(
+            self.target_names_,
+            self.invariant_targets,
+            "test_time_augmentation=True",
+            "set it to False",
+        )
 
     def _check_callbacks(self):
         if not self.callbacks:
@@ -819,10 +830,12 @@ class ConditionalAutoencoderRegressor(
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Parameters in the units of the y that fit saw, one latent each.
+            Parameters in the units of the y that fit saw, one latent each, or its mean
+            over the turns of `test_time_augmentation`.
         y_std : ndarray of the shape of y
             Standard deviation of each, in the same units. Only with
-            ``return_std=True``.
+            ``return_std=True``. That of a mean takes the errors of the turns for the
+            sum of one that they have in common and independent ones.
 
         Raises
         ------
@@ -835,26 +848,24 @@ class ConditionalAutoencoderRegressor(
         if return_std:
             self._check_predicts_variance()
         self._check_test_time_augmentation()
-        images = self._validate_images(X)
-        read = self._read_with_variance if return_std else self._read
-        if self.test_time_augmentation:
-            y, variance = mean_over_turns(partial(read, images), self._target_maps())
-        else:
-            y, variance = read(images)
+        y, variance = self._predict(self._validate_images(X), return_std)
         if not return_std:
             return self._as_fit_saw(y)
         return self._as_fit_saw(y), self._as_fit_saw(np.sqrt(variance))
 
-    def _read(self, images, element=0):
-        """Return the targets (n, n_targets) of turned images, and None."""
-        z_phy = self.net_.encode(images, self._scale, self.n_targets_, element)
-        return self._to_units(z_phy), None
-
-    def _read_with_variance(self, images, element=0):
-        """Return the targets of turned images and their variances."""
-        values = self.net_.encode_with_variance(images, self._scale, element)
-        scale = self.target_scaler_.scale_
-        return self._to_units(values[:, 0]), values[:, 1] * scale**2
+    def _predict(self, images, with_variance):
+        """Return targets (n, n_targets) and their variances or None."""
+        maps = self._target_maps() if self.test_time_augmentation else None
+        elements = range(len(maps[0])) if maps else [0]
+        values = self.net_.read_targets(images, self._scale, elements, with_variance)
+        y = (self._to_units(values[:, k, 0]) for k in elements)
+        variances = None
+        if with_variance:
+            scale = self.target_scaler_.scale_
+            variances = (values[:, k, 1] * scale**2 for k in elements)
+        if maps:
+            return mean_over_turns(y, variances, maps)
+        return next(y), variances and next(variances)
 
     def _fitted_physical_loss(self):
         predicts_variance = self._architecture_["predicts_variance"]
@@ -1002,8 +1013,8 @@ class ConditionalAutoencoderRegressor(
             "misfits": misfits_of(self._residuals(images, latents)),
         }
         if self._architecture_["predicts_variance"]:
-            values = self.net_.encode_with_variance(images, self._scale)
-            description["variances"] = values[:, 1]
+            values = self.net_.read_targets(images, self._scale, with_variance=True)
+            description["variances"] = values[:, 0, 1]
         return description
 
     def _residuals(self, images, latents):

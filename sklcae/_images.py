@@ -243,8 +243,8 @@ class ImageScaler:
         Background and softening in the unit of the images, minimum and range in that
         of the stretched images.
     sky_ : ndarray of shape (C, 1, 1)
-        Median pixel, in the unit of the images: what is above it counts as light. The
-        "asinh" stretch has it for its background.
+        Median pixel of up to `SAMPLE_PIXELS`, in the unit of the images: what is above
+        it counts as light. The "asinh" stretch has it for its background.
     noise_ : ndarray of shape (C, 1, 1)
         Standard deviation of the noise of pixels without light, in the unit of the
         images.
@@ -274,10 +274,8 @@ class ImageScaler:
         sample = _sample(images, rows)
         self.noise_ = np.ones_like(lowest)
         self.noise_[:, 0, 0] = [noise_level(pixels) for pixels in sample.swapaxes(0, 1)]
-        with np.errstate(over="ignore"):
-            # The mean of the two in the middle may overflow, the median is in between.
-            sky = np.nanmedian(sample, axis=(0, 2, 3))[:, None, None]
-        self.sky_ = sky.clip(lowest, highest)
+        # Halved, since the sum of the two in the middle might overflow.
+        self.sky_ = 2 * np.nanmedian(sample / 2, axis=(0, 2, 3))[:, None, None]
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":

@@ -450,6 +450,8 @@ def _wrong_image_scaler(scaler, n_channels):
     for name in ("range_", "softening_", "noise_"):
         if not (arrays[name] > 0).all():
             yield f"{name} of image_scaler_ must be positive"
+    if scaler["stretch"] == "asinh" and (arrays["sky_"] != arrays["background_"]).any():
+        yield "sky_ and background_ of image_scaler_ must be the same with 'asinh'"
 
 
 def _wrong_target_scaler(scaler, n_targets):

@@ -56,7 +56,12 @@ def target_names_of(y):
     return names
 
 
-def check_turnable(names, invariant_targets):
+def check_turnable(
+    names,
+    invariant_targets,
+    wanted="augmentation='dihedral'",
+    otherwise="fit with augmentation=None",
+):
     """Raise ValueError unless it is known what a turn does to every target.
 
     Parameters
@@ -65,6 +70,8 @@ def check_turnable(names, invariant_targets):
         Names of the targets.
     invariant_targets : "all", list of str or None
         Targets that the user says do not change.
+    wanted, otherwise : str
+        For the message: what needs the turns, and what does without.
 
     Raises
     ------
@@ -76,13 +83,13 @@ def check_turnable(names, invariant_targets):
         return
     hint = (
         "Name the targets that do not change when an image is flipped or turned in "
-        "'invariant_targets' ('all' if none does), or fit with augmentation=None."
+        f"'invariant_targets' ('all' if none does), or {otherwise}."
     )
     if names is None:
         raise ValueError(
-            "augmentation='dihedral' needs the names of the targets, to know which "
-            "of them turn with the image: pass y as a DataFrame with column names. "
-            f"Got y without names. {hint}"
+            f"{wanted} needs the names of the targets, to know which of them turn "
+            "with the image: pass fit a y that is a DataFrame with column names. Got y "
+            f"without names. {hint}"
         )
     _check_invariant_targets(names, invariant_targets)
     known = {*TURNING_TARGETS, *INVARIANT_TARGETS, *(invariant_targets or ())}
@@ -94,15 +101,15 @@ def check_turnable(names, invariant_targets):
             else ""
         )
         raise ValueError(
-            f"augmentation='dihedral' does not know how the targets {unknown} turn "
-            f"with the image{circular}. It knows "
+            f"{wanted} does not know how the targets {unknown} turn with the "
+            f"image{circular}. It knows "
             f"{[*TURNING_TARGETS, *INVARIANT_TARGETS]}. {hint}"
         )
     alone = {"x0", "y0"}.intersection(names).difference(invariant_targets or ())
     if len(alone) == 1:
         raise ValueError(
-            "augmentation='dihedral' swaps x0 and y0 and so needs both as targets. "
-            f"Got the targets {names}."
+            f"{wanted} swaps x0 and y0 and so needs both as targets. Got the targets "
+            f"{names}."
         )
 
 
@@ -204,14 +211,15 @@ def _set_positions(matrix, offset, index, element, image_size):
         offset[[i, j]] = offset[[j, i]]
 
 
-def mean_over_turns(read, maps):
+def mean_over_turns(values, variances, maps):
     """Return the mean of what is read off images turned in every way.
 
     Parameters
     ----------
-    read : callable
-        From the number of an element to targets and variances (or None), both
-        (n, n_targets), of the images turned by it.
+    values : iterable of ndarray of shape (n, n_targets)
+        The targets of the images turned by each element.
+    variances : iterable of ndarray of shape (n, n_targets) or None
+        Their variances.
     maps : tuple of ndarray
         What `dihedral_target_maps` returns.
 
@@ -223,35 +231,44 @@ def mean_over_turns(read, maps):
         Its variance, see `variance_of_mean`; None where there are none to begin with.
     """
     matrices, offsets = maps
-    values, variances = zip(*map(read, range(len(matrices))), strict=True)
     # The matrices swap and change signs: their transposes are their inverses.
-    turned_back = zip(values, matrices, offsets, strict=True)
-    y = np.stack([(value - offset) @ matrix for value, matrix, offset in turned_back])
-    if variances[0] is None:
-        return y.mean(axis=0), None
-    swapped_back = zip(variances, matrices, strict=True)
-    variances = np.stack([part @ matrix**2 for part, matrix in swapped_back])
-    return y.mean(axis=0), variance_of_mean(y, variances)
+    y = [
+        (value - offset) @ matrix
+        for value, matrix, offset in zip(values, matrices, offsets, strict=True)
+    ]
+    mean = _mean(y)
+    if variances is None:
+        return mean, None
+    back = [part @ matrix**2 for part, matrix in zip(variances, matrices, strict=True)]
+    spread = sum((part - mean) ** 2 for part in y) / max(len(y) - 1, 1)
+    return mean, variance_of_mean(_mean(back), spread, len(y))
 
 
-def variance_of_mean(values, variances):
+def _mean(parts):
+    # The order in which NumPy's own mean adds up depends on the shape of the arrays:
+    # the last bit for an image would depend on how many others there are.
+    return sum(parts) / len(parts)
+
+
+def variance_of_mean(variance, spread, n):
     """Return the variance of the mean of several predictions of the same.
 
     If the predicted variances are right, and the errors have a part in common and
-    another that is independent, what the m predictions differ by tells the second part:
-    ``mean(variances) - (1 - 1 / m) * spread`` with their unbiased variance ``spread``.
-    It is no less than if all were independent.
+    another that is independent, the spread of the n predictions is the variance of the
+    second part, and what is left of the predicted one that of the first.
 
     Parameters
     ----------
-    values, variances : ndarray of shape (m, n, n_targets)
-        The predictions.
+    variance : ndarray
+        Mean of the predicted variances.
+    spread : ndarray
+        Unbiased variance of the predictions.
+    n : int
+        Number of predictions.
 
     Returns
     -------
-    ndarray of shape (n, n_targets)
+    ndarray
         The variance.
     """
-    variance, m = variances.mean(axis=0), len(values)
-    shared = variance - (1 - 1 / m) * values.var(axis=0, ddof=1)
-    return np.maximum(shared, variance / m)
+    return np.maximum(variance - spread, 0) + spread / n

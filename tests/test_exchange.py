@@ -8,9 +8,11 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklcae import _conditional_autoencoder as module
+from sklcae._images import ImageScaler
+from sklcae._training_data import FitData, make_stamps
 from sklcae.exceptions import ModelFileError
 from tests.blobs import (
     SIDE,
@@ -314,6 +316,21 @@ def test_checkpoint_of_other_groups_is_refused(variants, tmp_path):
     fit(variants, max_epochs=1, **settings)
     with pytest.raises(ModelFileError, match="other data or parameters"):
         fit((X, y, groups // 2), **settings)
+
+
+def test_weights_of_partners_have_a_part(variants):
+    """Images of the same groups that give z_rest as often, but as others' partners."""
+    X, y, groups = variants
+    weights = np.tile([1.0, 3.0, 0.5, 1.0], len(y) // 4)
+    images = X.reshape(len(X), 1, SIDE, SIDE)
+    data = FitData(images, y, weights, np.unique(groups, return_inverse=True)[1])
+    scalers = ImageScaler().fit(images), StandardScaler().fit(y)
+    stamps = make_stamps(
+        data._replace(images=None), images, None, scalers, np.arange(len(y))
+    )
+    # The first image of each group might have any of the three others.
+    shares = stamps.partners.shares([0, 0, 0], np.array([1, 2, 3]))
+    np.testing.assert_allclose(shares, np.array([3, 0.5, 1]) / 1.5, rtol=1e-6)
 
 
 # With scikit-learn's tools -------------------------------------------------------

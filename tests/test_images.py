@@ -190,7 +190,7 @@ def test_rows_are_the_images_to_learn_from(images, stretch):
     rows = np.arange(len(images))[::-2]
     some = ImageScaler(stretch).fit(images, rows)
     alone = ImageScaler(stretch).fit(images[rows])
-    for name in ("background_", "softening_", "minimum_", "range_"):
+    for name in ("sky_", "noise_", "background_", "softening_", "minimum_", "range_"):
         np.testing.assert_array_equal(getattr(some, name), getattr(alone, name))
 
 
@@ -240,5 +240,6 @@ def test_sky_is_the_median_of_each_channel(stretch):
 
 
 def test_sky_of_the_brightest_images_does_not_overflow():
-    images = np.full((4, 1, 2, 2), 3e38, dtype=np.float32)
-    assert ImageScaler().fit(images).sky_ == np.float32(3e38)
+    images = np.array([2e38, 2.5e38, 3e38, 3.3e38], dtype=np.float32)
+    sky = ImageScaler().fit(images.reshape(1, 1, 2, 2)).sky_
+    assert sky.item() == pytest.approx(2.75e38)

@@ -538,6 +538,22 @@ FORGERIES = {
         set_array("image_scaler_/noise_", lambda a: np.repeat(a, 2, 0)),
         r"noise_ of image_scaler_ has the shape \(2, 1, 1\)",
     ),
+    "sky_ missing": (drop_array(IMAGE, "sky_"), "image_scaler_ lacks.*'sky_'"),
+    "sky_ not finite": (
+        set_array("image_scaler_/sky_", lambda a: np.full_like(a, np.nan)),
+        "sky_' has values that are not finite",
+    ),
+    "sky_ for two": (
+        set_array("image_scaler_/sky_", lambda a: np.repeat(a, 2, 0)),
+        r"sky_ of image_scaler_ has the shape \(2, 1, 1\)",
+    ),
+    "another sky_ than the stretch has": (
+        lambda m, t: [
+            set_fitted("stretch", "asinh", IMAGE)(m, t),
+            set_array("image_scaler_/sky_", lambda a: a + 1)(m, t),
+        ],
+        "sky_ and background_ .* the same",
+    ),
     "background_ of integers": (
         set_array("image_scaler_/background_", lambda a: a.astype(np.int64)),
         "'background_' .*an array of floats",

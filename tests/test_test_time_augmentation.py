@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from sklcae._targets import mean_over_turns
+from sklcae._targets import mean_over_turns, variance_of_mean
 from sklcae._torch._augmentation import dihedral_transform
 from tests.blobs import assert_same_model, make_blobs_of_light, quick
 
@@ -56,11 +56,19 @@ def shape(request):
 def fitted(shape):
     settings = {"augmentation": "dihedral", "physical_loss": "gaussian_likelihood"}
     model = quick(**settings, latent_dim=12).fit(*make_spots(64, shape))
+    # So that the turns differ, by less and by more than the network says.
+    with torch.no_grad():
+        model.net_.module_.dense_phy.weight *= 60
     return model.set_params(test_time_augmentation=True)
 
 
 def elements_of(shape):
     return range(8 if shape[0] == shape[1] else 4)
+
+
+def inverse(element):
+    """All but two of the symmetries undo themselves; the quarter turns each other."""
+    return {5: 6, 6: 5}.get(element, element)
 
 
 def single(model):
@@ -87,9 +95,7 @@ def test_predictions_turn_with_the_image(fitted, shape):
 def test_predictions_are_means_over_all_turns(fitted, shape):
     X, _ = make_spots(20, shape, random_state=1)
     one, elements = single(fitted), elements_of(shape)
-    # Each element is undone by one of the same ones.
-    inverse = {k: k if k in (0, 1, 2, 3, 4, 7) else 11 - k for k in elements}
-    y = [turned_targets(one.predict(turn(X, k)), inverse[k], shape) for k in elements]
+    y = [turned_targets(one.predict(turn(X, k)), inverse(k), shape) for k in elements]
     np.testing.assert_allclose(fitted.predict(X), np.mean(y, axis=0), rtol=1e-5)
 
 
@@ -98,14 +104,17 @@ def test_deviations_are_those_of_the_mean(fitted, shape):
     y, y_std = fitted.predict(X, return_std=True)
     np.testing.assert_array_equal(y, fitted.predict(X))
     one, elements = single(fitted), elements_of(shape)
-    variances = []
+    values, variances = [], []
     for element in elements:
-        variance = one.predict(turn(X, element), return_std=True)[1] ** 2
-        swap = [0, 1, 2, 4, 3] if element & 4 else range(5)
-        variances.append(variance[:, swap])
-    variance = np.mean(variances, axis=0)
-    assert (y_std**2 <= variance * (1 + 1e-6)).all()
-    assert (y_std**2 >= variance / len(elements) * (1 - 1e-6)).all()
+        value, std = one.predict(turn(X, element), return_std=True)
+        values.append(turned_targets(value, inverse(element), shape))
+        variances.append(std[:, [0, 1, 2, 4, 3] if element & 4 else range(5)] ** 2)
+    variance, spread = np.mean(variances, axis=0), np.var(values, axis=0, ddof=1)
+    expected = np.maximum(variance - spread, 0) + spread / len(elements)
+    np.testing.assert_allclose(y_std**2, expected, rtol=1e-4)
+    # Both parts of the formula are met.
+    assert (spread < variance).any()
+    assert (spread > variance).any()
 
 
 @pytest.mark.parametrize("own", [0.0, 0.3, 0.6])
@@ -114,29 +123,63 @@ def test_variance_of_the_mean_is_that_of_its_errors(own):
     rng = np.random.default_rng(0)
     common = rng.normal(size=(20_000, 1))
     errors = common + own * rng.normal(size=(8, 20_000, 1))
-    variance = np.full((20_000, 1), 1 + own**2)
+    variances = np.full_like(errors, 1 + own**2)
     maps = np.ones((8, 1, 1)), np.zeros((8, 1))
-    y, of_mean = mean_over_turns(lambda k: (errors[k], variance), maps)
+    y, of_mean = mean_over_turns(errors, variances, maps)
     np.testing.assert_allclose(y, errors.mean(axis=0))
     assert of_mean.mean() == pytest.approx(y.var(), rel=0.03)
     assert y.var() == pytest.approx(1 + own**2 / 8, rel=0.03)
 
 
-def test_variance_of_the_mean_stays_positive():
-    """Where turns differ by more than the network says."""
-    values = np.arange(8.0)[:, None, None] * 100
-    maps = np.ones((8, 1, 1)), np.zeros((8, 1))
-    _, variance = mean_over_turns(lambda k: (values[k], np.ones((1, 1))), maps)
-    assert variance == pytest.approx(1 / 8)
+@pytest.mark.parametrize(
+    ("spread", "expected"), [(0.0, 1.0), (0.5, 0.5 + 0.5 / 8), (1.0, 1 / 8), (80.0, 10)]
+)
+def test_variance_of_the_mean_where_turns_differ(spread, expected):
+    """By more than the network says, the more the larger: it is then no guide."""
+    assert variance_of_mean(1.0, spread, 8) == pytest.approx(expected)
 
 
 def test_it_has_no_part_in_training(tmp_path):
     X, y = make_spots(40, (SIDE, SIDE))
-    settings = {"augmentation": "dihedral", "checkpoint": tmp_path / "fit"}
-    model = quick(**settings).fit(X, y)
-    other = quick(**settings, test_time_augmentation=True).fit(X, y)
+    model = quick(augmentation="dihedral").fit(X, y)
+    other = quick(augmentation="dihedral", test_time_augmentation=True).fit(X, y)
     assert_same_model(model, other)
     np.testing.assert_array_equal(model.transform(X), other.transform(X))
+
+
+def test_a_checkpoint_is_gone_on_from_with_and_without(tmp_path):
+    X, y = make_spots(40, (SIDE, SIDE))
+    settings = {"augmentation": "dihedral", "checkpoint": tmp_path / "fit"}
+    quick(**settings, max_epochs=2).fit(X, y)
+    model = quick(**settings, test_time_augmentation=True).fit(X, y)
+    assert_same_model(model, quick(augmentation="dihedral").fit(X, y))
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_predictions_do_not_depend_on_the_images_passed_along(n_targets):
+    X, y = make_blobs_of_light(50, side=8)
+    model = quick(
+        augmentation="dihedral",
+        invariant_targets="all",
+        test_time_augmentation=True,
+        physical_loss="gaussian_likelihood",
+    ).fit(X, y[:, :n_targets])
+    expected = np.stack(model.predict(X, return_std=True))
+    order = np.random.default_rng(0).permutation(len(X))
+    for cuts in ([], [1, 2, 33], range(1, len(X))):
+        parts = [
+            np.stack(model.predict(part, return_std=True))
+            for part in np.split(X[order], cuts)
+        ]
+        np.testing.assert_array_equal(np.hstack(parts), expected[:, order])
+
+
+def test_images_of_several_channels():
+    X, y = make_spots(40, (SIDE, SIDE))
+    X = np.stack([X, X.swapaxes(1, 2)], axis=1)
+    model = quick(augmentation="dihedral", latent_dim=12, test_time_augmentation=True)
+    expected = turned_targets(model.fit(X, y).predict(X), 2, (SIDE, SIDE))
+    np.testing.assert_allclose(model.predict(X[:, :, ::-1]), expected, rtol=1e-4)
 
 
 def test_one_target_and_masked_pixels():
@@ -170,13 +213,27 @@ def test_without_augmentation_it_is_refused():
     model = quick().fit(X, y).set_params(test_time_augmentation=True)
     with pytest.raises(ValueError, match=message):
         model.predict(X)
-    with pytest.raises(ValueError, match="must be an instance of 'bool'"):
-        quick(test_time_augmentation="dihedral").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"test_time_augmentation": "no"}, {"augmentation": "rotation"}]
+)
+def test_wrong_values_are_refused_also_on_a_fitted_model(wrong):
+    X, y = make_spots(40, (SIDE, SIDE))
+    settings = {"augmentation": "dihedral", "test_time_augmentation": True}
+    model = quick(**settings).fit(X, y).set_params(**wrong)
+    (name,) = wrong
+    for method in (lambda: model.predict(X), lambda: model.fit(X, y)):
+        with pytest.raises(ValueError, match=f"The '{name}' parameter .* must be"):
+            method()
 
 
 def test_targets_that_turn_in_unknown_ways_are_refused():
     X, y = make_spots(40, (SIDE, SIDE))
     model = quick().fit(X, y.to_numpy())
     model.set_params(test_time_augmentation=True, augmentation="dihedral")
-    with pytest.raises(ValueError, match="needs the names of the targets"):
+    with pytest.raises(
+        ValueError,
+        match=r"test_time_augmentation=True needs the names .* or set it to False\.$",
+    ):
         model.predict(X)

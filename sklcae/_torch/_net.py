@@ -325,7 +325,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         if stop:
             raise TrainingStoppedError
 
-    def encode(self, images, prepare=None, n_latents=None, element=0):
+    def encode(self, images, prepare=None):
         """Return the latents of images.
 
         Parameters
@@ -334,44 +334,50 @@ class ConditionalAutoencoderNet(NeuralNet):
             The images, in [0, 1] unless `prepare` makes them so.
         prepare : callable or None
             What to apply to a few images before the network sees them.
-        n_latents : int or None
-            How many of the latents to return, the first ones; None for all.
-        element : int
-            The symmetry of the square, of `dihedral_transform`, that turns the images
-            before the network sees them.
 
         Returns
         -------
-        ndarray of shape (n, n_latents), float32
+        ndarray of shape (n, latent_dim), float32
             The latents.
         """
 
         def encode(part):
-            part = _turned(part, element)
-            return torch.cat(self.module_.encode(part), dim=1)[:, :n_latents]
+            return torch.cat(self.module_.encode(_channels_last(part)), dim=1)
 
         return self._apply_padded(encode, images, before=prepare)
 
-    def encode_with_variance(self, images, prepare=None, element=0):
-        """Return z_phy and its variance.
+    def read_targets(self, images, prepare=None, elements=(0,), with_variance=False):
+        """Return z_phy, and its variance, of turned images.
 
         Parameters
         ----------
-        images, prepare, element
+        images, prepare
             As for `encode`.
+        elements : sequence of int
+            The symmetries of the square, of `dihedral_transform`, that turn each image
+            before the network sees it.
+        with_variance : bool
+            Whether to return the variances too.
 
         Returns
         -------
-        ndarray of shape (n, 2, n_targets), float32
-            z_phy, and the variance of each entry.
+        ndarray of shape (n, n_elements, 1 or 2, n_targets), float32
+            z_phy and, where they are asked for, the variances.
         """
+        read = self._read_both if with_variance else self._read_z_phy
 
-        def encode(part):
-            part = _turned(part, element)
-            z_phy, log_variance = self.module_.encode_with_variance(part)
-            return torch.stack([z_phy, log_variance.exp()], dim=1)
+        def read_turned(part):
+            turned = (dihedral_transform(part, element) for element in elements)
+            return torch.stack([read(_channels_last(one)) for one in turned], dim=1)
 
-        return self._apply_padded(encode, images, before=prepare)
+        return self._apply_padded(read_turned, images, before=prepare)
+
+    def _read_z_phy(self, images):
+        return self.module_.encode(images)[0][:, None]
+
+    def _read_both(self, images):
+        z_phy, log_variance = self.module_.encode_with_variance(images)
+        return torch.stack([z_phy, log_variance.exp()], dim=1)
 
     def decode(self, latents, finish=None):
         """Return the images of latents.
@@ -512,11 +518,6 @@ def _to_arrays(tensors):
 
 def _to_tensors(arrays):
     return {name: torch.tensor(array) for name, array in arrays.items()}
-
-
-def _turned(images, element):
-    images = dihedral_transform(images, element)
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_last(part):

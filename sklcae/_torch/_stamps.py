@@ -57,13 +57,7 @@ class Partners:
     usable : bool array of shape (n,)
         Which stamps may be somebody's partner.
     weights : array of shape (n,) or None
-        Weights of the stamps.
-
-    Attributes
-    ----------
-    shares : float32 array of shape (n,)
-        What the stamps weigh as partners: a mean of 1 over those of a group that are
-        usable, so that a weight of 2 does what a repeated stamp would do.
+        Weights of the stamps; None where all weigh the same.
     """
 
     def __init__(self, groups, usable, weights=None):
@@ -75,9 +69,10 @@ class Partners:
         self.place[self.order] = np.arange(len(self.order)) - self.start[self.order]
         size = np.searchsorted(members, groups, side="right") - self.start
         self.n_others = size - usable
-        weights = usable * (1.0 if weights is None else weights)
-        mean = np.bincount(groups, weights)[groups] / np.maximum(size, 1)
-        self.shares = (weights / np.where(mean > 0, mean, 1)).astype(np.float32)
+        self.weights = np.ones(len(groups)) if weights is None else weights
+        counted = usable * self.weights
+        others = np.bincount(groups, counted)[groups] - counted
+        self.mean_of_others = others / np.maximum(self.n_others, 1)
 
     def draw(self, rows, generator=None):
         """Return the partners of some rows.
@@ -112,6 +107,24 @@ class Partners:
         )
         return np.where(has_partner, partner, rows), has_partner
 
+    def shares(self, rows, partner_rows):
+        """Return what partners weigh, as a share in the mean of all others.
+
+        Parameters
+        ----------
+        rows, partner_rows : int array of shape (m,)
+            The stamps and their partners, as `draw` returns them.
+
+        Returns
+        -------
+        float32 array of shape (m,)
+            A mean of 1 over those that may be a stamp's partner, so that a weight
+            decides which of them count, and not how much all of them do.
+        """
+        mean = self.mean_of_others[np.asarray(rows)]
+        shares = self.weights[partner_rows] / np.where(mean > 0, mean, 1)
+        return shares.astype(np.float32)
+
 
 class StampDataset(Dataset):
     """Dataset of stamps that is indexed by whole batches.
@@ -140,8 +153,8 @@ class StampDataset(Dataset):
         partners = self._take(partner_rows)
         weights = torch.from_numpy(has_partner.astype(np.float32))
         if stamps.image_weights is not None:
-            weights = weights * stamps.image_weights
-            weights = weights * torch.from_numpy(self.partners.shares[partner_rows])
+            shares = self.partners.shares(rows, partner_rows)
+            weights = weights * stamps.image_weights * torch.from_numpy(shares)
         return stamps._replace(partners=partners._replace(image_weights=weights))
 
     def _take(self, rows):

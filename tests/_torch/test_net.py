@@ -15,6 +15,7 @@ from sklcae._torch import (
     check_device,
     make_pixel_scale,
 )
+from sklcae._torch._augmentation import dihedral_transform
 from sklcae._torch._stamps import StampDataset
 
 
@@ -188,22 +189,36 @@ def test_images_weigh_in_the_exchange_what_they_do_elsewhere(data):
 
 def test_variances_are_bitwise_the_same_for_any_split(data):
     net = small_net(predicts_variance=True)
-    both = net.encode_with_variance(data.images)
-    assert both.shape == (80, 2, 2)
+    settings = {"elements": (0, 5), "with_variance": True}
+    both = net.read_targets(data.images, **settings)
+    assert both.shape == (80, 2, 2, 2)
     assert both.dtype == np.float32
-    single = [net.encode_with_variance(data.images[i : i + 1]) for i in range(80)]
+    single = [net.read_targets(data.images[i : i + 1], **settings) for i in range(80)]
     np.testing.assert_array_equal(both, np.concatenate(single))
-    np.testing.assert_allclose(both[:, 0], net.encode(data.images)[:, :2], rtol=1e-5)
+    alone = net.read_targets(data.images, elements=(0, 5))
+    np.testing.assert_array_equal(both[:, :, :1], alone)
+    np.testing.assert_array_equal(alone[:, 0, 0], net.encode(data.images)[:, :2])
     with torch.no_grad():
         _, _, _, log_variance = net.infer(torch.from_numpy(data.images))
-    np.testing.assert_allclose(both[:, 1], log_variance.exp(), rtol=1e-4)
+    np.testing.assert_allclose(both[:, 0, 1], log_variance.exp(), rtol=1e-4)
+
+
+def test_targets_of_turned_images_are_those_of_images_that_were_turned_before(data):
+    net = small_net(predicts_variance=True)
+    both = net.read_targets(data.images, elements=range(8), with_variance=True)
+    for element in range(8):
+        turned = dihedral_transform(torch.from_numpy(data.images), element).numpy()
+        expected = net.read_targets(turned, with_variance=True)[:, 0]
+        np.testing.assert_array_equal(both[:, element], expected)
 
 
 def test_variances_come_with_the_targets_of_prepared_images(data):
     net = small_net(predicts_variance=True)
     np.testing.assert_array_equal(
-        net.encode_with_variance(2 * data.images, prepare=lambda part: part / 2),
-        net.encode_with_variance(data.images),
+        net.read_targets(
+            2 * data.images, prepare=lambda part: part / 2, with_variance=True
+        ),
+        net.read_targets(data.images, with_variance=True),
     )
 
 

@@ -138,7 +138,7 @@ def test_partners_weigh_nothing_where_there_is_none():
 
 
 def test_pairs_weigh_what_both_do():
-    """Relative to the group as partners, as if heavy stamps were there more often."""
+    """The partner relative to the others that might have been drawn."""
     weights = np.array([0.5, 2, 3, 0.25, 5, 0.125], dtype=np.float32)
     groups, usable = np.array([0, 1, 0, 2, 1, 0]), np.ones(6, dtype=bool)
     stamps = make_stamps(
@@ -146,20 +146,23 @@ def test_pairs_weigh_what_both_do():
     )
     batch = StampDataset(stamps)[[5, 1, 3]]
     assert batch.image_weights.tolist() == [0.125, 2, 0.25]
-    # The partners are 0, of the group of 0, 2 and 5, and 4, of that of 1 and 4.
-    expected = [0.125 * 0.5 / (3.625 / 3), 2 * 5 / 3.5, 0]
+    # The partners are 0, where it might have been 2, and 4, the only other one.
+    expected = [0.125 * 0.5 / ((0.5 + 3) / 2), 2, 0]
     np.testing.assert_allclose(batch.partners.image_weights, expected, rtol=1e-6)
 
 
 @given(groups_and_usable(), st.floats(0.1, 10))
-def test_partners_weigh_one_on_the_mean_of_their_group(case, factor):
-    groups, usable = case
-    weights = factor * (1 + np.arange(len(groups)) % 3)
-    for shares in (Partners(*case).shares, Partners(*case, weights).shares):
-        assert not shares[~usable].any()
-        for group in set(groups[usable]):
-            mean = shares[usable & (groups == group)].mean()
-            assert mean == pytest.approx(1, rel=1e-5)
+def test_all_that_may_be_a_stamps_partner_weigh_one_on_the_mean(case, factor):
+    weights = factor * (1 + np.arange(len(case[0])) % 3)
+    for partners in (Partners(*case), Partners(*case, weights)):
+        for row in range(len(case[0])):
+            others = np.array(sorted(others_of(row, *case)), dtype=int)
+            if len(others):
+                shares = partners.shares(np.full(len(others), row), others)
+                assert shares.mean() == pytest.approx(1, rel=1e-5)
+                ratios = shares / shares[0]
+                expected = partners.weights[others] / partners.weights[others[0]]
+                np.testing.assert_allclose(ratios, expected, rtol=1e-5)
 
 
 def test_stamps_without_partners_draw_nothing():

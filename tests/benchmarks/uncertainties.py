@@ -122,22 +122,25 @@ def likelihood(network, images):
 def turned(network, galaxies):
     """Return the mean over all turns and its variance."""
 
-    def read(element):
+    values, variances = [], []
+    for element in range(len(galaxies.maps_in_units[0])):
         images = dihedral_transform(galaxies.test.images, element)
         images = images.contiguous(memory_format=torch.channels_last)
         mean, variance = likelihood(network, images)
-        return mean * galaxies.scale + galaxies.mean, variance * galaxies.scale**2
-
-    mean, variance = mean_over_turns(read, galaxies.maps_in_units)
+        values.append(mean * galaxies.scale + galaxies.mean)
+        variances.append(variance * galaxies.scale**2)
+    mean, variance = mean_over_turns(values, variances, galaxies.maps_in_units)
     return (mean - galaxies.mean) / galaxies.scale, variance / galaxies.scale**2
 
 
 def ensembles(predictions):
     """Return mean and variance of a mixture of equal parts, and of the mean."""
     means, variances = (np.stack(part) for part in zip(*predictions, strict=True))
+    mean, variance = means.mean(0), variances.mean(0)
+    spread = means.var(0, ddof=min(1, len(means) - 1))
     return {
-        "mixture": (means.mean(0), variances.mean(0) + means.var(0)),
-        "mean": (means.mean(0), variance_of_mean(means, variances)),
+        "mixture": (mean, variance + means.var(0)),
+        "mean": (mean, variance_of_mean(variance, spread, len(means))),
     }
 
 

@@ -5,7 +5,6 @@ from torch import nn
 
 __all__ = ["Autoencoder"]
 
-N_VARIANCE_UNITS = 128
 # Bounds of the logarithm of a variance, in units of the scaled targets: beyond them
 # its exponential would only overflow or let a single stamp rule the loss.
 LOG_VARIANCE_BOUNDS = (-14.0, 6.0)
@@ -15,18 +14,19 @@ class Autoencoder(nn.Module):
     """A network whose encoder has features, of which dense layers read all else.
 
     A subclass offers ``features(images)``, ``latents(features)`` and
-    ``decode(latents)``, and calls `_add_variance_head` with the number of its features.
+    ``decode(latents)``, and calls `_add_variance_head` with the number of its features
+    and the width of the layers that are to read the variance off them.
     """
 
-    def _add_variance_head(self, n_features, n_targets, predicts_variance):
+    def _add_variance_head(self, n_features, n_targets, predicts_variance, n_units):
         self.dense_variance = None
         if predicts_variance:
             self.dense_variance = nn.Sequential(
-                nn.Linear(n_features, N_VARIANCE_UNITS),
+                nn.Linear(n_features, n_units),
                 nn.SiLU(),
-                nn.Linear(N_VARIANCE_UNITS, N_VARIANCE_UNITS),
+                nn.Linear(n_units, n_units),
                 nn.SiLU(),
-                nn.Linear(N_VARIANCE_UNITS, n_targets),
+                nn.Linear(n_units, n_targets),
             )
 
     def encode(self, images):

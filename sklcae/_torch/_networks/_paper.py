@@ -27,7 +27,7 @@ class PaperNetwork(PaperDecoder, Autoencoder):
     latent_dim : int
         Size of the whole latent space.
     predicts_variance : bool
-        Whether a further dense layer reads the variance of z_phy.
+        Whether further dense layers read the variance of z_phy.
     """
 
     def __init__(self, image_shape, n_targets, latent_dim, predicts_variance=False):
@@ -38,7 +38,8 @@ class PaperNetwork(PaperDecoder, Autoencoder):
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
         self.dense_phy = nn.Linear(n_units, n_targets)
         self.dense_rest = nn.Linear(n_units, latent_dim - n_targets)
-        self._add_variance_head(n_units, n_targets, predicts_variance)
+        # Narrow, for there are 16,384 features of a stamp of 64 x 64.
+        self._add_variance_head(n_units, n_targets, predicts_variance, 32)
         self._add_decoder(image_shape, latent_dim)
 
     def features(self, images):

@@ -42,7 +42,7 @@ class StridedEncoder(Autoencoder):
     latent_dim : int
         Size of the whole latent space.
     predicts_variance : bool
-        Whether a further dense layer reads the variance of z_phy.
+        Whether further dense layers read the variance of z_phy.
     """
 
     def __init__(self, image_shape, n_targets, latent_dim, predicts_variance=False):
@@ -56,7 +56,7 @@ class StridedEncoder(Autoencoder):
         self.attention = nn.Conv2d(LAYERS[ATTENTION_AFTER][0], N_MAPS, 1)
         self.dense_hidden = nn.Linear(2 * widths[-1] + 2 * N_MAPS, N_HIDDEN)
         self.dense_latents = nn.Linear(N_HIDDEN, latent_dim)
-        self._add_variance_head(N_HIDDEN, n_targets, predicts_variance)
+        self._add_variance_head(N_HIDDEN, n_targets, predicts_variance, N_HIDDEN)
         self._add_decoder(image_shape, latent_dim)
 
     def features(self, images):
