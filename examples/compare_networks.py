@@ -88,7 +88,7 @@ def find_ceiling(galaxies, n_stamps):
 
 
 def fit_model(network, seed, train, options):
-    path = options.output / f"{network}_{options.n_train}_{seed}"
+    path = options.output / f"{network}_{options.n_train}_{options.max_epochs}_{seed}"
     if path.with_suffix(".sklcae").exists():
         print(f"{network}, seed {seed}: loaded {path}.sklcae")
         return ConditionalAutoencoderRegressor.load(path.with_suffix(".sklcae"))

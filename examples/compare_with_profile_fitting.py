@@ -387,6 +387,7 @@ def choose_tools(only=()):
 FOR_MANY_TARGETS = {"stretch": "asinh", "augmentation": "dihedral"}
 NETWORKS = {
     "paper's network": {},
+    # As many epochs as in docs/comparison.rst.
     "strided network": {**FOR_MANY_TARGETS, **SETTINGS["strided"], "max_epochs": 60},
     "neural field": {**FOR_MANY_TARGETS, **SETTINGS["neural_field"]},
 }
@@ -661,7 +662,7 @@ def parse_arguments(arguments):
         nargs="+",
         default=[],
         choices=[*TOOLS, "PCA, 64", "PLS, 64", *NETWORKS],
-        help="the methods to run, all without it",
+        help="the methods to run, all without it; the neural field in both ways",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -46,9 +46,9 @@ def simulate(n_samples, seed, **kwargs):
 
 def get_models(options):
     """Return the saved models by their names, or one that is trained now."""
-    load = ConditionalAutoencoderRegressor.load
-    models = {path.stem: load(path) for path in options.models}
-    models = models or {"uncertainty": train_model(options)}
+    models = {
+        path.stem: ConditionalAutoencoderRegressor.load(path) for path in options.models
+    } or {"trained_now": train_model(options)}
     for model in models.values():
         model.set_params(test_time_augmentation=options.turned)
     return models
@@ -241,20 +241,28 @@ def tell(name, table):
     print(f"\n{name}, mean\n{by_row.mean().round(3).to_string()}")
     if table.index.levshape[0] > 1:
         spread = by_row.max() - by_row.min()
-        print(f"\n{name}, range\n{spread.round(3).to_string()}", flush=True)
+        print(f"\n{name}, range\n{spread.round(3).to_string()}")
 
 
 def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description="Test error bars and warnings.")
     parser.add_argument("--output", type=Path, default=Path("uncertainty"))
-    parser.add_argument("--models", type=Path, nargs="*", default=[])
-    parser.add_argument("--turned", action="store_true", help="predict so")
+    parser.add_argument(
+        "--models", type=Path, nargs="*", default=[], help="saved models to look into"
+    )
+    parser.add_argument(
+        "--turned",
+        action="store_true",
+        help="predict the mean over all flips and turns, whatever the models' own way",
+    )
     parser.add_argument("--n-train", type=int, default=4000)
     parser.add_argument("--max-epochs", type=int, default=12)
     parser.add_argument("--n-test", type=int, default=5000)
     parser.add_argument("--n-strange", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="a small run")
     options = parser.parse_args(arguments)
+    if len({path.stem for path in options.models}) < len(options.models):
+        parser.error(f"--models must have different names. Got {options.models}.")
     if options.quick:
         small = {"n_train": 100, "max_epochs": 1, "n_test": 100, "n_strange": 20}
         vars(options).update(small)
@@ -268,14 +276,14 @@ def main(arguments=None):
     fresh = simulate(options.n_test, 1)
     calibration = simulate(max(options.n_test // 5, 50), 2)
     parts, stamps = parts_of(fresh), strange_stamps(options.n_strange, 10)
-    of_models = {}
+    of_models, suffix = {}, "_turned" if options.turned else ""
     for name, model in models.items():
         of_models[name], *drawn = evaluate(model, fresh, calibration, parts, stamps)
-        draw(*drawn).savefig(options.output / f"{name}.png", dpi=150)
+        draw(*drawn).savefig(options.output / f"{name}{suffix}.png", dpi=150)
     for name in of_models[next(iter(models))]:
         table = pd.concat({model: tables[name] for model, tables in of_models.items()})
         tell(name, table)
-        table.to_csv(options.output / f"{name.replace('%', '')}.csv")
+        table.to_csv(options.output / f"{name.replace('%', '')}{suffix}.csv")
     print(f"Wrote the tables, and a figure for each model, to {options.output}")
 
 

@@ -31,7 +31,7 @@ WRITTEN = {
     },
     "compare_networks.py": {
         "networks_40.csv",
-        *(f"{name}_40_0.{kind}" for name in NETWORKS for kind in ("part", "sklcae")),
+        *(f"{name}_40_1_0.{kind}" for name in NETWORKS for kind in ("part", "sklcae")),
     },
     "plot_closure.py": {
         "closure.csv",
@@ -47,7 +47,7 @@ WRITTEN = {
         "mapie_flux_68.csv",
         "mapie_flux_95.csv",
         "unlike.csv",
-        "uncertainty.png",
+        "trained_now.png",
     },
     "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
     "compare_with_profile_fitting.py": {
@@ -76,6 +76,36 @@ def test_quick_example_writes_its_files(script, tmp_path):
     result = run(script, "--quick", "--output", tmp_path)
     assert result.returncode == 0, result.stderr
     assert {path.name for path in tmp_path.iterdir()} == WRITTEN[script]
+
+
+@pytest.mark.slow
+def test_saved_models_are_loaded_and_looked_into(tmp_path):
+    """Those of one example by others, and turned."""
+    arguments = ("--quick", "--output", tmp_path)
+    run("compare_networks.py", *arguments, "--networks", "neural_field")
+    (saved,) = tmp_path.glob("*.sklcae")
+    (tmp_path / "other.sklcae").write_bytes(saved.read_bytes())
+    models = ("--models", saved, tmp_path / "other.sklcae")
+    result = run("plot_uncertainty.py", *arguments, *models, "--turned")
+    assert result.returncode == 0, result.stderr
+    assert "coverage_68%, range" in result.stdout
+    assert (tmp_path / "coverage_68_turned.csv").exists()
+    (tmp_path / "neural_field.sklcae").write_bytes(saved.read_bytes())
+    result = run(
+        "compare_with_profile_fitting.py",
+        *arguments,
+        *("--models", tmp_path, "--only", "PCA, 64", "neural field"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "neural field: trained" not in result.stdout
+    with (tmp_path / "profile_fitting.csv").open() as file:
+        methods = {row["method"] for row in csv.DictReader(file)}
+    assert methods == {
+        "PCA, 64",
+        "neural field",
+        "neural field, turned",
+        "Cramer-Rao bound",
+    }
 
 
 @pytest.mark.slow
