@@ -58,7 +58,7 @@ def fitted(shape):
     model = quick(**settings, latent_dim=12).fit(*make_spots(64, shape))
     # So that the turns differ, by less and by more than the network says.
     with torch.no_grad():
-        model.net_.module_.dense_phy.weight *= 30
+        model.net_.module_.dense_phy.weight *= 12
     return model.set_params(test_time_augmentation=True)
 
 
