@@ -56,3 +56,12 @@ def test_inference_needs_as_much_for_many_as_for_few(many, method, row):
     few, most = (numpy_peak(lambda X=X[:n]: apply(X))[1] for n in (512, len(X)))
     # Twice the output: predict turns float32 into float64.
     assert most - few < 2 * row * len(X) + 0.02 * X.nbytes
+
+
+def test_turned_predictions_hold_no_turned_images(many):
+    X, y = many
+    settings = {"augmentation": "dihedral", "invariant_targets": "all"}
+    model = quick(**settings, test_time_augmentation=True).fit(X[:64], y[:64])
+    few, most = (numpy_peak(lambda X=X[:n]: model.predict(X))[1] for n in (512, len(X)))
+    # Eight times two numbers an image, some of them in float64; an image has 576.
+    assert most - few < 0.3 * X.nbytes
