@@ -273,9 +273,10 @@ class ImageScaler:
             )
         sample = _sample(images, rows)
         self.noise_ = np.ones_like(lowest)
-        self.noise_[:, 0, 0] = [noise_level(pixels) for pixels in sample.swapaxes(0, 1)]
-        # Halved, since the sum of the two in the middle might overflow.
-        self.sky_ = 2 * np.nanmedian(sample / 2, axis=(0, 2, 3))[:, None, None]
+        self.sky_ = np.ones_like(lowest)
+        for channel, pixels in enumerate(sample.swapaxes(0, 1)):
+            self.noise_[channel] = noise_level(pixels)
+            self.sky_[channel] = sky_level(pixels)
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":
@@ -338,6 +339,12 @@ def _sample(images, rows):
     sample = images[rows[:: -(-len(rows) // n_images)]]
     no_pixel = np.isnan(np.fmax.reduce(sample, (0, 2, 3))).any()
     return images[rows] if no_pixel else sample
+
+
+def sky_level(pixels):
+    """Return the median of the pixels of stamps, NaN left out."""
+    # Halved, since the sum of the two in the middle might overflow.
+    return 2 * np.nanmedian(pixels / 2)
 
 
 def noise_level(pixels):

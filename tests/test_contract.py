@@ -114,8 +114,9 @@ def test_images_come_back_as_precise_as_fit_saw_them(blobs, dtype, expected):
 @pytest.mark.parametrize("loss", sorted(CHOICES["reconstruction_loss"]))
 def test_a_whole_weight_is_a_number_of_copies(blobs, loss, monkeypatch):
     """In one batch, where the order of the images is nothing but rounding."""
-    # The noise is that of the images, copies among them, and weights have no part.
+    # They are those of the images, copies among them, and weights have no part.
     monkeypatch.setattr(_images, "noise_level", lambda pixels: 8.0)
+    monkeypatch.setattr(_images, "sky_level", lambda pixels: 0.0)
     X, y = blobs
     weight = np.arange(len(X)) % 4
     model = fast(reconstruction_loss=loss, batch_size=100)
