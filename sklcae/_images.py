@@ -275,7 +275,9 @@ class ImageScaler:
         self.noise_ = np.ones_like(lowest)
         self.sky_ = np.ones_like(lowest)
         for channel, pixels in enumerate(sample.swapaxes(0, 1)):
-            self.noise_[channel] = noise_level(pixels)
+            # The noise of the smallest numbers there are would be rounded to zero.
+            least = np.finfo(pixels.dtype).tiny
+            self.noise_[channel] = max(noise_level(pixels), least)
             self.sky_[channel] = sky_level(pixels)
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)

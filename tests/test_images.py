@@ -239,6 +239,14 @@ def test_sky_is_the_median_of_each_channel(stretch):
     )
 
 
+@pytest.mark.parametrize("stretch", sorted(STRETCHES))
+def test_noise_of_the_faintest_images_is_not_zero(stretch):
+    images = np.array([0, 1e-45], dtype=np.float32).reshape(1, 1, 1, 2)
+    scaler = ImageScaler(stretch).fit(images)
+    assert scaler.noise_ > 0
+    assert scaler.transform(images).ravel().tolist() == [0, 1]
+
+
 def test_sky_of_the_brightest_images_does_not_overflow():
     images = np.array([2e38, 2.5e38, 3e38, 3.3e38], dtype=np.float32)
     sky = ImageScaler().fit(images.reshape(1, 1, 2, 2)).sky_
