@@ -52,7 +52,7 @@ SETTINGS = {
 }
 
 
-def make_model(network, seed, max_epochs, checkpoint):
+def make_model(network, seed, max_epochs, checkpoint=None):
     return ConditionalAutoencoderRegressor(
         stretch="asinh",
         augmentation="dihedral",

@@ -28,8 +28,8 @@ It needs ``pip install 'sklcae[simulate,plot]'`` and for the third-party tools
 ``sklcae[compare]``; what is missing is said, and the others run; ``--only`` names the
 methods to run. Everything is written to the folder ``profile_fitting`` (or
 ``--output``). ``--models`` names a folder with the networks: those it lacks are
-trained, which takes a core half an hour, and saved there. ``--quick`` shrinks
-everything to see that it runs.
+trained, most of the time of the run, and saved there. ``--quick`` shrinks everything to
+see that it runs.
 """
 
 import argparse

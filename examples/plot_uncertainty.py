@@ -23,7 +23,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from compare_networks import SETTINGS, TARGETS
+from compare_networks import TARGETS, make_model
 from mapie.conformity_scores import AbsoluteConformityScore, ResidualNormalisedScore
 from mapie.regression import SplitConformalRegressor
 from matplotlib.figure import Figure
@@ -56,14 +56,7 @@ def get_models(options):
 
 def train_model(options):
     train = simulate(options.n_train, 0)
-    model = ConditionalAutoencoderRegressor(
-        stretch="asinh",
-        augmentation="dihedral",
-        max_epochs=options.max_epochs,
-        random_state=0,
-        verbose=1,
-        **SETTINGS["neural_field"],
-    )
+    model = make_model("neural_field", 0, options.max_epochs)
     y = pd.DataFrame(train.target, columns=TARGETS)
     return model.fit(train.data, y, groups=np.zeros(len(y)))
 

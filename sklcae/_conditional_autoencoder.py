@@ -858,14 +858,14 @@ class ConditionalAutoencoderRegressor(
         maps = self._target_maps() if self.test_time_augmentation else None
         elements = range(len(maps[0])) if maps else [0]
         values = self.net_.read_targets(images, self._scale, elements, with_variance)
-        y = (self._to_units(values[:, k, 0]) for k in elements)
+        y = [self._to_units(values[:, k, 0]) for k in elements]
         variances = None
         if with_variance:
             scale = self.target_scaler_.scale_
-            variances = (values[:, k, 1] * scale**2 for k in elements)
+            variances = [values[:, k, 1] * scale**2 for k in elements]
         if maps:
             return mean_over_turns(y, variances, maps)
-        return next(y), variances and next(variances)
+        return y[0], variances[0] if variances else None
 
     def _fitted_physical_loss(self):
         predicts_variance = self._architecture_["predicts_variance"]

@@ -216,9 +216,9 @@ def mean_over_turns(values, variances, maps):
 
     Parameters
     ----------
-    values : iterable of ndarray of shape (n, n_targets)
+    values : sequence of ndarray of shape (n, n_targets)
         The targets of the images turned by each element.
-    variances : iterable of ndarray of shape (n, n_targets) or None
+    variances : sequence of ndarray of shape (n, n_targets) or None
         Their variances.
     maps : tuple of ndarray
         What `dihedral_target_maps` returns.

@@ -23,6 +23,20 @@ def quick(**kwargs):
     return ConditionalAutoencoderRegressor(**{**settings, **kwargs})
 
 
+def assert_same_for_any_split(predict, X, cuts):
+    """Bitwise, in another order and in parts of one image too.
+
+    ``predict`` returns an array whose second last axis is that of the images.
+    """
+    expected = predict(X)
+    order = np.random.default_rng(0).permutation(len(X))
+    for places in ([], cuts, range(1, len(X))):
+        parts = [predict(part) for part in np.split(X[order], places)]
+        np.testing.assert_array_equal(
+            np.concatenate(parts, axis=-2), expected[..., order, :]
+        )
+
+
 def weights_differ(first, second):
     second = second.__getstate__()["net_"]
     return any(

@@ -121,7 +121,6 @@ def likelihood(network, images):
 
 def turned(network, galaxies):
     """Return the mean over all turns and its variance."""
-
     values, variances = [], []
     for element in range(len(galaxies.maps_in_units[0])):
         images = dihedral_transform(galaxies.test.images, element)
