@@ -1,14 +1,16 @@
 """
 ==============================================
-All parameters, and the ceiling of their R2
+All parameters, and the best possible R2
 ==============================================
 
-Flux, half-light radius, Sersic index, ellipticity and position at once, one latent
-each, read by the paper's network and by the deeper ones, for several seeds, beside the
-best R2 that the noise of the stamps allows: predicted from each stamp as it is, and as
-the mean over its flips and turns. With ``--n-train 20000 --max-epochs 12`` the training
-of the neural field takes a quarter of an hour on two cores; ``checkpoint`` lets a run
-that was ended go on, and a model that was saved is not trained again.
+The paper's network and the deeper ones are trained with several seeds to read flux,
+half-light radius, Sersic index, ellipticity and position at once, one latent for each.
+Their R2 is compared with the best R2 that the noise of the stamps allows. Predictions
+are made from each stamp as it is, and as the mean over its flips and rotations.
+
+With ``--n-train 20000 --max-epochs 12`` training the neural field takes a quarter of an
+hour on two cores. An interrupted run resumes from its checkpoint, and a saved model is
+not trained again.
 """
 
 import argparse
@@ -28,8 +30,8 @@ CONCENTRATED = 3.0
 ALL = "raw_values"
 
 # %%
-# The settings for the best results, and the paper's, all with the asinh stretch and
-# the augmentation that suit them.
+# The settings for the best results and the settings of the paper, all with the asinh
+# stretch and the augmentation.
 
 FALLING_RATE = {
     "optimizer": "adamw",
@@ -65,8 +67,8 @@ def make_model(network, seed, max_epochs, checkpoint=None):
 
 
 # %%
-# Galaxies of the paper's Table 1. The test set has other random numbers, and few enough
-# of its stamps get a bound that it takes minutes.
+# Galaxies of the paper's Table 1. The test set has another seed. The bound is computed
+# for a part of its stamps only, which takes minutes.
 
 
 def make_data(n_train, n_test):
@@ -84,7 +86,7 @@ def find_ceiling(galaxies, n_stamps):
 
 
 # %%
-# The trained models are saved, each after some minutes.
+# Training takes some minutes for each model. The trained models are saved.
 
 
 def fit_model(network, seed, train, options):
@@ -95,7 +97,7 @@ def fit_model(network, seed, train, options):
     model = make_model(network, seed, options.max_epochs, path.with_suffix(".part"))
     y = pd.DataFrame(train.target, columns=TARGETS)
     start = time.perf_counter()
-    # All galaxies are one group: all that they differ in is among the targets.
+    # All galaxies form one group: the targets include everything in which they differ.
     groups = np.zeros(len(y)) if model.gamma else None
     model.fit(train.data, y, groups=groups)
     minutes = (time.perf_counter() - start) / 60
@@ -105,7 +107,7 @@ def fit_model(network, seed, train, options):
 
 
 def score(model, galaxies):
-    """Return the R2 of each target, of all galaxies and of the concentrated ones."""
+    """Return the R2 of each target, for all galaxies and for the concentrated ones."""
     concentrated = (galaxies.frame["sersic_index"] > CONCENTRATED).to_numpy()
     parts = {"all": slice(None), f"n > {CONCENTRATED:g}": concentrated}
     columns = {}
@@ -127,7 +129,7 @@ def compare(train, test, options):
 
 
 def summarize(scores, ceiling):
-    """Return mean and range over the seeds, and the ceiling where all stamps count."""
+    """Return mean and range over the seeds, and the best possible R2 of all stamps."""
     by_target = scores.groupby(level=["network", "target"], sort=False)
     table = by_target.mean().add_prefix("R2, ")
     spread = by_target.max() - by_target.min()

@@ -4,13 +4,13 @@ Noise levels and pixel scales that the paper leaves open
 ========================================================
 
 The paper gives neither the pixel scale nor the sky level, gain and read noise of its
-stamps. This script simulates its 1,000 galaxies with several of them and prints the six
-R2 values that the paper publishes: of the single best principal component, of all 64,
-and of the autoencoder, for flux and half-light radius. The last column is the root mean
-square difference from the paper's values.
+stamps. This script simulates 1,000 galaxies with several values of them. It prints the
+six R2 values that the paper publishes: for the best single principal component, for all
+64 components and for the autoencoder, each for flux and half-light radius. The last
+column is the root mean square difference from the paper's values.
 
-The autoencoder takes ten minutes for each setting. ``--settings`` chooses some,
-``--epochs 0`` leaves it out.
+The autoencoder takes ten minutes for each setting. ``--settings`` selects settings, and
+``--epochs 0`` leaves the autoencoder out.
 """
 
 import argparse

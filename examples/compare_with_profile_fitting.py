@@ -1,6 +1,6 @@
 """
 ==================================================
-Against what an astronomer would use, and its cost
+The methods that astronomers use, and their cost
 ==================================================
 
 The same 300 galaxies of the paper's Table 1 - 100 bright ones, 100 faint ones, 100 cut
@@ -12,24 +12,25 @@ by the edge of their stamps - are measured by
 - sep: the catalogue of Source Extractor (Kron flux, half-light radius, moments);
 - PCA and PLS: linear regressions on 64 components;
 - the paper's network, the strided one and the neural field, the last one also by the
-  mean over the flips and turns of a stamp.
+  mean over the flips and rotations of a stamp.
 
-The bias, the dispersion and the outliers of seven parameters are set beside the
-core-seconds that each takes for a galaxy. The first four know the true noise, and the
-three fits among them the true PSF. The others learn from 909 galaxies of the same kind,
-and with them the range of the parameters. The least dispersion that is reachable
-knowing all of it, from the Cramer-Rao bound, is shown too.
+The tables show the bias, the dispersion and the outliers of seven parameters, and the
+core-seconds of each method per galaxy. The first four methods are given the true noise,
+and the three fits are also given the true PSF. The other methods are trained on 909
+galaxies of the same kind, and so learn the range of the parameters. The smallest
+possible dispersion with all of this knowledge, from the Cramer-Rao bound, is shown too.
 
-Where a method fails on a stamp (it raises, does not converge, or gives a flag that its
-documentation calls bad) the stamp counts as a failure **and is left out of that
-method's scores**: a method that gives up on the hard ones looks better on the others.
+A method fails on a stamp if it raises, does not converge, or gives a flag that its
+documentation calls bad. Such a stamp counts as a failure **and is left out of the
+scores of this method**: a method that gives up on the hard stamps looks better on the
+others.
 
-It needs ``pip install 'sklcae[simulate,plot]'`` and for the third-party tools
-``sklcae[compare]``; what is missing is said, and the others run; ``--only`` names the
-methods to run. Everything is written to the folder ``profile_fitting`` (or
-``--output``). ``--models`` names a folder with the networks: those it lacks are
-trained, most of the time of the run, and saved there. ``--quick`` shrinks everything to
-see that it runs.
+The script needs ``pip install 'sklcae[simulate,plot]'``, and ``sklcae[compare]`` for
+the third-party tools. It reports missing tools and runs the others. ``--only`` selects
+the methods to run. The results are written to the folder ``profile_fitting`` (or
+``--output``). ``--models`` names a folder with the networks. Missing networks are
+trained and saved there; training takes most of the time. ``--quick`` is a small run to
+check that the script works.
 """
 
 import argparse
@@ -64,22 +65,23 @@ from sklcae.metrics import best_dispersion, dispersion, median_bias, outlier_sha
 SIDE, PIXEL_SCALE, PSF_FWHM = 64, 0.2, 0.7
 SKY_LEVEL, GAIN, READ_NOISE = 10.0, 1.0, 2.0
 SKY_NOISE = math.sqrt(SKY_LEVEL / GAIN + (READ_NOISE / GAIN) ** 2)
-# What divides bright from faint: half of all galaxies are above 92.
+# Threshold between bright and faint: half of all galaxies are above 92.
 BRIGHT = 75.0
 BOUND = "Cramer-Rao bound"
 
 
 class MeasurementError(Exception):
-    """A measurement that its own method calls bad; the message says why."""
+    """A measurement that its own method calls bad; the message gives the reason."""
 
 
 # %%
 # Conventions
 # -----------
-# Ours: the half-light radius is circularised, ``sqrt(a b)``, in arcsec; ellipticity is
-# the distortion ``(a^2 - b^2) / (a^2 + b^2)``; x0 and y0 are pixels from the outer
-# corner of the first pixel; flux is all of the galaxy's, also outside the stamp. The
-# tools give semi-major axes, axis ratios, and pixels from the centre of the first one.
+# Conventions of sklcae: the half-light radius is circularised, ``sqrt(a b)``, in
+# arcsec; ellipticity is the distortion ``(a^2 - b^2) / (a^2 + b^2)``; x0 and y0 are in
+# pixels from the outer corner of the first pixel; flux is the total flux of the galaxy,
+# including the part outside the stamp. The tools give semi-major axes, axis ratios, and
+# pixels from the centre of the first pixel.
 
 
 def distortion(axis_ratio, angle):
@@ -99,29 +101,30 @@ def from_ellipse(semi_major, axis_ratio, angle, x, y):
 
 
 def sersic_flux(intensity, semi_major, axis_ratio, index):
-    """Return all light of a profile with this intensity at the half-light ellipse."""
+    """Return the total flux, from the intensity at the half-light ellipse."""
     b = gammaincinv(2 * index, 0.5)
     area = 2 * np.pi * axis_ratio * semi_major**2
     return intensity * area * index * np.exp(b) * b ** (-2 * index) * gamma(2 * index)
 
 
 def noise_variance(expected):
-    """Return the variance of pixels with this light, without sky, expected in them."""
+    """Return the variance of pixels with this expected light, the sky subtracted."""
     electrons = np.clip(expected, 0, None) + SKY_LEVEL
     return electrons / GAIN + (READ_NOISE / GAIN) ** 2
 
 
 def estimated_variance(stamp):
-    """Return it from the smoothed stamp.
+    """Return the variance of the noise, estimated from the smoothed stamp.
 
-    With the noise of the pixels themselves, low ones would weigh more than high ones.
+    If it were estimated from single pixels, low pixels would get more weight than high
+    ones.
     """
     return noise_variance(gaussian_filter(stamp, 2.0))
 
 
 @cache
 def psf_image(upsample, with_pixel):
-    """Draw the PSF on 21 pixels a side, these cut into upsample**2 each."""
+    """Draw the PSF on 21 x 21 pixels, each divided into upsample**2 pixels."""
     image = galsim.Gaussian(fwhm=PSF_FWHM).drawImage(
         nx=21 * upsample,
         ny=21 * upsample,
@@ -134,9 +137,10 @@ def psf_image(upsample, with_pixel):
 # %%
 # GalSim and least squares
 # ------------------------
-# Moments give the first guess. The weights come from the smoothed stamp first and then
-# from the model, since those of the noisy pixels would make galaxies too faint. The
-# derivatives have steps that suit GalSim's tables. Bounds are wider than Table 1.
+# Moments give the initial guess. The weights come from the smoothed stamp first and
+# then from the model, because weights from the noisy pixels would make galaxies too
+# faint. The derivatives have steps that suit GalSim's tables. Bounds are wider than
+# Table 1.
 
 LOW = np.array([50.0, 0.1, 0.4, -0.65, -0.65, -4.0, -4.0])
 HIGH = np.array([5e5, 8.0, 5.0, 0.65, 0.65, SIDE + 4.0, SIDE + 4.0])
@@ -154,7 +158,7 @@ def draw_galaxy(parameters):
 
 
 def guess_parameters(stamp):
-    """Return first parameters, from the moments of what is above the noise."""
+    """Return initial parameters, from the moments of the pixels above the noise."""
     width = 2.0
     smooth = gaussian_filter(stamp, width)
     noise = SKY_NOISE / (2 * width * np.sqrt(np.pi))
@@ -175,7 +179,7 @@ def guess_parameters(stamp):
 
 
 def draw_derivatives(parameters):
-    """Return the derivatives of the stamp by each parameter, (7, height, width)."""
+    """Return the derivative of the stamp by each parameter, (7, height, width)."""
     here = draw_galaxy(parameters)
     steps = STEPS * np.where(np.arange(7) == 1, parameters, 1.0)
     steps = np.where(parameters + steps > HIGH, -steps, steps)
@@ -211,11 +215,12 @@ def fit_with_galsim(stamp):
 # %%
 # AstroPhot
 # ---------
-# As its introduction has it: a target with pixel scale, variance and PSF, the model's
-# own initialization, and ``fit.LM``, its recommended fitter. It advises a PSF finer
-# than the pixels. It integrates the galaxy over the (fine) pixels before it convolves,
-# so the PSF must not include the pixel: with one that does, noiseless galaxies come out
-# too small. Its angles are those from north to east, its centres in arcsec.
+# The call follows its introduction: a target with pixel scale, variance and PSF, the
+# model's own initialization, and ``fit.LM``, its recommended fitter. AstroPhot
+# recommends a PSF finer than the pixels. It integrates the galaxy over the (fine)
+# pixels before it convolves, so the PSF must not include the pixel response. Otherwise
+# noiseless galaxies come out too small. Its angles are from north to east, its centres
+# in arcsec.
 
 UPSAMPLE = 3
 
@@ -256,9 +261,10 @@ def read_astrophot(model):
 # %%
 # statmorph
 # ---------
-# As its tutorial has it: photutils finds the source 1.5 sigma above the noise on the
-# stamp smoothed by the PSF. It evaluates the galaxy at the centres of the pixels, so
-# that the PSF has to include the pixel. ``flag`` and ``flag_sersic`` above 1 are "bad".
+# The call follows its tutorial: photutils finds the source 1.5 sigma above the noise on
+# the stamp smoothed by the PSF. statmorph evaluates the galaxy at the centres of the
+# pixels, so the PSF has to include the pixel response. ``flag`` and ``flag_sersic``
+# above 1 are "bad".
 
 
 def segment(stamp):
@@ -298,10 +304,11 @@ def fit_with_statmorph(stamp):
 # %%
 # sep
 # ---
-# As its documentation has it: sources 1.5 sigma above the noise, of which the brightest
-# is taken, FLUX_AUTO (within 2.5 Kron radii, or a circle where that is too small) and
-# the radius of half of it. Nothing undoes the PSF, and there is no Sersic index. Its
-# flags for sources cut by the edge do not call the measurement bad.
+# The call follows its documentation: the brightest of the sources 1.5 sigma above the
+# noise, FLUX_AUTO (within 2.5 Kron radii, or within a circle if these are too small)
+# and the radius that holds half of this flux. The PSF is not corrected for, and there
+# is no Sersic index. A flag for a source cut by the edge does not make a measurement
+# bad.
 
 
 def measure_with_sep(stamp):
@@ -310,7 +317,7 @@ def measure_with_sep(stamp):
     objects = sep.extract(stamp, 1.5, err=SKY_NOISE)
     if len(objects) == 0:
         raise MeasurementError("not detected")
-    # An array of one, which is what the functions of sep take.
+    # The functions of sep need an array, here of one source.
     one = objects[[np.argmax(objects["flux"])]]
     flux, flag = auto_flux(stamp, one)
     if (flag & (sep.APER_ALLMASKED | sep.APER_NONPOSITIVE) | (flux <= 0)).any():
@@ -341,7 +348,7 @@ def auto_flux(stamp, one):
 
 
 # %%
-# All that take one stamp at a time, and the packages that they need.
+# The tools that take one stamp at a time, and the packages that they need.
 
 TOOLS = {
     "GalSim, least squares": (fit_with_galsim, ["galsim"]),
@@ -352,8 +359,8 @@ TOOLS = {
 
 
 def missing_packages(packages):
-    """Import packages and return those that are not there."""
-    # AstroPhot would write a log file where it is imported, were there no handler.
+    """Import packages and return the missing ones."""
+    # Without a handler AstroPhot would write a log file when it is imported.
     logging.getLogger().addHandler(logging.NullHandler())
     missing = []
     for package in packages:
@@ -367,7 +374,7 @@ def missing_packages(packages):
 
 
 def choose_tools(only=()):
-    """Return those tools that are wanted and there, and say which are not there."""
+    """Return the selected tools that are installed, and report the missing ones."""
     tools = {}
     for name, (measure, packages) in wanted(TOOLS, only).items():
         if missing := missing_packages(packages):
@@ -381,8 +388,8 @@ def choose_tools(only=()):
 
 
 # %%
-# What learns
-# -----------
+# Learned methods
+# ---------------
 
 FOR_MANY_TARGETS = {"stretch": "asinh", "augmentation": "dihedral"}
 NETWORKS = {
@@ -399,7 +406,7 @@ def file_of(network):
 
 
 def make_models(options):
-    """Return the models that are not fitted yet, and those loaded."""
+    """Return the models that are not fitted yet, and the loaded models."""
     quick = {"max_epochs": 2} if options.quick else {}
     models = {"PCA, 64": make_pca_baseline(), "PLS, 64": PLSRegression(64)}
     loaded = {}
@@ -415,7 +422,7 @@ def make_models(options):
 
 
 def wanted(methods, only):
-    """Return those of some methods that are to run."""
+    """Return the selected methods."""
     if not only:
         return methods
     return {name: method for name, method in methods.items() if name in only}
@@ -423,7 +430,8 @@ def wanted(methods, only):
 
 def fit_models(models, X, y, folder):
     for name, model in models.items():
-        # All that the galaxies differ in is among the targets: they are one group.
+        # All galaxies form one group: the targets include everything in which they
+        # differ.
         exchanges = getattr(model, "gamma", 0)
         start = time.process_time()
         model.fit(X, y, **({"groups": np.zeros(len(y))} if exchanges else {}))
@@ -438,12 +446,12 @@ def fit_models(models, X, y, folder):
 # %%
 # Galaxies
 # --------
-# Drawn as make_galaxies draws them and sorted into three groups. Cut are those whose
-# centre is nearer to an edge than their half-light radius.
+# Simulated by make_galaxies and sorted into three groups. A galaxy is cut if its centre
+# is nearer to an edge than its half-light radius.
 
 
 def make_groups(pool_size, group_size, seed):
-    """Return the galaxies of each group, of a pool as large as is needed for them."""
+    """Return the galaxies of each group, from a pool of `pool_size` galaxies."""
     pool = make_galaxies(pool_size, random_state=seed, return_X_y=False, n_jobs=-1)
     clean, _ = make_galaxies(pool_size, random_state=seed, noise=False, n_jobs=-1)
     frame = pool.frame
@@ -458,7 +466,7 @@ def make_groups(pool_size, group_size, seed):
 
 
 def choose(galaxies, rows):
-    """Return some of the galaxies, with what cramer_rao_bound asks for."""
+    """Return some of the galaxies, with all entries that cramer_rao_bound needs."""
     arrays = {name: galaxies[name][rows] for name in ("data", "images", "target")}
     frame = galaxies.frame.iloc[rows].reset_index(drop=True)
     return Bunch(**{**galaxies, **arrays, "frame": frame})
@@ -467,17 +475,18 @@ def choose(galaxies, rows):
 # %%
 # Measurements
 # ------------
-# The cost is the time that all threads of this process compute; no tool starts others.
-# Packages are imported before, and what learns gets the stamps of a group at once.
+# The cost is the CPU time of all threads of this process; no tool starts other
+# processes. Packages are imported before. The learned methods get all stamps of a group
+# at once.
 
 
 def attempt(measure, stamp):
-    """Return the parameters of a stamp, or why there are none."""
+    """Return the parameters of a stamp, or the reason for a failure."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = measure(stamp)
-    # Whatever a tool dies of counts as its failure.
+    # Every exception of a tool counts as a failure.
     except Exception as error:
         reason = str(error) if isinstance(error, MeasurementError) else repr(error)
         return {"failure": reason[:80]}
@@ -530,7 +539,7 @@ def score(groups, measurements):
 
 
 def score_table(frame, table):
-    """Return the scores of each target that one method gives in one group."""
+    """Return the scores of one method in one group, for each target."""
     good = table[table["failure"] == ""]
     common = {
         "n_measured": len(good),
@@ -550,7 +559,7 @@ def score_table(frame, table):
 
 
 def score_bound(groups):
-    """Return the least dispersions that are reachable, in the same columns."""
+    """Return the smallest possible dispersions, in the same columns."""
     rows = []
     for group, galaxies in groups.items():
         variance = cramer_rao_bound(galaxies, targets=TARGETS, n_jobs=-1).variance
@@ -662,11 +671,11 @@ def parse_arguments(arguments):
         nargs="+",
         default=[],
         choices=[*TOOLS, "PCA, 64", "PLS, 64", *NETWORKS],
-        help="the methods to run, all without it; the neural field in both ways",
+        help="the methods to run, default all; the neural field in both ways",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="a small run; its scores mean nothing"
+        "--quick", action="store_true", help="a small run; its scores are meaningless"
     )
     return parser.parse_args(arguments)
 
@@ -682,7 +691,7 @@ def prepare_models(options):
 
 
 def add_turned(models):
-    """Add a copy of the neural field that predicts by the mean over all turns."""
+    """Add a copy of the neural field that predicts with test-time augmentation."""
     if "neural field" not in models:
         return models
     turned = copy.deepcopy(models["neural field"])
@@ -701,7 +710,7 @@ def main(arguments=None):
     options.output.mkdir(parents=True, exist_ok=True)
     sizes = (120, 3) if options.quick else (1500, 100)
     tools = choose_tools(options.only)
-    # One thread each, so that a core-second is a second of one core.
+    # One thread for each tool, so that a core-second is a second of one core.
     with threadpool_limits(1):
         models = add_turned(prepare_models(options))
         groups = make_groups(*sizes, options.seed + 1)

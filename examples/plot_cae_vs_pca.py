@@ -3,9 +3,9 @@
 The autoencoder and PCA, side by side
 ==============================================
 
-Both are scikit-learn estimators, so that one line of cross-validation compares them on
-the same galaxies and the same folds. The small stamps and the few epochs keep it to
-some minutes; ``plot_paper_results.py`` has the paper's sizes.
+Both are scikit-learn estimators. One line of cross-validation therefore compares them
+on the same galaxies and the same folds. With small stamps and few epochs the script
+takes some minutes. ``plot_paper_results.py`` uses the sizes of the paper.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from sklcae.datasets import make_galaxies
 TARGETS = ["flux", "half_light_radius"]
 
 # %%
-# Galaxies on stamps of 32 x 32 pixels, half as wide as the paper's. The frame names the
-# targets, which the augmentation asks for.
+# Galaxies on stamps of 32 x 32 pixels, half as wide as in the paper. y is a DataFrame,
+# because the augmentation needs the names of the targets.
 
 
 def make_data(n_samples):
@@ -37,8 +37,8 @@ def make_data(n_samples):
 
 
 # %%
-# The baselines of the paper's section 4.1, the paper's network as it is, and with
-# an asinh stretch and flips and quarter turns.
+# The baselines of the paper's section 4.1, the paper's network with its defaults, and
+# the same network with an asinh stretch and with flips and rotations by 90 degrees.
 
 
 def make_models(max_epochs):

@@ -1,19 +1,19 @@
 """
-=====================================
-Do the latents set what they are for?
-=====================================
+===================================
+Do the latents set flux and radius?
+===================================
 
-Closure: the latents of flux and half-light radius of a galaxy are set to wanted values,
-the stamp is decoded, and its flux and radius are measured by means that the network
-has no part in, the sum of the pixels and the growth curve. GalSim's own noiseless stamp
-of the wanted galaxy is measured in the same way, since seeing widens small galaxies and
-the edge of the stamp cuts large ones; what the decoded stamp measures is compared with
-it.
+This script measures closure. The latents of flux and half-light radius of a galaxy are
+set to requested values and the stamp is decoded. Its flux and radius are then measured
+without the network, by the sum of the pixels and by the growth curve. The reference is
+GalSim's own noiseless stamp of the requested galaxy, measured in the same way, because
+seeing widens small galaxies and the edge of the stamp cuts large ones.
 
-The paper's network with the paper's loss is set beside the neural field with the
-exchange loss (``gamma``), trained on the same stamps: on all seven parameters, and on
-flux and radius alone, where ``make_galaxy_variants`` makes two stamps of each galaxy
-that differ in flux and radius only, the groups of the exchange.
+The paper's network with the paper's loss is compared with the neural field with the
+exchange loss (``gamma``), trained on the same stamps. The neural field is trained
+twice: on all seven parameters, and on flux and radius alone. In the second case
+``make_galaxy_variants`` makes two stamps of each galaxy that differ in flux and radius
+only. These pairs are the groups of the exchange loss.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from sklcae.metrics import (
 )
 
 SWEPT = ("flux", "half_light_radius")
-# What is asked for, in ADU and arcsec: the ranges of Table 1 without their ends.
+# The requested values in ADU and arcsec: the ranges of Table 1 without their ends.
 ASKED = {
     "flux": np.geomspace(3300, 46_400, 7),
     "half_light_radius": np.geomspace(0.72, 4.65, 7),
@@ -98,8 +98,8 @@ def fit_model(name, train, options):
 # %%
 # The measurement
 # ---------------
-# Galaxies well inside the stamp. Flux and radius that are not swept stay what the
-# network reads off the stamp.
+# Galaxies well inside the stamp. The parameter that is not swept keeps the value that
+# the network predicts for the stamp.
 
 
 def choose_galaxies(frame, n_galaxies):
@@ -108,7 +108,7 @@ def choose_galaxies(frame, n_galaxies):
 
 
 def ask(model, latents, target):
-    """Return what is asked for (n, n_steps, 2), and the latents that ask for it."""
+    """Return the requested values (n, n_steps, 2), and their latents."""
     values = ASKED[target]
     y = model.target_scaler_.inverse_transform(latents[:, : model.n_targets_])
     y = np.repeat(y[:, None], len(values), axis=1)
@@ -120,10 +120,10 @@ def ask(model, latents, target):
 
 
 def render(frame, asked):
-    """Return GalSim's noiseless stamps of the galaxies that are asked for."""
+    """Return GalSim's noiseless stamps of the requested galaxies."""
     n_steps = asked.shape[1]
     shape = {name: np.repeat(frame[name].to_numpy(), n_steps) for name in SHAPE}
-    # What a network reads off a faint stamp may be below what there is.
+    # The values that a network predicts for a faint stamp may be too low to simulate.
     flux, radius = np.maximum(asked.reshape(-1, 2), [1.0, 0.05]).T
     return make_galaxies(
         len(flux),
@@ -148,7 +148,7 @@ def measure(images, frame, n_steps):
 
 
 def sweep(model, stamps, frame, target):
-    """Return what the decoded stamps and GalSim's measure."""
+    """Return the measurements of the decoded stamps and of GalSim's stamps."""
     latents = model.transform(stamps).astype(np.float64)
     asked, wanted = ask(model, latents, target)
     images = model.inverse_transform(wanted.reshape(-1, latents.shape[1]))
@@ -219,7 +219,7 @@ def draw(sweeps):
         other = SWEPT[1 - SWEPT.index(target)]
         for name, drawn in sweeps.items():
             for ax, ratio in zip(column, drawn[target], strict=True):
-                # A badly off decoder makes stamps that have no flux or radius.
+                # A bad decoder makes stamps on which flux or radius cannot be measured.
                 middle = np.nanmedian(ratio, axis=0)
                 ax.plot(ASKED[target], middle, marker="o", label=name)
         for ax, measured in zip(column, (target, other), strict=True):
@@ -227,7 +227,7 @@ def draw(sweeps):
             ax.set(
                 xscale="log",
                 ylim=(0, 2.5),
-                xlabel=f"Asked {target.replace('_', ' ')}",
+                xlabel=f"Requested {target.replace('_', ' ')}",
                 ylabel=f"Measured {measured.replace('_', ' ')} / GalSim's",
             )
             ticks = ASKED[target][::2]
@@ -238,7 +238,7 @@ def draw(sweeps):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Measure what the latents set.")
+    parser = argparse.ArgumentParser(description="Measure the effect of latents.")
     parser.add_argument("--output", type=Path, default=Path("closure"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument(

@@ -3,9 +3,9 @@
 A grid search over alpha and beta
 =====================================
 
-The two weights of Eq. 2 of the paper are parameters of the estimator like any other, so
-that scikit-learn's GridSearchCV finds them, here inside of a Pipeline. The small
-stamps and the few epochs keep it to some minutes.
+The two weights of Eq. 2 of the paper are parameters of the estimator, so scikit-learn's
+GridSearchCV can search them, here inside a Pipeline. With small stamps and few epochs
+the script takes some minutes.
 """
 
 import argparse
@@ -26,8 +26,8 @@ BETAS = [0.0, 1e-4, 1e-2]
 BORDER = 4
 
 # %%
-# The first step of the Pipeline cuts the border off stamps of 32 x 32 pixels. It is
-# there to show that the estimator takes images (n, H, W) from the step before it.
+# The first step of the Pipeline cuts the border off stamps of 32 x 32 pixels. It shows
+# that the estimator takes images of shape (n, H, W) from the previous step.
 
 
 def cut_border(X):

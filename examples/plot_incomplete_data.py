@@ -3,14 +3,15 @@
 Masked pixels and missing targets
 ==================================
 
-Real stamps have dead columns and cosmic rays, and far more of them have no measured
-parameters than have. Two questions, with answers measured on fresh galaxies:
+Real stamps have dead columns and cosmic rays, and most of them have no measured
+parameters. This script answers two questions, on fresh galaxies:
 
-- How much does a fitted model lose when pixels are masked (``allow_nan=True``, masked
-  pixels are NaN)?
-- What do 900 galaxies without any known parameter (NaN in y) add to 100 with?
+- How much accuracy does a fitted model lose when pixels are masked (``allow_nan=True``,
+  masked pixels are NaN)?
+- How much do 900 galaxies without known parameters (NaN in y) add to 100 galaxies with
+  known parameters?
 
-Everything is written to the folder ``incomplete_data`` (or ``--output``).
+The results are written to the folder ``incomplete_data`` (or ``--output``).
 """
 
 import argparse
@@ -54,8 +55,8 @@ def r2_of(model, X, y):
 # %%
 # Masked pixels
 # -------------
-# Half of the masked pixels lie in dead columns, the same for no two stamps, and half
-# are single ones, as cosmic rays leave them.
+# Half of the masked pixels lie in dead columns, which differ from stamp to stamp. The
+# other half are single pixels, like those hit by cosmic rays.
 
 
 def mask(X, share, seed=0):
@@ -78,8 +79,9 @@ def score_masked(model, X, y):
 # %%
 # Missing targets
 # ---------------
-# The same 100 galaxies with known parameters, alone and among 900 without. Alone they
-# make ten times fewer steps in as many epochs, hence a third run with as many steps.
+# The same 100 galaxies with known parameters, alone and together with 900 galaxies
+# without. Alone they give ten times fewer steps in the same number of epochs. A third
+# run therefore has the same number of steps.
 
 
 def score_semi_supervised(X, y, X_test, y_test, n_labeled, max_epochs):

@@ -3,17 +3,18 @@
 The paper's results, end to end
 ============================
 
-Simulate galaxies, train the conditional autoencoder (CAE) and the PCA baselines,
-and set the R2 of flux and half-light radius beside those that the paper prints.
-Then draw its figures 2 to 5, and measure what the paper's figure 4 only shows:
-whether the two supervised latents really set the flux and the size of the image.
+Simulate galaxies, train the conditional autoencoder (CAE) and the PCA baselines, and
+compare the R2 of flux and half-light radius with the values in the paper. Then draw the
+paper's figures 2 to 5. The paper's figure 4 shows a sweep of the two supervised
+latents. Here the sweep is also measured: do the latents set the flux and the size of
+the image?
 
-Everything is written to the folder ``paper_results`` (or ``--output``): the tables as
+The results are written to the folder ``paper_results`` (or ``--output``): the tables as
 CSV, the figures as PNG.
 
-``--variants`` trains the other image scalings and augmentations too, or those of them
-that it names.
-``--quick`` shrinks everything to see that it runs; its figures are not the paper's.
+``--variants`` also trains the other image scalings and augmentations, or only the named
+ones. ``--quick`` is a small run to check that the script works; its figures are not
+comparable with the paper.
 """
 
 import argparse
@@ -48,7 +49,8 @@ PAPER_R2 = {
     "PCA, 64 components": (0.467, 0.137),
     "PCA, best single component": (0.0, 0.0),
 }
-# What the paper's controlled sets hold fixed is not said; this is a plain galaxy.
+# The paper does not give the fixed parameters of its controlled sets; this is a plain
+# galaxy.
 TYPICAL = {
     "flux": 20_000.0,
     "half_light_radius": 2.0,
@@ -71,7 +73,7 @@ SWEEP = np.linspace(-1.5, 1.5, 7)
 # Data
 # ----
 # Section 4 of the paper: 1,000 galaxies of Table 1, train and test 10:1. The 91 test
-# galaxies are too few to tell two methods apart, hence the fresh ones.
+# galaxies are too few to distinguish two methods, so fresh galaxies are simulated too.
 
 
 def simulate(n_samples, random_state, **parameters):
@@ -144,8 +146,8 @@ def score_models(models, data):
 
 
 # %%
-# Figures 2 and 5: reconstructions, and what PCA recovers
-# --------------------------------------------------------
+# Figures 2 and 5: reconstructions, and the parameters that PCA recovers
+# ----------------------------------------------------------------------
 
 
 def draw_reconstructions(model, data):
@@ -168,7 +170,7 @@ def draw_pca_recovery(models, data):
 # %%
 # Figure 3: the controlled sets of section 4
 # ------------------------------------------
-# One parameter is varied, all others are held.
+# One parameter is varied, all others are fixed.
 
 
 def make_controlled(target, n_samples, seed):
@@ -199,12 +201,12 @@ def draw_controlled(model, n_samples, seed):
 # %%
 # Figure 4: the sweeps, drawn and measured
 # ----------------------------------------
-# Each physical latent of a galaxy is set to seven values, all others are held. The
-# decoded images are measured by means that the network has no part in: the flux as
-# the sum of the pixels, the radius from the growth curve. The slope of log(measured)
-# against log(asked) is 1 where the image does what the latent says and 0 where it is
-# left alone. GalSim's own galaxies with the same parameters are measured beside: seeing
-# and the edge of the stamp keep them from exactly 1 and 0 too.
+# Each physical latent of a galaxy is set to seven values, all others are fixed. The
+# decoded images are measured without the network: the flux as the sum of the pixels,
+# the radius from the growth curve. The slope of log(measured) against log(requested) is
+# 1 if the image follows the latent, and 0 if the image does not change. GalSim's own
+# galaxies with the same parameters are measured for comparison. Because of seeing and
+# the edge of the stamp, their slopes are not exactly 1 and 0 either.
 
 
 def choose_base_galaxies(frame, n_galaxies):
@@ -213,7 +215,7 @@ def choose_base_galaxies(frame, n_galaxies):
 
 
 def asked_values(model):
-    """Return what the sweep asks for, in ADU and arcsec, (n_targets, n_steps)."""
+    """Return the requested values in ADU and arcsec, (n_targets, n_steps)."""
     latents = np.tile(SWEEP[:, None], len(TARGETS))
     return model.target_scaler_.inverse_transform(latents).T
 
@@ -238,7 +240,7 @@ def measure(images):
 
 
 def slope_or_nan(values, measured):
-    # A decoder that is badly off makes images of negative flux, which have no slope.
+    # A bad decoder makes images with negative flux, which have no slope.
     usable = np.count_nonzero(measured > 0) > 1
     return sweep_slopes(values, measured) if usable else np.nan
 
@@ -279,7 +281,7 @@ def draw_sweep(model, stamps, frame):
 
 
 def other_variants():
-    """Return the names of all variants but that of the default estimator."""
+    """Return the names of all variants except the default estimator's."""
     default = ConditionalAutoencoderRegressor()
     own = {"stretch": default.stretch}
     if default.augmentation is not None:

@@ -1,19 +1,21 @@
 """
-===================================
-Error bars, and galaxies unlike any
-===================================
+==============================================
+Error bars, and images unlike the training set
+==============================================
 
-The neural field of ``compare_networks.py`` predicts a standard deviation beside each
-parameter. How many of 5,000 fresh galaxies lie within the intervals of 68 and 95 % that
-follow, in all, in five bins of signal-to-noise ratio, and of those that the edge cuts?
-The same intervals from MAPIE's split conformal prediction, of one width for all and in
-units of the predicted standard deviation, stand beside. And which stamps does
-``score_samples`` tell apart from galaxies of the training set: two galaxies at once,
-stars, noise alone, other pixels, another seeing, cosmic rays?
+The neural field of ``compare_networks.py`` predicts a standard deviation for each
+parameter. This script counts how many of 5,000 fresh galaxies lie within the resulting
+68 and 95 % intervals: all galaxies, five bins of signal-to-noise ratio, and galaxies
+cut by the edge. MAPIE's split conformal intervals are computed for comparison, with one
+width for all galaxies and in units of the predicted standard deviation.
 
-``--models`` names saved models, of several seeds for instance, whose mean and range are
-shown; without it one is trained, with fewer galaxies. With ``--turned`` they predict by
-the mean over the flips and turns of a stamp.
+The script also tests which stamps ``score_samples`` distinguishes from galaxies of the
+training set: two galaxies at once, stars, noise alone, other pixels, another seeing,
+cosmic rays.
+
+``--models`` names saved models, for example of several seeds. The tables show their
+mean and range. Without ``--models`` one model is trained, on fewer galaxies. With
+``--turned`` predictions are means over the flips and rotations of a stamp.
 """
 
 import argparse
@@ -45,7 +47,7 @@ def simulate(n_samples, seed, **kwargs):
 
 
 def get_models(options):
-    """Return the saved models by their names, or one that is trained now."""
+    """Return the saved models by name, or one model that is trained now."""
     models = {
         path.stem: ConditionalAutoencoderRegressor.load(path) for path in options.models
     } or {"trained_now": train_model(options)}
@@ -67,7 +69,7 @@ def train_model(options):
 
 
 def parts_of(galaxies):
-    """Return the rows of all galaxies, of bins of signal-to-noise, and of cut ones."""
+    """Return rows of all galaxies, of bins of signal-to-noise, and of cut galaxies."""
     frame = galaxies.frame
     shapes = frame.drop(columns=["e1", "e2"]).to_dict("list")
     clean = make_galaxies(len(frame), noise=False, n_jobs=-1, **shapes)[0]
@@ -94,11 +96,11 @@ def coverage(pulls, parts, level):
 # %%
 # Intervals by MAPIE
 # ------------------
-# MAPIE wants an estimator of one target, and one of the size of its errors.
+# MAPIE needs an estimator of one target, and an estimator of the size of its errors.
 
 
 class OneTarget(RegressorMixin, BaseEstimator):
-    """One target of a fitted model, or the standard deviation of it."""
+    """One target of a fitted model, or its standard deviation."""
 
     def __init__(self, model, index, std=False):
         self.model = model
@@ -111,7 +113,7 @@ class OneTarget(RegressorMixin, BaseEstimator):
 
     @property
     def n_features_in_(self):
-        """By this MAPIE tells that the model is fitted."""
+        """Show MAPIE that the model is fitted."""
         return self.model.n_features_in_
 
     def predict(self, X):
@@ -176,9 +178,9 @@ def strange_stamps(n_samples, seed):
 
 
 def areas(usual, strange):
-    """Return the area under the ROC curve of each kind, and the share that is flagged.
+    """Return the area under the ROC curve of each kind, and the flagged share.
 
-    A stamp is flagged where its score is below that of all but 1 % of the usual ones.
+    A stamp is flagged if its score is below the first percentile of the usual scores.
     """
     threshold = np.percentile(usual, 1)
     rows = {}
@@ -229,7 +231,7 @@ def evaluate(model, fresh, calibration, parts, stamps):
 
 
 def tell(name, table):
-    """Print the mean of a table over the models and, of several, the range."""
+    """Print the mean of a table over the models and, for several models, the range."""
     by_row = table.groupby(level=1, sort=False)
     print(f"\n{name}, mean\n{by_row.mean().round(3).to_string()}")
     if table.index.levshape[0] > 1:
@@ -241,12 +243,12 @@ def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description="Test error bars and warnings.")
     parser.add_argument("--output", type=Path, default=Path("uncertainty"))
     parser.add_argument(
-        "--models", type=Path, nargs="*", default=[], help="saved models to look into"
+        "--models", type=Path, nargs="*", default=[], help="saved models to evaluate"
     )
     parser.add_argument(
         "--turned",
         action="store_true",
-        help="predict the mean over all flips and turns, whatever the models' own way",
+        help="predict the mean over all flips and rotations, with every model",
     )
     parser.add_argument("--n-train", type=int, default=4000)
     parser.add_argument("--max-epochs", type=int, default=12)

@@ -1,7 +1,7 @@
 """The private names of scikit-learn that sklcae uses, and optional imports.
 
-Everything that scikit-learn may move without notice is imported here and nowhere
-else, so that a new release is met in one file.
+scikit-learn may move these names without notice. They are imported here and nowhere
+else, so that a new release concerns one file.
 """
 
 from importlib import import_module
@@ -10,11 +10,15 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
-    RealNotInt,
     StrOptions,
+    validate_parameter_constraints,
     validate_params,
 )
-from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _get_feature_names,
+)
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -28,18 +32,19 @@ __all__ = [
     "CallbackSupportMixin",
     "Interval",
     "InvalidParameterError",
-    "RealNotInt",
     "StrOptions",
     "_check_feature_names_in",
     "_check_sample_weight",
     "_fit_context",
+    "_get_feature_names",
     "import_optional",
+    "validate_parameter_constraints",
     "validate_params",
 ]
 
 
 def import_optional(module, *, extra, purpose):
-    """Import a module of an optional dependency, or say which extra brings it.
+    """Import a module of an optional dependency, or name the extra that installs it.
 
     Parameters
     ----------
@@ -48,7 +53,7 @@ def import_optional(module, *, extra, purpose):
     extra : str
         The extra of sklcae that installs it.
     purpose : str
-        What needs it, as the start of the error message.
+        The function that needs it, as the start of the error message.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tells scikit-learn's callbacks (``sklearn.callback``, from 1.9) how a fit goes on."""
+"""Reports a fit to the callbacks of scikit-learn (``sklearn.callback``, from 1.9)."""
 
 __all__ = ["FitMonitor"]
 
@@ -10,13 +10,13 @@ class FitMonitor:
 
     Parameters
     ----------
-    estimator : estimator
-        Whose ``fit`` was called.
+    estimator : estimator or None
+        The estimator that is fitted; None reports nothing.
     X, y, sample_weight, groups : array-like
-        What ``fit`` was called with.
+        The arguments of ``fit``.
     """
 
-    def __init__(self, estimator, X, y, sample_weight, groups=None):
+    def __init__(self, estimator, X, y, sample_weight, groups):
         self.estimator = estimator
         metadata = {"sample_weight": sample_weight, "groups": groups}
         metadata = {k: value for k, value in metadata.items() if value is not None}
@@ -41,26 +41,23 @@ class FitMonitor:
         Parameters
         ----------
         make_attributes : callable
-            Returns the attributes that a fitted estimator would have now.
+            Returns the attributes of the estimator, were it fitted now.
 
         Returns
         -------
         bool
             Whether a callback asks to stop.
         """
-        if self.context is None:
-            return False
-        return self.epoch.call_on_fit_task_end(
+        return self.context is not None and self._end(self.epoch, make_attributes)
+
+    def end(self, make_attributes):
+        """Report the end of the fit, see `end_epoch`."""
+        if self.context is not None:
+            self._end(self.context, make_attributes)
+
+    def _end(self, context, make_attributes):
+        return context.call_on_fit_task_end(
             estimator=self.estimator,
             reconstruction_attributes=make_attributes,
             **self.data,
         )
-
-    def end(self, make_attributes):
-        """Report the end of the fit."""
-        if self.context is not None:
-            self.context.call_on_fit_task_end(
-                estimator=self.estimator,
-                reconstruction_attributes=make_attributes,
-                **self.data,
-            )

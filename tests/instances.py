@@ -2,7 +2,7 @@
 
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae._compat import StrOptions
-from sklcae._images import STRETCHES
+from sklcae._scaling import STRETCHES
 from sklcae._torch import (
     LR_SCHEDULES,
     NETWORKS,

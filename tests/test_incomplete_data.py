@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
-from sklcae._images import ImageScaler, fill_masked
+from sklcae._masking import fill_masked
+from sklcae._scaling import ImageScaler
 from tests.blobs import (
     SIDE,
     assert_same_model,

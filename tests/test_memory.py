@@ -39,7 +39,7 @@ def quick(**parameters):
 )
 def test_fit_holds_no_second_copy_of_the_images(many, parameters, monkeypatch):
     X, y = many
-    monkeypatch.setattr("sklcae._images.SAMPLE_PIXELS", X.size // 16)
+    monkeypatch.setattr("sklcae._scaling.SAMPLE_PIXELS", X.size // 16)
     if parameters:
         parameters["invariant_targets"] = "all"
     _, peak = numpy_peak(lambda: quick(**parameters).fit(X, y))

@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 
 from sklcae._targets import mean_over_turns, variance_of_mean
-from sklcae._torch._augmentation import dihedral_transform
+from sklcae._torch.augmentation import dihedral_transform
 from tests.blobs import (
     assert_same_for_any_split,
     assert_same_model,

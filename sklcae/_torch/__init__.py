@@ -1,19 +1,16 @@
 """Networks, losses and the skorch net: tensors in, tensors out.
 
-Nothing here knows scikit-learn's conventions, and nothing else in sklcae imports
+Nothing here depends on scikit-learn's conventions, and nothing else in sklcae imports
 torch or skorch.
 """
 
-from sklcae._torch._callbacks import EpochHook, check_callbacks
-from sklcae._torch._losses import (
-    PHYSICAL_LOSSES,
-    RECONSTRUCTION_LOSSES,
-    make_pixel_scale,
-)
-from sklcae._torch._net import ConditionalAutoencoderNet, build_net, check_device
-from sklcae._torch._networks import NETWORKS
-from sklcae._torch._optimizers import LR_SCHEDULES, OPTIMIZERS
-from sklcae._torch._stamps import Partners, Stamps
+from sklcae._torch.batches import Batch
+from sklcae._torch.callbacks import EpochHook, check_callbacks
+from sklcae._torch.losses import PHYSICAL_LOSSES, RECONSTRUCTION_LOSSES, LightScale
+from sklcae._torch.networks import NETWORKS, Architecture, name_of, weight_specs
+from sklcae._torch.optimizers import LR_SCHEDULES, OPTIMIZERS
+from sklcae._torch.partners import Partners
+from sklcae._torch.training import ConditionalAutoencoderNet, build_net, check_device
 
 __all__ = [
     "LR_SCHEDULES",
@@ -21,12 +18,15 @@ __all__ = [
     "OPTIMIZERS",
     "PHYSICAL_LOSSES",
     "RECONSTRUCTION_LOSSES",
+    "Architecture",
+    "Batch",
     "ConditionalAutoencoderNet",
     "EpochHook",
+    "LightScale",
     "Partners",
-    "Stamps",
     "build_net",
     "check_callbacks",
     "check_device",
-    "make_pixel_scale",
+    "name_of",
+    "weight_specs",
 ]

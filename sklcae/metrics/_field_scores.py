@@ -16,7 +16,7 @@ from sklcae._compat import (
     import_optional,
     validate_params,
 )
-from sklcae._targets import target_names_of
+from sklcae._inputs import target_names_of
 
 __all__ = [
     "TARGET_ERRORS",

@@ -9,7 +9,7 @@ from scipy.stats import linregress
 from sklearn.utils import check_array
 
 from sklcae._compat import Interval, validate_params
-from sklcae._images import check_not_masked
+from sklcae._masking import check_not_masked
 
 __all__ = ["half_light_radius", "sweep_slopes", "total_flux"]
 

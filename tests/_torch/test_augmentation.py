@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sklcae._torch import Stamps
-from sklcae._torch._augmentation import DihedralAugmentation, dihedral_transform
+from sklcae._torch import Batch
+from sklcae._torch.augmentation import DihedralAugmentation, dihedral_transform
 
 
 def test_elements_are_the_eight_symmetries_of_the_square():
@@ -28,7 +28,7 @@ def test_every_stamp_gets_its_own_element_and_target(shape, n_elements):
     images = torch.rand(400, *shape, generator=generator)
     before = images.clone()
 
-    turned, targets, *nothing = augment(Stamps(images, torch.ones(400, 1)))
+    turned, targets, *nothing = augment(Batch(images, torch.ones(400, 1)))
 
     assert nothing == [None] * 4
     assert torch.equal(images, before)
@@ -42,7 +42,7 @@ def test_elements_are_equally_likely():
     augment = DihedralAugmentation(
         np.zeros((8, 1, 1)), np.arange(8.0)[:, None], torch.Generator().manual_seed(1)
     )
-    stamps = Stamps(torch.zeros(8000, 1, 2, 2), torch.zeros(8000, 1))
+    stamps = Batch(torch.zeros(8000, 1, 2, 2), torch.zeros(8000, 1))
     counts = np.bincount(augment(stamps).targets.ravel().int().numpy(), minlength=8)
     assert abs(counts - 1000).max() < 5 * 1000**0.5
 
@@ -54,13 +54,13 @@ def test_masks_and_weights_turn_with_the_image():
     augment = DihedralAugmentation(matrices, np.zeros((8, 2)), generator)
     images = torch.rand(50, 1, 5, 5, generator=generator)
     weights = torch.tensor([[1.0, 0.0]]).repeat(50, 1)
-    stamps = Stamps(
+    stamps = Batch(
         images, torch.ones(50, 2), torch.arange(50.0), weights, images > 0.3
     )
 
     turned = augment(stamps)
 
-    assert torch.equal(turned.pixel_mask, turned.images > 0.3)
+    assert torch.equal(turned.mask, turned.images > 0.3)
     assert torch.equal(turned.image_weights, stamps.image_weights)
     swapped = turned.targets[:, 0] == 2
     assert 10 < swapped.sum() < 40
@@ -72,8 +72,8 @@ def test_partners_turn_as_their_stamps_do():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(60, 2, 5, 5, generator=generator)
     weights = torch.tensor([[1.0, 0.0]]).repeat(60, 1)
-    stamps = Stamps(images, torch.arange(120.0).reshape(60, 2), None, weights)
-    partners = Stamps(
+    stamps = Batch(images, torch.arange(120.0).reshape(60, 2), None, weights)
+    partners = Batch(
         images + 1, stamps.targets + 1, torch.arange(60.0), weights, images > 0.3
     )
     swap = np.eye(2)[::-1]
@@ -87,12 +87,12 @@ def test_partners_turn_as_their_stamps_do():
     assert torch.equal(turned.partners.targets, turned.targets + 1)
     assert torch.equal(turned.partners.target_weights, turned.target_weights)
     assert torch.equal(turned.partners.images, turned.images + 1)
-    assert torch.equal(turned.partners.pixel_mask, turned.images > 0.3)
+    assert torch.equal(turned.partners.mask, turned.images > 0.3)
     assert torch.equal(turned.partners.image_weights, partners.image_weights)
 
 
 def test_partners_change_nothing_for_their_stamps():
-    stamps = Stamps(torch.rand(60, 1, 4, 4), torch.zeros(60, 1))
+    stamps = Batch(torch.rand(60, 1, 4, 4), torch.zeros(60, 1))
     alone, with_partners = (
         DihedralAugmentation(
             np.zeros((8, 1, 1)), np.zeros((8, 1)), torch.Generator().manual_seed(0)

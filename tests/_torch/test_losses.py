@@ -6,10 +6,10 @@ from torch.nn import functional as F
 from sklcae._torch import (
     PHYSICAL_LOSSES,
     RECONSTRUCTION_LOSSES,
-    Stamps,
-    make_pixel_scale,
+    Batch,
+    make_light_scale,
 )
-from sklcae._torch._losses import LossTerms, LossWeights, exchange_loss, loss_terms
+from sklcae._torch.losses import LossTerms, LossWeights, exchange_loss, loss_terms
 
 TORCH = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(4, 2, 3, 5, generator=TORCH)
@@ -26,7 +26,7 @@ GAIN = 2.5
 
 def make_scale(stretch):
     arrays = (np.reshape(values, (2, 1, 1)) for values in ARRAYS[stretch])
-    return make_pixel_scale(stretch, arrays, GAIN)
+    return make_light_scale(stretch, arrays, GAIN)
 
 
 SCALE = make_scale("asinh")
@@ -122,7 +122,7 @@ def test_gradient_of_chi_square_is_that_of_a_poisson_likelihood(chi_square_gradi
     torch.testing.assert_close(gradient[lit], expected[lit], rtol=1e-6, atol=1e-8)
 
 
-def test_pixel_scale_moves_with_all_of_its_tensors():
+def test_light_scale_moves_with_all_of_its_tensors():
     moved = SCALE.to("meta")
     assert (moved.stretch, moved.gain) == (SCALE.stretch, SCALE.gain)
     assert {part.device.type for part in moved[1:5]} == {"meta"}
@@ -148,7 +148,7 @@ def assert_same_terms(terms, expected):
 
 @EVERY_LOSS
 def test_terms_are_equations_2_4_and_5(name):
-    terms = terms_of(Stamps(IMAGES, TARGETS), name)
+    terms = terms_of(Batch(IMAGES, TARGETS), name)
     pixels = pixel_loss(name, LOGITS, IMAGES)
     squares = (Z_PHY - TARGETS) ** 2
     expected = (pixels.mean(), squares.mean(), Z_REST.abs().mean(), torch.zeros(()))
@@ -166,10 +166,10 @@ def test_total_weighs_the_exchange_with_gamma():
 @EVERY_LOSS
 @EVERY_PHYSICAL_LOSS
 def test_weights_of_one_change_nothing(name, physical):
-    weighted = Stamps(
+    weighted = Batch(
         IMAGES, TARGETS, torch.ones(4), torch.ones(4, 2), torch.ones(IMAGES.shape) > 0
     )
-    plain = terms_of(Stamps(IMAGES, TARGETS), name, physical)
+    plain = terms_of(Batch(IMAGES, TARGETS), name, physical)
     assert_same_terms(terms_of(weighted, name, physical), plain)
 
 
@@ -177,10 +177,10 @@ def test_weights_of_one_change_nothing(name, physical):
 @EVERY_PHYSICAL_LOSS
 def test_image_that_counts_twice_is_there_twice(name, physical):
     weights = torch.tensor([2.0, 1.0, 1.0, 0.0])
-    stamps = Stamps(IMAGES, TARGETS, weights, weights[:, None].expand(4, 2))
+    stamps = Batch(IMAGES, TARGETS, weights, weights[:, None].expand(4, 2))
     rows = [0, 0, 1, 2]
     repeated = terms_of(
-        Stamps(IMAGES[rows], TARGETS[rows]),
+        Batch(IMAGES[rows], TARGETS[rows]),
         name,
         physical,
         [part[rows] for part in OUTPUT],
@@ -191,8 +191,8 @@ def test_image_that_counts_twice_is_there_twice(name, physical):
 @EVERY_LOSS
 def test_masked_pixels_have_no_part_in_the_loss(name):
     mask = torch.rand(IMAGES.shape, generator=TORCH) > 0.4
-    stamps = Stamps(IMAGES, TARGETS, pixel_mask=mask)
-    changed = Stamps(IMAGES + 0.5 * ~mask, TARGETS, pixel_mask=mask)
+    stamps = Batch(IMAGES, TARGETS, mask=mask)
+    changed = Batch(IMAGES + 0.5 * ~mask, TARGETS, mask=mask)
     terms = terms_of(stamps, name)
     assert_same_terms(terms_of(changed, name), terms)
     pixels = pixel_loss(name, LOGITS, IMAGES)
@@ -203,7 +203,7 @@ def test_masked_pixels_have_no_part_in_the_loss(name):
 @EVERY_LOSS
 def test_exchange_loss_is_the_reconstruction_loss_of_the_partners(name):
     mask = torch.rand(IMAGES.shape, generator=TORCH) > 0.4
-    partners = Stamps(IMAGES, TARGETS, torch.tensor([2.0, 0, 1, 1]), None, mask)
+    partners = Batch(IMAGES, TARGETS, torch.tensor([2.0, 0, 1, 1]), None, mask)
     loss = exchange_loss(LOGITS, partners, name, SCALE)
     assert torch.equal(loss, terms_of(partners, name).reconstruction)
 
@@ -212,7 +212,7 @@ def test_exchange_loss_is_the_reconstruction_loss_of_the_partners(name):
 def test_missing_targets_have_no_part_in_the_physical_loss(physical):
     # The second target is known for two stamps of four.
     weights = torch.tensor([[1.0, 2.0], [1.0, 0.0], [1.0, 2.0], [1.0, 0.0]])
-    known = Stamps(IMAGES, TARGETS, target_weights=weights)
+    known = Batch(IMAGES, TARGETS, target_weights=weights)
     other = known._replace(targets=TARGETS + 9 * (weights == 0))
     losses = PHYSICAL_LOSSES[physical](Z_PHY, TARGETS, LOG_VARIANCE)
     expected = (losses[:, 0].mean() + losses[[0, 2], 1].mean()) / 2

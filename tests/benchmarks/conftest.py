@@ -1,3 +1,3 @@
-"""Benchmarks run on request only: ``python tests/benchmarks/run.py``."""
+"""Benchmarks run only on request: ``python tests/benchmarks/run.py``."""
 
 collect_ignore_glob = ["*.py"]

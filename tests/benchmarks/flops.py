@@ -1,13 +1,13 @@
-"""Floating point operations of the paper's network as it is computed here."""
+"""Floating point operations of the paper's network, as sklcae computes it."""
 
 
 def forward_flops(image_shape=(1, 64, 64), latent_dim=64):
-    """Return those of the encoder and of the decoder for one stamp.
+    """Return the operations of the encoder and of the decoder for one stamp.
 
-    Two for each multiplication and addition. Upsampling and convolution count as the
-    folded ones, 2x2 instead of 3x3 multiplications for each pixel of the output.
-    Biases, ReLU, pooling and the loss are left out. Height and width are multiples
-    of four.
+    A multiplication and an addition count as two operations. Upsampling and convolution
+    count as one folded convolution, with 2x2 instead of 3x3 multiplications for each
+    pixel of the output. Biases, ReLU, pooling and the loss are left out. Height and
+    width are multiples of four.
     """
     channels, height, width = image_shape
     full = height * width
@@ -19,5 +19,8 @@ def forward_flops(image_shape=(1, 64, 64), latent_dim=64):
 
 
 def training_flops(**kwargs):
-    """Return those of a step for one stamp: forward, and twice that backward."""
+    """Return the operations of a training step for one stamp.
+
+    The backward pass counts as two forward passes.
+    """
     return 3 * sum(forward_flops(**kwargs))

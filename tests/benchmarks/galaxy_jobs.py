@@ -30,7 +30,7 @@ def plain_generate(folder, n):
 
 
 def compare_images(folder, n):
-    """Compare noiseless stamps with plain GalSim's, in units of the noise a pixel."""
+    """Compare noiseless stamps with plain GalSim's, in units of the pixel noise."""
     galaxies = make_galaxies(n, random_state=3, noise=False, return_X_y=False)
     columns = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
     plain_images = np.stack(
@@ -46,7 +46,7 @@ def compare_images(folder, n):
 
 
 def noise_per_pixel():
-    """Return the noise of an empty pixel in ADU, the least that there is."""
+    """Return the noise of an empty pixel in ADU, the lowest noise of any pixel."""
     return np.hypot(
         np.sqrt(plain.SKY_LEVEL / plain.GAIN), plain.READ_NOISE / plain.GAIN
     )
@@ -67,7 +67,7 @@ def fit_profiles(folder, n):
 
 
 def predict_profiles(folder, n, model=None):
-    """Predict the same galaxies with a model; the speed is that of many stamps."""
+    """Predict the same galaxies with a model; the speed is measured on many stamps."""
     galaxies = fresh_galaxies(n)
     regressor = load_model(model or Path(folder, "model"))
     names = list(regressor.target_names_ or NAMES)

@@ -1,4 +1,4 @@
-"""Start jobs in fresh processes, in turns, and compare what they measured."""
+"""Start jobs in fresh processes, alternately, and compare their measurements."""
 
 import json
 import os
@@ -20,9 +20,9 @@ class Lab:
     Parameters
     ----------
     folder : path-like
-        Holds the stamps and the model of all jobs; emptied by the caller.
+        Holds the stamps and the model of all jobs. The caller deletes it.
     sizes : dict
-        How large each job is, see ``run.py``.
+        Size of each job, see ``run.py``.
     model : path-like or None
         A saved model to compare with the profile fit.
     """
@@ -32,7 +32,7 @@ class Lab:
         self.log = []
 
     def run(self, job, one_thread=False, **options):
-        """Run a job in a fresh process and return what it measured."""
+        """Run a job in a fresh process and return its measurements."""
         options = {"folder": str(self.folder), **options}
         command = [sys.executable, str(HERE / "job.py"), job, json.dumps(options)]
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -48,13 +48,13 @@ class Lab:
         return result
 
     def take_turns(self, repeats, *jobs):
-        """Run jobs, (name, options), in turns; return a list of results for each."""
+        """Run jobs, (name, options), alternately; return a list of results for each."""
         rounds = [[self.run(name, **o) for name, o in jobs] for _ in range(repeats)]
         return [list(results) for results in zip(*rounds, strict=True)]
 
 
 def median(results, key):
-    """Return the median of what some runs of a job measured."""
+    """Return the median of a measurement over several runs of a job."""
     return statistics.median(result[key] for result in results)
 
 

@@ -1,4 +1,4 @@
-"""Time and memory of the process that this runs in."""
+"""Time and memory of the current process."""
 
 import resource
 import statistics
@@ -9,10 +9,10 @@ MIB = 2**20
 
 
 class Memory:
-    """Peak memory of a block, beyond what was there when it began.
+    """Peak memory of a block, in addition to the memory at its start.
 
-    `resident` is what getrusage has (ru_maxrss), pages of memory maps included;
-    `anonymous` leaves those out, and is looked up every 10 ms by a thread.
+    `resident` is ru_maxrss from getrusage and includes pages of memory maps.
+    `anonymous` excludes them; a thread reads it every 10 ms.
     """
 
     def __enter__(self):
@@ -40,7 +40,7 @@ class Memory:
 
 
 def anonymous():
-    """Return the bytes of memory that no file stands behind."""
+    """Return the bytes of memory that are not mapped from a file."""
     with open("/proc/self/status") as status:
         for line in status:
             if line.startswith("RssAnon"):

@@ -15,7 +15,7 @@ from sklcae.datasets import make_galaxies
 
 
 def machine(folder):
-    """Describe what PyTorch has."""
+    """Describe PyTorch's threads, instruction set and GPU."""
     has_gpu = torch.cuda.is_available()
     return {
         "torch_threads": torch.get_num_threads(),
@@ -35,7 +35,7 @@ def prepare(folder, stamps, epochs):
 
 
 def write_memory_map(folder, n):
-    """Store flat float32 stamps, the same ones again and again."""
+    """Store flat float32 stamps, repeating the same stamps."""
     X, _ = load(folder)
     with open(Path(folder, "X.dat"), "wb") as file:
         for start in range(0, n, len(X)):
@@ -44,7 +44,7 @@ def write_memory_map(folder, n):
 
 
 def load(folder, n=None, mapped=False):
-    """Return n stamps, the same ones again and again, and their targets."""
+    """Return n stamps, repeating the same stamps, and their targets."""
     if mapped:
         X = np.memmap(Path(folder, "X.dat"), np.float32, "r").reshape(-1, 64 * 64)
         return X[:n], None
@@ -61,7 +61,7 @@ def make_model(epochs, **parameters):
 
 
 def fit(folder, n, epochs, device="cpu"):
-    """Train with `fit`; an epoch before the others that are counted, if there are."""
+    """Train with `fit`; the first of several epochs is not counted."""
     X, y = load(folder, n)
     import_all(make_model(1, device=device).fit, X, y)
     model = make_model(epochs, device=device)
@@ -83,12 +83,12 @@ def plain_fit(folder, n, epochs, device="cpu"):
 
 
 def import_all(train, X, y):
-    """Train on a few stamps of 8 x 8 pixels, for PyTorch imports some parts late."""
+    """Train on a few stamps of 8 x 8 pixels: PyTorch imports some parts late."""
     train(X[:8, :64], y[:8])
 
 
 def training_result(n, durations, memory):
-    """Return stamps a second, those of the first epoch left out where there are more.
+    """Return stamps per second, without the first of several epochs.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def training_result(n, durations, memory):
     durations : list of float
         Seconds of each epoch.
     memory : Memory
-        Of the training.
+        Memory of the training.
     """
     rate = n / statistics.median(durations[1:] or durations)
     return {"rate": rate, "gflops": rate * training_flops() / 1e9, **memory.peaks()}
@@ -154,7 +154,7 @@ def bare_epochs(X, y):
 
 
 def bare_step(network, optimizer, map_parts, batch, size):
-    """Make one step as the net does, without all that is around it."""
+    """Make one step of the net, without the surrounding code."""
     from sklcae._torch._losses import LossWeights, loss_terms
     from sklcae._torch._stamps import Stamps
 
@@ -220,7 +220,7 @@ def plain_predict(folder, n, mapped=False, repeats=1, device="cpu"):
 
 
 def prediction_result(function, X, repeats):
-    """Return the stamps a second of a prediction, of one core too, and memory."""
+    """Return the stamps per second and per core-second of a prediction, and memory."""
     cpu = time.process_time()
     with Memory() as memory:
         duration = seconds(lambda: function(X), repeats)
@@ -249,7 +249,7 @@ def plain_decode(folder, n, repeats):
 
 
 def decoding_result(function, n, repeats):
-    """Return the stamps a second of a decoder, and its memory."""
+    """Return the stamps per second of a decoder, and its memory."""
     Z = np.random.default_rng(0).random((n, 64), np.float32)
     with Memory() as memory:
         duration = seconds(lambda: function(Z), repeats)
@@ -257,7 +257,7 @@ def decoding_result(function, n, repeats):
 
 
 def grid(folder, n, epochs, n_jobs, side):
-    """Search four candidates, on the middle of the stamps."""
+    """Search four candidates, on the central part of the stamps."""
     from sklearn.model_selection import GridSearchCV
 
     X, y = load(folder, n)
@@ -279,7 +279,7 @@ def grid(folder, n, epochs, n_jobs, side):
 
 
 def count_threads(model, X, y):
-    """Return the threads that PyTorch takes where a candidate is fitted."""
+    """Return the number of threads that PyTorch uses when a candidate is fitted."""
     return torch.get_num_threads()
 
 

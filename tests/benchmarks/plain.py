@@ -1,4 +1,4 @@
-"""What a user would write without sklcae: plain PyTorch, plain GalSim."""
+"""The code that a user would write without sklcae: plain PyTorch, plain GalSim."""
 
 import galsim
 import numpy as np
@@ -13,7 +13,7 @@ PIXEL_SCALE, PSF_FWHM, SIDE = 0.2, 0.7, 64
 
 
 class PlainNetwork(PlainPaperNetwork):
-    """The plain network, its two halves apart, with logits instead of images."""
+    """The plain network as separate encoder and decoder, with logits as output."""
 
     def encode(self, x):
         """Return z_phy and z_rest."""

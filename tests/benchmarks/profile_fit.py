@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 # Flux, half-light radius, Sersic index, e1, e2, x0, y0: somewhat wider than Table 1.
 LOW = np.array([50.0, 0.1, 0.4, -0.65, -0.65, -4.0, -4.0])
 HIGH = np.array([5e5, 8.0, 5.0, 0.65, 0.65, SIDE + 4.0, SIDE + 4.0])
-# Width in pixels of the Gaussian that the first guess smooths with.
+# Width in pixels of the Gaussian that smooths the stamp for the initial guess.
 SMOOTHING = 2.0
 # Steps of the derivatives: GalSim's tables are too coarse for SciPy's tiny ones.
 STEPS = np.array([1e-3, 1e-3, 1e-2, 1e-3, 1e-3, 1e-2, 1e-2])
@@ -24,10 +24,18 @@ RELATIVE = np.array([True, True, False, False, False, False, False])
 
 
 def fit_profile(stamp):
-    """Return the seven parameters that fit a stamp (H, W) best, and the images drawn.
+    """Return the best-fitting parameters of a stamp (H, W), and the number of images.
 
-    The noise is first that of the smoothed stamp, then that of the model: the noise of
-    the pixels themselves would weigh low ones more, and make all galaxies too faint.
+    The variance of the noise comes first from the smoothed stamp, then from the model.
+    If it came from the noisy pixels, low pixels would get more weight, and all galaxies
+    would come out too faint.
+
+    Returns
+    -------
+    parameters : ndarray of shape (7,)
+        The parameters.
+    n_drawn : int
+        Number of images that were drawn for the fit.
     """
     smooth = gaussian_filter(stamp.astype(float), SMOOTHING)
     parameters, n_first = _least_squares(stamp, smooth, _guess(smooth))
@@ -62,7 +70,7 @@ def _least_squares(stamp, expected, parameters):
 
 
 def _guess(smooth):
-    """Return first parameters from the moments of the smooth pixels above the noise."""
+    """Return initial parameters, from the smoothed pixels above the noise."""
     noise = np.sqrt(SKY_LEVEL / GAIN + (READ_NOISE / GAIN) ** 2)
     noise /= 2 * SMOOTHING * np.sqrt(np.pi)
     light = np.where(smooth > max(3 * noise, 0.02 * smooth.max()), smooth, 0)

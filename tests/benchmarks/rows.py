@@ -1,4 +1,4 @@
-"""The rows of the table: what is run for each, and what is to be reached."""
+"""The rows of the table, each with its jobs and its goal."""
 
 import operator
 import statistics
@@ -15,9 +15,9 @@ STAMP_MIB = 2**-6
 class Result:
     """One line of the table.
 
-    `ours` and `reference` are in `unit`, `value` is what is held against `to_reach`:
-    a ratio unless the note says otherwise. Memory is in MiB, beyond what the
-    process had after its imports and with its input.
+    `ours` and `reference` are in `unit`. `value` is compared with `to_reach`; it is a
+    ratio unless the note says otherwise. Memory is in MiB, in addition to the memory of
+    the process after its imports and with its input.
     """
 
     work: str
@@ -32,7 +32,7 @@ class Result:
 
     @property
     def reached(self):
-        """Whether the value is what it should be; None where nothing is asked."""
+        """Whether the value reaches its goal; None if there is no goal."""
         if self.to_reach is None:
             return None
         comparison, limit = self.to_reach.split()
@@ -40,7 +40,7 @@ class Result:
 
 
 def compared(work, unit, ours, reference, to_reach=None, key="rate", note=""):
-    """Return the line for the rounds of two jobs."""
+    """Return the line that compares the rounds of two jobs."""
     return Result(
         work,
         unit,
@@ -55,7 +55,7 @@ def compared(work, unit, ours, reference, to_reach=None, key="rate", note=""):
 
 
 def training(lab):
-    """Training step of the paper's network, and what is around it."""
+    """Training step of the paper's network, and the overhead."""
     options = {"n": lab.sizes["stamps"], "epochs": lab.sizes["epochs"]}
     repeats = lab.sizes["repeats"]
     ours, reference = lab.take_turns(repeats, ("fit", options), ("plain_fit", options))
@@ -137,7 +137,7 @@ def prediction(lab):
 
 
 def profiles(lab):
-    """Prediction against a profile fit, one core each."""
+    """Prediction compared with a profile fit, on one core each."""
     n = lab.sizes["profiles"]
     model = {"model": str(lab.model)} if lab.model else {}
     ours = lab.run("predict_profiles", one_thread=True, n=n, **model)
@@ -165,7 +165,7 @@ def profiles(lab):
 
 
 def galaxies(lab):
-    """Simulation against a plain GalSim loop, and the images of both."""
+    """Simulation compared with a plain GalSim loop, and the images of both."""
     n, n_plain = lab.sizes["galaxies"], lab.sizes["plain_galaxies"]
     one, two, reference = lab.take_turns(
         lab.sizes["galaxy_repeats"],
@@ -213,10 +213,11 @@ def grid(lab):
 
 
 def grid_lines(lab, side):
-    """Return the lines for stamps of some pixels a side.
+    """Return the lines for stamps of `side` x `side` pixels.
 
-    Four stamps of 32 x 32 are worked off as one of 64 x 64, so that a batch of 64
-    keeps one core busy, and of the larger ones all that there are.
+    A batch of 64 stamps of 32 x 32 pixels keeps one core busy, because four of them are
+    computed together like one stamp of 64 x 64. A batch of larger stamps keeps all
+    cores busy.
     """
     n = lab.sizes["grid_stamps"] * 32**2 // side**2
     options = {"n": n, "epochs": lab.sizes["grid_epochs"], "side": side}
@@ -237,12 +238,12 @@ def grid_lines(lab, side):
 
 
 def growth(lab):
-    """Cost of a stamp as there are more of them."""
+    """Cost per stamp as the number of stamps grows."""
     lines = []
     for work, job, options, memory, to_reach in (
         ("fit, an epoch", "fit", {"epochs": 1}, "memory", "<= 0.1"),
         ("predict", "predict", {"repeats": 3}, "anonymous_memory", "<= 0.1"),
-        # What it returns is among it.
+        # The returned stamps are included.
         ("generate", "generate", {"n_jobs": 1}, "memory", "<= 1.1"),
     ):
         runs = {n: lab.run(job, n=n, **options) for n in lab.sizes["growth"]}
@@ -254,7 +255,7 @@ def growth(lab):
 
 
 def growth_lines(work, runs):
-    """Return the lines of one kind of work: time a stamp relative to the fewest."""
+    """Return the lines of one task: time per stamp relative to the fewest stamps."""
     first = runs[min(runs)]
     return [
         Result(
@@ -274,9 +275,10 @@ def growth_lines(work, runs):
 
 
 def memory_growth_line(work, runs, to_reach):
-    """Return how much memory, beyond the input, each MiB of stamps takes.
+    """Return the memory that each MiB of stamps needs in addition to the input.
 
-    The fewest stamps are too few to fill what is kept for any number.
+    The smallest number of stamps is left out: it does not fill the buffers that every
+    number of stamps needs.
     """
     fewest, most = sorted(runs)[-2:]
     more = runs[most]["memory"] - runs[fewest]["memory"]
@@ -294,7 +296,7 @@ def memory_growth_line(work, runs, to_reach):
 
 
 def gpu(lab):
-    """Training and prediction on a GPU, where there is one."""
+    """Training and prediction on a GPU, if there is one."""
     if lab.run("machine")["gpu"] is None:
         return []
     options = {"n": lab.sizes["gpu_stamps"], "device": "cuda"}

@@ -1,4 +1,4 @@
-"""Print each row of the benchmarks beside its reference, and write JSON.
+"""Print each row of the benchmarks with its reference, and write JSON.
 
 python tests/benchmarks/run.py [--only ROW ...] [--quick] [--output FOLDER]
     [--model FILE]
@@ -63,7 +63,7 @@ PACKAGES = ("sklcae", "torch", "skorch", "scikit-learn", "numpy", "scipy", "gals
 
 
 def main():
-    """Run what the command line asks for."""
+    """Run the rows that the command line selects."""
     arguments = parse_arguments()
     sizes = QUICK if arguments.quick else FULL
     start = time.perf_counter()
@@ -80,11 +80,11 @@ def main():
 
 
 def parse_arguments():
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument(
-        "--quick", action="store_true", help="tiny, to see that it runs"
+        "--quick", action="store_true", help="a tiny run, to check that it works"
     )
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--model", type=Path, help="saved model for the row profiles")
@@ -119,18 +119,18 @@ def measure(lab, rows):
 
 
 def list_unmeasured(arguments, about):
-    """Say what is not in the table."""
+    """Return a line for each measurement that is not in the table."""
     lines = [
         f"Not measured: {row} (--only)."
         for row in ROWS
         if row not in (*arguments.only, "gpu")
     ]
     if about["gpu"] is None:
-        lines.append("Not measured: training and predict on a GPU, for there is none.")
+        lines.append("Not measured: training and predict on a GPU (there is none).")
     if arguments.quick:
-        lines.append("With --quick all is too small for the numbers to mean anything.")
+        lines.append("With --quick the jobs are too small for meaningful numbers.")
     if about["cores"] < 2:
-        lines.append("One core only: rows with n_jobs=2 mean nothing.")
+        lines.append("One core only: rows with n_jobs=2 are meaningless.")
     return lines
 
 
@@ -178,7 +178,7 @@ def cells(result):
 
 
 def write(folder, results, about, left_out, log, sizes):
-    """Write all of it to benchmarks.json."""
+    """Write results, machine and settings to benchmarks.json."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {"row": row, **asdict(one), "reached": one.reached}

@@ -1,20 +1,21 @@
-"""Compare three ways to error bars on the same galaxies and the same encoder.
+"""Compare three methods for error bars on the same galaxies and the same encoder.
 
 python tests/benchmarks/uncertainties.py [--n-train 2000] [--n-test 5000] [--epochs 20]
     [--members 5] [--passes 50] [--seed 0] [--quick]
 
-- a likelihood whose variance the network predicts (what sklcae has), of the image as it
-  is and as the mean over its flips and turns (test_time_augmentation);
+- a Gaussian likelihood with a predicted variance (the method of sklcae), for the image
+  as it is and for the mean over its flips and rotations (test_time_augmentation);
 - a deep ensemble of such networks (Lakshminarayanan, Pritzel and Blundell 2017), with
-  the variance of a mixture, as there, and with that of the mean;
+  the variance of a mixture, as in this reference, and with the variance of the mean;
 - Monte Carlo dropout (Gal and Ghahramani 2016) of the features, for several rates, with
   the variance of the training set's residuals added.
 
-Only the encoder of the "strided" network is trained. For each way the table has the
-mean R2, the negative logarithm of the likelihood of the fresh galaxies, the largest
-departure of the coverage of 68 and 95 % intervals, and the cost of a prediction in
-passes through the encoder. The departure is the largest over the targets, in all
-galaxies, in five bins of signal-to-noise ratio, and in galaxies that the edge cuts.
+Only the encoder of the "strided" network is trained. For each method the table shows
+the mean R2, the negative logarithm of the likelihood of the fresh galaxies, the largest
+deviation of the coverage of 68 and 95 % intervals, and the cost of a prediction in
+passes through the encoder. The deviation is the largest one over all targets and over
+three kinds of samples: all galaxies, five bins of signal-to-noise ratio, and galaxies
+cut by the edge.
 """
 
 import argparse
@@ -45,7 +46,7 @@ PIXEL_SCALE = 0.2
 
 
 class Galaxies:
-    """Training set, scaled, and fresh galaxies with the bins to look into."""
+    """The scaled training set, and fresh galaxies with the bins to evaluate."""
 
     def __init__(self, n_train, n_test):
         settings = {"targets": TARGETS, "return_X_y": False, "n_jobs": -1}
@@ -72,7 +73,7 @@ class Galaxies:
 
 
 def parts_of(galaxies, ratios):
-    """Return rows of all galaxies, of five bins of the ratio, and of those cut off."""
+    """Return rows of all galaxies, of five bins of the ratio, and of cut galaxies."""
     bins = np.digitize(ratios, np.quantile(ratios, [0.2, 0.4, 0.6, 0.8]))
     frame = galaxies.frame
     to_edge = np.minimum.reduce([frame.x0, 64 - frame.x0, frame.y0, 64 - frame.y0])
@@ -81,7 +82,7 @@ def parts_of(galaxies, ratios):
 
 
 def train(galaxies, options, seed, rate=None):
-    """Train an encoder; with a rate by the squared error and with dropout."""
+    """Train an encoder; with a rate, use the squared error and dropout."""
     torch.manual_seed(seed)
     network = NETWORKS["strided"]((1, 64, 64), len(TARGETS), 64, rate is None)
     network = network.to(memory_format=torch.channels_last)
@@ -113,14 +114,14 @@ def loss_of(network, stamps, rate):
 
 @torch.inference_mode()
 def likelihood(network, images):
-    """Return mean and variance as the network predicts them."""
+    """Return the mean and the variance that the network predicts."""
     parts = [network.encode_with_variance(part) for part in images.split(128)]
     mean, log_variance = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return mean.astype(float), np.exp(log_variance.astype(float))
 
 
 def turned(network, galaxies):
-    """Return the mean over all turns and its variance."""
+    """Return the mean over all flips and rotations, and its variance."""
     values, variances = [], []
     for element in range(len(galaxies.maps_in_units[0])):
         images = dihedral_transform(galaxies.test.images, element)
@@ -133,7 +134,7 @@ def turned(network, galaxies):
 
 
 def ensembles(predictions):
-    """Return mean and variance of a mixture of equal parts, and of the mean."""
+    """Return mean and variance of an equal mixture, and of the mean."""
     means, variances = (np.stack(part) for part in zip(*predictions, strict=True))
     mean, variance = means.mean(0), variances.mean(0)
     spread = means.var(0, ddof=min(1, len(means) - 1))
@@ -145,7 +146,7 @@ def ensembles(predictions):
 
 @torch.inference_mode()
 def dropout(network, galaxies, rate, n_passes):
-    """Return mean and variance over passes, and the residuals' variance added."""
+    """Return mean and variance over passes, with the residuals' variance added."""
     torch.manual_seed(0)
 
     def passes(images):
@@ -164,7 +165,7 @@ def dropout(network, galaxies, rate, n_passes):
 
 
 def score(galaxies, mean, variance):
-    """Return R2, negative log likelihood and the largest departure of coverage."""
+    """Return R2, negative log likelihood and the largest deviation of coverage."""
     targets = galaxies.test.targets.numpy()
     pulls = np.abs(mean - targets) / np.sqrt(variance)
     likelihoods = norm.logpdf(targets, mean, np.sqrt(variance))
@@ -206,7 +207,7 @@ def compare(options):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description="Compare ways to error bars.")
+    parser = argparse.ArgumentParser(description="Compare methods for error bars.")
     parser.add_argument("--n-train", type=int, default=2000)
     parser.add_argument("--n-test", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=20)

@@ -1,0 +1,29 @@
+"""The noise of a pixel: one formula for images, losses, simulations and bounds."""
+
+from typing import Any, NamedTuple
+
+__all__ = ["NoiseModel"]
+
+
+class NoiseModel(NamedTuple):
+    """Background noise of a pixel, and the Poisson noise of its light.
+
+    Arrays are those of NumPy or PyTorch.
+
+    Attributes
+    ----------
+    background : float or array that broadcasts with the light
+        Variance of a pixel without light, in the unit of the light squared.
+    gain : float
+        Electrons for each unit of light.
+    """
+
+    background: Any
+    gain: float
+
+    def variance(self, light):
+        """Return the variance of pixels whose expected light is given.
+
+        Light below zero adds no Poisson noise.
+        """
+        return self.background + light.clip(min=0) / self.gain

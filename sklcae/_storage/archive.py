@@ -1,0 +1,419 @@
+"""One file of named arrays and a manifest, safe to read from untrusted sources.
+
+The file is a plain safetensors file: eight bytes of length, a JSON header with the
+place of each array, and the bytes of the arrays. It holds no path, link, compressed
+block or code, and pickle is not used. The manifest is a JSON object, stored as text in
+the header's ``__metadata__``. Besides the caller's entries it has ``format``,
+``format_version`` and ``sha256``, a hash of the rest of the manifest and of the names,
+types, shapes and bytes of all arrays. The hash detects damage. It is not a signature:
+the author of a file can also compute its hash.
+
+A file is written under another name in the same folder, ``.sklcae-<16 digits>.tmp``,
+and renamed when all of it is on the disk. If the process is killed before that, the
+file of that name stays and may be removed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from math import isfinite, prod
+from reprlib import repr as short_repr
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from sklcae.exceptions import ModelFileError
+
+__all__ = ["DTYPES", "naming_file", "read_archive", "write_archive"]
+
+FORMAT = "sklcae"
+FORMAT_VERSION = 1
+METADATA_KEY = "manifest"
+# The types that an array may have, by safetensors' names for them.
+DTYPES = {
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+    "I64": np.dtype(np.int64),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
+
+LENGTH_SIZE = 8
+# Room for the names of a million columns; a larger header is not parsed.
+MAX_HEADER_SIZE = 2**24
+# An empty list is two bytes in JSON and more than thirty times as many in memory.
+MAX_BRACKETS = 2**17
+MAX_DIMENSIONS = 16
+# Largest number of elements, not counting axes of length zero, that NumPy can count.
+MAX_SIZE = 2**48
+
+TEMPORARY_NAME = ".sklcae-{}.tmp"
+
+
+def write_archive(path, manifest, tensors):
+    """Write a manifest and arrays to a file, whole or not at all.
+
+    An existing file is replaced in one step when all of the new file is on the disk; it
+    keeps its permissions. A link is followed.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    manifest : dict
+        Values that JSON can hold, with finite numbers only; no key may be ``format``,
+        ``format_version`` or ``sha256``.
+    tensors : dict of str to ndarray
+        Arrays of float32, float64, int64, uint8 or bool, with finite values only.
+
+    Raises
+    ------
+    ValueError
+        If the manifest or an array is not as described.
+    OSError
+        If the file cannot be written. An existing file is then unchanged, except that
+        it may be the new one after a failed synchronisation of the folder.
+    """
+    data = _to_bytes(manifest, tensors)
+    _replace_file(os.path.realpath(path), data)
+
+
+def read_archive(path):
+    """Read a file of `write_archive`, or any other file that claims to be one.
+
+    The size of the file limits the memory that this takes, whatever its content: about
+    twice that size, or up to sixteen times the size of the header, which may have
+    16 MiB.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    manifest : dict
+        The manifest given to `write_archive`.
+    tensors : dict of str to ndarray
+        The arrays.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not exactly as `write_archive` writes it.
+    OSError
+        If it cannot be read; FileNotFoundError if there is none.
+    """
+    with naming_file(path):
+        data, manifest = _read_checked(path)
+        tensors = _load_tensors(data)
+        _check_digest(manifest, tensors)
+        _check_values(tensors)
+        return manifest, tensors
+
+
+@contextmanager
+def naming_file(path):
+    """Name the file in every `ModelFileError` that is raised inside."""
+    try:
+        yield
+    except ModelFileError as error:
+        problem = str(error)
+    except RecursionError:
+        problem = "its JSON is nested too deep"
+    else:
+        return
+    raise ModelFileError(f"The file {os.fspath(path)!r} cannot be used: {problem}.")
+
+
+# Reading ------------------------------------------------------------------------
+
+
+def _read_checked(path):
+    """Return all bytes of a file, read once, and the manifest of its checked header."""
+    # Opening a device may already have effects, so its kind is checked before.
+    _check_regular(os.stat(path))
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        _check_regular(status)
+        start = file.read(LENGTH_SIZE)
+        header_size = _check_header_size(start, status.st_size)
+        header = file.read(header_size)
+        n_bytes = status.st_size - LENGTH_SIZE - header_size
+        manifest = _check_header(header, n_bytes)
+        data = b"".join([start, header, file.read(n_bytes + 1)])
+    if len(data) != status.st_size:
+        raise ModelFileError("its size changed while it was read")
+    return data, manifest
+
+
+def _open_without_waiting(path, flags):
+    # A pipe that takes the place of the file must not block.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_regular(status):
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelFileError("it is not a regular file")
+
+
+def _check_header_size(start, file_size):
+    if len(start) < LENGTH_SIZE:
+        raise ModelFileError(f"it is too short, {file_size} bytes")
+    header_size = int.from_bytes(start, "little")
+    if header_size > MAX_HEADER_SIZE:
+        raise ModelFileError(
+            f"its header would have {header_size} bytes, more than {MAX_HEADER_SIZE}; "
+            "it is no file of sklcae or damaged"
+        )
+    if header_size > file_size - LENGTH_SIZE:
+        raise ModelFileError(
+            f"its header would have {header_size} bytes, more than the file"
+        )
+    return header_size
+
+
+def _check_header(header, n_bytes):
+    """Check a header against the bytes behind it, and return the manifest."""
+    entries = _parse_object(_decode(header), "header")
+    metadata = entries.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
+        raise ModelFileError(
+            f"its header must have metadata with nothing but {METADATA_KEY!r}"
+        )
+    spans = [_check_entry(name, entry) for name, entry in entries.items()]
+    _check_layout(spans, n_bytes)
+    return _check_manifest(metadata[METADATA_KEY])
+
+
+def _decode(header):
+    try:
+        return header.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"its header is not UTF-8: {error}") from None
+
+
+def _parse_object(text, part):
+    """Return the JSON object in a text of strict JSON."""
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise ModelFileError(f"its {part} has more than {MAX_BRACKETS} brackets")
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique_dict,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+        )
+    except ValueError as error:
+        raise ModelFileError(f"its {part} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelFileError(f"its {part} is not a JSON object")
+    return value
+
+
+def _unique_dict(pairs):
+    result = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"the key {short_repr(key)} is there twice")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite_float(text):
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"the number {short_repr(text)} is too large")
+    return value
+
+
+def _check_entry(name, entry):
+    """Return the first and the last place of the bytes of an array."""
+    if not isinstance(entry, dict) or set(entry) != ENTRY_KEYS:
+        raise ModelFileError(f"its array {short_repr(name)} is not described properly")
+    dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ModelFileError(
+            f"its array {short_repr(name)} has the type {short_repr(dtype)}, which is "
+            f"none of {list(DTYPES)}"
+        )
+    fits = _are_counts(shape, MAX_DIMENSIONS)
+    if not fits or prod(max(length, 1) for length in shape) > MAX_SIZE:
+        raise ModelFileError(
+            f"its array {short_repr(name)} has no valid shape: {short_repr(shape)}"
+        )
+    size = prod(shape) * DTYPES[dtype].itemsize
+    if not _are_counts(span, 2) or len(span) != 2 or span[1] - span[0] != size:
+        raise ModelFileError(
+            f"its array {short_repr(name)} must have {size} bytes for the shape "
+            f"{short_repr(shape)} and the type {dtype}, but has the offsets "
+            f"{short_repr(span)}"
+        )
+    return span
+
+
+def _are_counts(values, limit):
+    return (
+        isinstance(values, list)
+        and len(values) <= limit
+        and all(type(value) is int and value >= 0 for value in values)
+    )
+
+
+def _check_layout(spans, n_bytes):
+    """Refuse arrays that overlap, leave holes or do not end where the file ends."""
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise ModelFileError(
+                f"its arrays overlap or leave a hole at byte {min(start, end)}"
+            )
+        end = stop
+    if end != n_bytes:
+        raise ModelFileError(f"its arrays have {end} bytes, but the file has {n_bytes}")
+
+
+def _check_manifest(text):
+    if not isinstance(text, str):
+        raise ModelFileError("its manifest is not a text")
+    manifest = _parse_object(text, "manifest")
+    if manifest.get("format") != FORMAT:
+        raise ModelFileError(f"its format must be {FORMAT!r}")
+    version = manifest.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"it has format version {short_repr(version)}, and this version of sklcae "
+            f"reads version {FORMAT_VERSION} only"
+        )
+    return manifest
+
+
+def _load_tensors(data):
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ModelFileError(f"it is not a safetensors file: {error}") from None
+
+
+def _check_digest(manifest, tensors):
+    """Check the hash, and leave only the caller's entries in the manifest."""
+    digest = manifest.pop("sha256", None)
+    if digest != _digest(manifest, tensors):
+        raise ModelFileError("its content does not match its hash, it is damaged")
+    del manifest["format"], manifest["format_version"]
+
+
+def _check_values(tensors):
+    for name, tensor in tensors.items():
+        if tensor.dtype == np.bool_ and tensor.view(np.uint8).max(initial=0) > 1:
+            raise ModelFileError(f"its array {short_repr(name)} is not of bool values")
+        if not np.isfinite(tensor).all():
+            raise ModelFileError(
+                f"its array {short_repr(name)} has values that are not finite"
+            )
+
+
+def _digest(manifest, tensors):
+    digest = hashlib.sha256(_to_json(manifest))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(_to_json([name, tensor.dtype.name, tensor.shape]))
+        digest.update(tensor.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _to_json(value):
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+# Writing ------------------------------------------------------------------------
+
+
+def _to_bytes(manifest, tensors):
+    tensors = {name: _check_array(name, array) for name, array in tensors.items()}
+    reserved = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    if not {*reserved, "sha256"}.isdisjoint(manifest):
+        raise ValueError(
+            f"The manifest must not have the keys {[*reserved, 'sha256']}. Got "
+            f"{list(manifest)}."
+        )
+    document = {**reserved, **manifest}
+    document["sha256"] = _digest(document, tensors)
+    data = save(tensors, {METADATA_KEY: _to_json(document).decode()})
+    _check_readable(data)
+    return data
+
+
+def _check_array(name, array):
+    array = np.asarray(array, order="C")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype not in DTYPES.values():
+        raise ValueError(
+            f"The array {name!r} must be of one of the types "
+            f"{[str(dtype) for dtype in DTYPES.values()]}. Got {array.dtype}."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"The array {name!r} must have finite values only.")
+    return array
+
+
+def _check_readable(data):
+    """Raise ValueError if a reader would refuse the bytes to be written."""
+    try:
+        header_size = _check_header_size(data[:LENGTH_SIZE], len(data))
+        stop = LENGTH_SIZE + header_size
+        _check_header(data[LENGTH_SIZE:stop], len(data) - stop)
+    except (ModelFileError, RecursionError) as error:
+        raise ValueError(f"The file could not be read again: {error}.") from None
+
+
+def _replace_file(path, data):
+    mode = _mode_of_existing(path)
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, TEMPORARY_NAME.format(secrets.token_hex(8)))
+    try:
+        with open(temporary, "xb") as file:
+            if mode is not None:
+                os.chmod(temporary, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _mode_of_existing(path):
+    """Return the permissions of a file, None if it does not exist."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "It exists and is not a regular file", path)
+    return mode & 0o777
+
+
+def _sync_folder(folder):
+    """Make sure that a renaming is on the disk, if folders can be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,157 @@
+"""A file from which an interrupted fit continues."""
+
+from pathlib import Path
+
+import joblib
+
+from sklcae._codec import Codec
+from sklcae._fitting import Fit
+from sklcae._storage.archive import naming_file, read_archive, write_archive
+from sklcae._storage.values import pack, unpack
+from sklcae._torch import name_of
+from sklcae._version import __version__
+from sklcae.exceptions import ModelFileError
+
+__all__ = ["open_checkpoint"]
+
+KIND = "checkpoint of a fit"
+# Increase this when the same parameters would train a different network, or by a
+# different loss.
+STATE_OF_TRAINING = 3
+# Parameters that may change between the interrupted fit and the one that continues it.
+FREE_PARAMETERS = (
+    "max_epochs",
+    "verbose",
+    "device",
+    "checkpoint",
+    "callbacks",
+    "test_time_augmentation",
+)
+
+
+def open_checkpoint(settings, data, previous):
+    """Return the checkpoint of a fit, with the content of its file.
+
+    Parameters
+    ----------
+    settings : SimpleNamespace
+        The parameters of the estimator, with ``checkpoint`` None or the path.
+    data : TrainingData
+        The checked data.
+    previous : Fit or None
+        The fit that this one continues.
+
+    Returns
+    -------
+    NoCheckpoint or Checkpoint
+        With ``seeds`` and ``fit``, None if there is no file yet, and ``write``.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, no checkpoint, of another fit, or has more epochs than
+        ``max_epochs``.
+    ValueError
+        If the fit cannot be described in a file.
+    """
+    if settings.checkpoint is None:
+        return NoCheckpoint()
+    if settings.callbacks:
+        raise ValueError(
+            "The 'checkpoint' parameter of ConditionalAutoencoderRegressor must be "
+            "None together with 'callbacks', since the file does not hold their "
+            f"state. Got {settings.checkpoint!r} instead."
+        )
+    if name_of(settings.network) is None:
+        raise ValueError(
+            "The 'checkpoint' parameter of ConditionalAutoencoderRegressor must be "
+            "None with a 'network' without a name: register it by "
+            f"sklcae.networks.register_network. Got {settings.checkpoint!r} instead."
+        )
+    return Checkpoint(settings, data, previous)
+
+
+class NoCheckpoint:
+    """Stands for a fit without a checkpoint."""
+
+    seeds = None
+    fit = None
+
+    def write(self, seeds, codec, net):
+        """Do nothing."""
+
+
+class Checkpoint:
+    """Read and write the state of a fit; see `open_checkpoint`."""
+
+    def __init__(self, settings, data, previous):
+        self.path = Path(settings.checkpoint)
+        self.fingerprint = _fingerprint(settings, data, previous)
+        self.seeds = self.fit = None
+        if self.path.exists():
+            n_before = 0 if previous is None else previous.n_epochs
+            self._read(settings.max_epochs + n_before)
+
+    def _read(self, last_epoch):
+        manifest, tensors = read_archive(self.path)
+        with naming_file(self.path):
+            if manifest.get("kind") != KIND:
+                raise ModelFileError("it is no checkpoint of a fit")
+            if manifest.get("fingerprint") != self.fingerprint:
+                raise ModelFileError(
+                    "it is the checkpoint of a fit with other data or parameters, or "
+                    "by another version of sklcae; remove it, or name another file in "
+                    "'checkpoint'"
+                )
+            try:
+                content = unpack(manifest["content"], tensors)
+                self.seeds = content["seeds"]
+                codec = Codec.from_state(content["codec"])
+                self.fit = Fit(codec, content["training"])
+                n_epochs = self.fit.n_epochs
+            except (KeyError, TypeError) as error:
+                raise ModelFileError(f"it is no whole checkpoint: {error!r}") from None
+            if n_epochs > last_epoch:
+                raise ModelFileError(
+                    f"it has {n_epochs} epochs, and max_epochs ends at {last_epoch}"
+                )
+
+    def write(self, seeds, codec, net):
+        """Write the state of a fit.
+
+        Parameters
+        ----------
+        seeds : dict of int
+            The seeds of the fit.
+        codec : Codec
+            The codec as it is now.
+        net : ConditionalAutoencoderNet
+            Its net in training.
+        """
+        state = {
+            "seeds": seeds,
+            "codec": codec.to_state(),
+            "training": net.get_training_state(),
+        }
+        content, tensors = pack(state)
+        manifest = {"kind": KIND, "fingerprint": self.fingerprint, "content": content}
+        write_archive(self.path, manifest, tensors)
+
+
+def _fingerprint(settings, data, previous):
+    """Return a hash of all that decides the result of a fit."""
+    parameters = {
+        name: value
+        for name, value in vars(settings).items()
+        if name not in FREE_PARAMETERS
+    }
+    parameters["network"] = name_of(settings.network)
+    if settings.lr_schedule != "constant":
+        # The end then decides every step.
+        parameters["max_epochs"] = settings.max_epochs
+    if not isinstance(settings.random_state, int):
+        # The file holds the seed that was drawn.
+        del parameters["random_state"]
+    start = None if previous is None else previous.codec.net.get_weights()
+    version = __version__, STATE_OF_TRAINING
+    return joblib.hash((parameters, data.hashed(), start, version))

@@ -1,0 +1,503 @@
+"""Save a fitted estimator to one file, and load it without trusting the file.
+
+The file is described in `sklcae._storage.archive`: arrays, and a manifest of plain
+values. The manifest names the class, one of `CLASSES`; no name in it is imported and
+nothing in it is executed. Everything that is loaded is checked before a network is
+built: the parameters by the estimator's own constraints, the fitted attributes by the
+table `FITTED` and against each other, and the weights against the shapes of the
+network.
+
+A new constructor parameter needs nothing here. A new fitted attribute needs a line in
+`FITTED`; without it saving raises.
+"""
+
+import platform
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from numbers import Integral, Real
+from reprlib import repr as short_repr
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklcae._inputs import target_names_of
+from sklcae._novelty import MAX_IMAGES
+from sklcae._scaling import STRETCHES
+from sklcae._storage.archive import naming_file, read_archive, write_archive
+from sklcae._storage.values import pack, unpack
+from sklcae._torch import Architecture, name_of, weight_specs
+from sklcae._version import __version__
+from sklcae.exceptions import ModelFileError
+
+__all__ = ["load_model", "save_model"]
+
+KIND = "fitted model"
+# The classes that a file may hold, and the modules that they are imported from.
+CLASSES = {"ConditionalAutoencoderRegressor": "sklcae._conditional_autoencoder"}
+PACKAGES = ("numpy", "scikit-learn", "torch")
+
+# Parameters that name files on this machine: a saved model does not decide them.
+LOCAL_PARAMETERS = {"checkpoint"}
+# The optimizer of partial_fit; a loaded model begins with a new one.
+TRAINING_ATTRIBUTES = {"_optimizer_state_"}
+# Attributes in which scikit-learn keeps objects of its own.
+OBJECT_ATTRIBUTES = {"_metadata_request", "_skl_callbacks"}
+
+
+def save_model(model, path):
+    """Save a fitted estimator to one file.
+
+    The file is a safetensors file without pickled objects. Parameters that are not
+    plain values, such as a RandomState as `random_state`, are left out with a warning,
+    and `checkpoint` without one; a loaded model has their defaults. The file is
+    replaced in one step: at any moment it is the old file or the new one.
+
+    Parameters
+    ----------
+    model : ConditionalAutoencoderRegressor
+        The fitted estimator.
+    path : str or path-like
+        The file. A temporary file ``.sklcae-<16 digits>.tmp`` beside it is left over
+        only if the process is killed, and may then be removed.
+
+    Raises
+    ------
+    NotFittedError
+        If the model is not fitted.
+    TypeError
+        If the model is of another class, or an attribute is not a plain value.
+    ValueError
+        If the model has parameters or attributes that could not be loaded again, such
+        as a network that is not registered.
+    OSError
+        If the file cannot be written.
+    """
+    name = _name_of_class(model)
+    check_is_fitted(model)
+    parameters, fitted = _split_state(model)
+    content, tensors = pack({"parameters": parameters, "fitted": fitted})
+    manifest = {
+        "kind": KIND,
+        "class": name,
+        "versions": _versions(),
+        "content": content,
+    }
+    try:
+        _check_content(manifest, tensors)
+    except ModelFileError as error:
+        raise ValueError(f"This {name} cannot be saved: {error}.") from None
+    write_archive(path, manifest, tensors)
+
+
+def load_model(path):
+    """Load an estimator that `save_model` has saved. Safe for untrusted files.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    ConditionalAutoencoderRegressor
+        The fitted estimator.
+
+    Raises
+    ------
+    ModelFileError
+        If the file does not hold a whole model that this version can load.
+    OSError
+        If it cannot be read; FileNotFoundError if it does not exist.
+    """
+    manifest, tensors = read_archive(path)
+    with naming_file(path):
+        model, fitted = _check_content(manifest, tensors)
+    model.__setstate__(fitted)
+    return model
+
+
+# Saving -------------------------------------------------------------------------
+
+
+def _name_of_class(model):
+    name = type(model).__name__
+    if name not in CLASSES or type(model) is not _class_of_name(name):
+        raise TypeError(f"The model must be one of {list(CLASSES)}. Got {type(model)}.")
+    return name
+
+
+def _class_of_name(name):
+    return getattr(import_module(CLASSES[name]), name)
+
+
+def _split_state(model):
+    """Return the parameters and the fitted attributes that a file can hold."""
+    state = model.__getstate__()
+    parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
+    for part in (parameters, state["codec_"]):
+        part["network"] = _registered_name(part["network"])
+    left_out = [
+        *(name for name in parameters if not _is_plain(parameters[name])),
+        *OBJECT_ATTRIBUTES.intersection(state),
+    ]
+    left_out = [name for name in left_out if name not in LOCAL_PARAMETERS]
+    if left_out:
+        warnings.warn(
+            f"{left_out} are not saved, since they are not plain values. A model that "
+            "is loaded from the file has their defaults.",
+            UserWarning,
+            stacklevel=4,
+        )
+    hidden = {*left_out, *LOCAL_PARAMETERS, *TRAINING_ATTRIBUTES, *OBJECT_ATTRIBUTES}
+    # Sorted, so that equal models make equal files.
+    return _without(parameters, hidden), dict(sorted(_without(state, hidden).items()))
+
+
+def _registered_name(network):
+    name = name_of(network)
+    if name is None:
+        raise ValueError(
+            "The 'network' of a model that is saved must have a name, since a file "
+            "holds no code: register it by sklcae.networks.register_network. Got "
+            f"{short_repr(network)}."
+        )
+    return name
+
+
+def _without(values, names):
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _is_plain(value):
+    try:
+        pack(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _versions():
+    versions = {"sklcae": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions
+
+
+# The table ----------------------------------------------------------------------
+
+
+class Rule(NamedTuple):
+    """The allowed values, in words and as a function."""
+
+    wanted: str
+    holds: Callable
+    required: bool = True
+
+
+def _is_count(value):
+    return _is_integer(value) and 0 < value < 2**63
+
+
+def _is_integer(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def _is_positive(value):
+    return _is_number(value) and 0 < value < np.inf
+
+
+def _is_shape(value):
+    return isinstance(value, tuple) and all(map(_is_count, value))
+
+
+def _is_table(value):
+    """Return whether this is a dict of lists of numbers, all of one length."""
+    return (
+        isinstance(value, dict)
+        and all(isinstance(column, list) for column in value.values())
+        and len({len(column) for column in value.values()}) == 1
+        and all(_is_number(entry) for column in value.values() for entry in column)
+        and all(map(_is_count, value.get("epoch", [None])))
+        and len(value["epoch"]) > 0
+    )
+
+
+def _is_names(value):
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_target_names(value):
+    try:
+        return _is_names(value) and value == target_names_of(
+            SimpleNamespace(columns=value)
+        )
+    except ValueError:
+        return False
+
+
+def _is_array(value, *dtypes):
+    return isinstance(value, np.ndarray) and value.dtype in dtypes
+
+
+def _is_seen(value):
+    """Return whether this is a number of samples, or one for each target."""
+    if isinstance(value, np.ndarray):
+        return _is_array(value, np.float64, np.int64) and bool((value > 0).all())
+    return _is_positive(value)
+
+
+def _is_output_config(value):
+    return isinstance(value, dict) and all(
+        name == "transform" and isinstance(kind, str) for name, kind in value.items()
+    )
+
+
+COUNT = Rule("a positive integer", _is_count)
+BOOL = Rule("True or False", lambda value: isinstance(value, bool))
+TRUE = Rule("True", lambda value: value is True)
+DICT = Rule("a dict", lambda value: isinstance(value, dict))
+FLOATS = Rule(
+    "an array of floats", lambda value: _is_array(value, np.float32, np.float64)
+)
+SINGLES = Rule("an array of float32", lambda value: _is_array(value, np.float32))
+DOUBLES = Rule("an array of float64", lambda value: _is_array(value, np.float64))
+ARRAYS = Rule(
+    "a dict of arrays",
+    lambda value: isinstance(value, dict)
+    and all(isinstance(array, np.ndarray) for array in value.values()),
+)
+
+# The fitted attributes, with the state of the codec.
+FITTED = {
+    "codec_": {
+        "layout": {
+            "image_shape": Rule(
+                "three positive integers",
+                lambda value: _is_shape(value) and len(value) == 3,
+            ),
+            "sample_shape": Rule("a tuple of positive integers", _is_shape),
+            "n_targets": COUNT,
+            "y_ndim": Rule("1 or 2", lambda v: _is_integer(v) and v in (1, 2)),
+            "target_names": Rule(
+                "None or a list of different names",
+                lambda value: value is None or _is_target_names(value),
+            ),
+            "feature_names": Rule(
+                "None or a list of str",
+                lambda value: value is None or _is_names(value),
+            ),
+        },
+        "image_scaler": {
+            "stretch": Rule(
+                f"one of {list(STRETCHES)}",
+                lambda value: isinstance(value, str) and value in STRETCHES,
+            ),
+            "softening": Rule(
+                "None or a positive number",
+                lambda value: value is None or _is_positive(value),
+            ),
+            "sky_": FLOATS,
+            "background_": FLOATS,
+            "softening_": FLOATS,
+            "minimum_": FLOATS,
+            "range_": FLOATS,
+            "noise_": FLOATS,
+        },
+        "target_scaler": {
+            "with_mean": TRUE,
+            "with_std": TRUE,
+            "copy": BOOL,
+            "n_features_in_": COUNT,
+            "n_samples_seen_": Rule("positive", _is_seen),
+            "mean_": DOUBLES,
+            "var_": DOUBLES,
+            "scale_": DOUBLES,
+        },
+        "gain": Rule("a positive number", _is_positive),
+        "network": Rule("a str", lambda value: isinstance(value, str)),
+        "latent_dim": COUNT,
+        "predicts_variance": BOOL,
+        "weights": ARRAYS,
+        "reference": {
+            "latents": SINGLES,
+            "misfits": SINGLES,
+            "variances": SINGLES._replace(required=False),
+        },
+    },
+    "history_": Rule("a dict of lists of numbers, with the epochs", _is_table),
+    "best_epoch_": Rule("an integer", _is_integer, required=False),
+    "_sklearn_output_config": Rule("a dict of str", _is_output_config, required=False),
+}
+MANIFEST = {
+    "kind": Rule(f"{KIND!r}", lambda value: value == KIND),
+    "class": Rule(
+        f"one of {list(CLASSES)}",
+        lambda value: isinstance(value, str) and value in CLASSES,
+    ),
+    "versions": Rule(
+        "a dict of str",
+        lambda value: isinstance(value, dict) and _is_names(list(value.values())),
+    ),
+    "content": DICT,
+}
+CONTENT = {"parameters": DICT, "fitted": DICT}
+
+
+# Checking -----------------------------------------------------------------------
+
+
+def _check_content(manifest, tensors):
+    """Return an unfitted model and the checked state that makes it a fitted one."""
+    _check_table(manifest, MANIFEST, "its manifest")
+    content = unpack(manifest["content"], tensors)
+    _check_table(content, CONTENT, "its content")
+    model = _make_model(manifest, content["parameters"])
+    fitted = content["fitted"]
+    _check_table(fitted, FITTED, "the fitted model")
+    for problem in _contradictions(fitted):
+        raise ModelFileError(problem)
+    return model, fitted
+
+
+def _check_table(values, rules, part):
+    if not isinstance(values, dict):
+        raise ModelFileError(f"{part!r} must be a dict, not {short_repr(values)}")
+    for name, rule in rules.items():
+        if isinstance(rule, dict) and name in values:
+            _check_table(values[name], rule, name)
+        elif name in values and not rule.holds(values[name]):
+            raise ModelFileError(
+                f"{name!r} in {part} must be {rule.wanted}, not "
+                f"{short_repr(values[name])}"
+            )
+    missing = [n for n in rules if getattr(rules[n], "required", 1) and n not in values]
+    unknown = [name for name in values if name not in rules]
+    if missing or unknown:
+        raise ModelFileError(
+            f"{part} lacks {short_repr(missing)} and has {short_repr(unknown)}, which "
+            f"sklcae {__version__} does not know"
+        )
+
+
+def _make_model(manifest, parameters):
+    model_class = _class_of_name(manifest["class"])
+    known = set(model_class().get_params(deep=False)) - LOCAL_PARAMETERS
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise ModelFileError(
+            f"it has the parameters {short_repr(unknown)}, which sklcae {__version__} "
+            "does not know; it was saved by sklcae "
+            f"{short_repr(manifest['versions'].get('sklcae'))}"
+        )
+    model = model_class(**parameters)
+    try:
+        model._validate_params()
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"its parameters are wrong: {error}") from None
+    return model
+
+
+def _contradictions(fitted):
+    """Yield the errors in fitted attributes that are each of the right type."""
+    codec, n_epochs = fitted["codec_"], len(fitted["history_"]["epoch"])
+    layout = codec["layout"]
+    if not 0 <= fitted.get("best_epoch_", 0) <= n_epochs:
+        yield f"best_epoch_ is {fitted['best_epoch_']} of {n_epochs} epochs"
+    yield from _wrong_layout(**layout)
+    yield from _wrong_image_scaler(codec["image_scaler"], layout["image_shape"][0])
+    yield from _wrong_target_scaler(codec["target_scaler"], layout["n_targets"])
+    architecture = Architecture(
+        layout["image_shape"],
+        layout["n_targets"],
+        codec["latent_dim"],
+        codec["predicts_variance"],
+    )
+    yield from _wrong_weights(codec["network"], codec["weights"], architecture)
+    yield from _wrong_reference(codec["reference"], architecture)
+
+
+def _wrong_layout(
+    image_shape, sample_shape, n_targets, y_ndim, target_names, feature_names
+):
+    n_features = prod(image_shape)
+    shapes = [(n_features,), image_shape] + [image_shape[1:]] * (image_shape[0] == 1)
+    if sample_shape not in shapes:
+        yield f"sample_shape is {sample_shape}, but image_shape is {image_shape}"
+    if target_names is not None and len(target_names) != n_targets:
+        yield f"target_names has {len(target_names)} names for {n_targets} targets"
+    if feature_names is not None and len(feature_names) != n_features:
+        yield f"feature_names has {len(feature_names)} names for {n_features} pixels"
+    if y_ndim == 1 and n_targets != 1:
+        yield f"y_ndim is 1 for {n_targets} targets"
+
+
+def _wrong_image_scaler(scaler, n_channels):
+    arrays = {name: value for name, value in scaler.items() if name[-1] == "_"}
+    for name, array in arrays.items():
+        if array.shape != (n_channels, 1, 1):
+            yield f"{name} of image_scaler has the shape {array.shape}"
+    if len({array.dtype for array in arrays.values()}) != 1:
+        yield "image_scaler has arrays of different types"
+    for name in ("range_", "softening_", "noise_"):
+        if not (arrays[name] > 0).all():
+            yield f"{name} of image_scaler must be positive"
+    if scaler["stretch"] == "asinh" and (arrays["sky_"] != arrays["background_"]).any():
+        yield "sky_ and background_ of image_scaler must be the same with 'asinh'"
+
+
+def _wrong_target_scaler(scaler, n_targets):
+    if scaler["n_features_in_"] != n_targets:
+        yield f"n_features_in_ of target_scaler must be {n_targets}"
+    for name in ("mean_", "var_", "scale_"):
+        if scaler[name].shape != (n_targets,):
+            yield f"{name} of target_scaler has the shape {scaler[name].shape}"
+    if np.shape(scaler["n_samples_seen_"]) not in ((), (n_targets,)):
+        yield "n_samples_seen_ of target_scaler has another length"
+    if not ((scaler["scale_"] > 0).all() and (scaler["var_"] >= 0).all()):
+        yield "scale_ and var_ of target_scaler must be positive"
+
+
+def _wrong_weights(network, weights, architecture):
+    try:
+        specs = weight_specs(network, architecture)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None
+    found = {name: (array.shape, array.dtype.name) for name, array in weights.items()}
+    names = sorted({*found, *specs})
+    wrong = [name for name in names if found.get(name) != specs.get(name)]
+    if wrong:
+        yield (
+            f"its weights {short_repr(wrong)} are missing, unknown, or not of the "
+            "shape and type of the network"
+        )
+
+
+def _wrong_reference(reference, architecture):
+    n_images = len(reference["latents"]) if reference["latents"].ndim else 0
+    if not 0 < n_images <= MAX_IMAGES:
+        yield f"reference must have 1 to {MAX_IMAGES} images, not {n_images}"
+    widths = {"latents": architecture.latent_dim, "misfits": 2}
+    if architecture.predicts_variance:
+        widths["variances"] = architecture.n_targets
+    if reference.keys() != widths.keys():
+        yield f"reference must have {list(widths)}, not {list(reference)}"
+    for name, width in widths.items():
+        if reference[name].shape != (n_images, width):
+            yield (
+                f"{name} of reference must have the shape {(n_images, width)}, not "
+                f"{reference[name].shape}"
+            )
+        if name != "latents" and not (reference[name] >= 0).all():
+            yield f"{name} of reference must not be negative"

@@ -1,0 +1,77 @@
+"""Random flips and quarter turns of a batch; the targets turn with the images."""
+
+import torch
+
+from sklcae._torch.batches import PLANES
+
+__all__ = ["DihedralAugmentation", "dihedral_transform"]
+
+
+def dihedral_transform(images, element):
+    """Apply one of the eight symmetries of the square.
+
+    Parameters
+    ----------
+    images : torch.Tensor of shape (n, C, H, W)
+        The images; H and W must be equal for elements of 4 and above.
+    element : int
+        From 0 to 7. Bit 0 flips the columns, then bit 1 flips the rows, then bit 2
+        swaps rows and columns.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, C, H, W)
+        The transformed images.
+    """
+    axes = [axis for bit, axis in ((1, 3), (2, 2)) if element & bit]
+    images = images.flip(axes) if axes else images
+    return images.transpose(2, 3) if element & 4 else images
+
+
+class DihedralAugmentation:
+    """Give every stamp of a batch a random symmetry of the square.
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (n_elements, n_targets, n_targets)
+        Each element maps the scaled targets to ``matrix @ target + offset``. Four
+        elements are the flips alone, eight include the quarter turns.
+    offsets : ndarray of shape (n_elements, n_targets)
+        See ``matrices``.
+    generator : torch.Generator
+        Source of the random elements, on the CPU.
+    """
+
+    def __init__(self, matrices, offsets, generator):
+        self.matrices = torch.as_tensor(matrices, dtype=torch.float32)
+        self.offsets = torch.as_tensor(offsets, dtype=torch.float32)
+        self.generator = generator
+
+    def __call__(self, batch):
+        """Return the transformed batch and leave the given one unchanged.
+
+        Partners get the same symmetry as their stamps.
+        """
+        elements = torch.randint(
+            len(self.matrices), (len(batch.images),), generator=self.generator
+        )
+        turned = batch.map(lambda images: _turn(images, elements), PLANES)
+        matrices, offsets = self.matrices[elements], self.offsets[elements]
+        turned = turned.map(
+            lambda targets: _apply(matrices, targets) + offsets, ("targets",)
+        )
+        # Where x0 and y0 change places, so do their weights.
+        used = (matrices != 0).float()
+        return turned.map(lambda weights: _apply(used, weights), ("target_weights",))
+
+
+def _apply(matrices, vectors):
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
+def _turn(images, elements):
+    turned = torch.empty_like(images)
+    for element in elements.unique().tolist():
+        rows = elements == element
+        turned[rows] = dihedral_transform(images[rows], element)
+    return turned

@@ -1,0 +1,78 @@
+"""skorch callbacks: those of the user, early stopping, a hook for each epoch."""
+
+import inspect
+
+from skorch.callbacks import Callback, EarlyStopping
+
+__all__ = [
+    "EpochHook",
+    "TrainingStoppedError",
+    "check_callbacks",
+    "early_stopping",
+    "wants_to_stop",
+]
+
+
+class TrainingStoppedError(Exception):
+    """Ends a training and keeps its result, from a callback's ``on_epoch_end``."""
+
+
+class EpochHook(Callback):
+    """Call two functions at the begin and at the end of each epoch.
+
+    Parameters
+    ----------
+    begin : callable
+        Called with the net.
+    end : callable
+        Called with the net; the training stops where it returns True.
+    """
+
+    def __init__(self, begin, end):
+        self.begin = begin
+        self.end = end
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Call ``begin``."""
+        self.begin(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Call ``end``, and stop if it returns True."""
+        if self.end(net):
+            raise TrainingStoppedError
+
+
+def early_stopping(n_iter_no_change, tol):
+    """Return the callback that stops and restores the weights of the best epoch."""
+    return EarlyStopping(
+        monitor="valid_loss",
+        patience=n_iter_no_change,
+        threshold=tol,
+        threshold_mode="abs",
+        load_best=True,
+    )
+
+
+def wants_to_stop(callback):
+    """Return whether a callback stops by a KeyboardInterrupt, as those of skorch do."""
+    return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+
+
+def check_callbacks(callbacks):
+    """Raise TypeError, naming the parameter, unless all are skorch callbacks.
+
+    Parameters
+    ----------
+    callbacks : list or None
+        Callback instances, classes, or tuples of a name and one of these.
+    """
+    for item in callbacks or ():
+        named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+        callback = item[1] if named else item
+        kind = callback if inspect.isclass(callback) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                "The 'callbacks' parameter of ConditionalAutoencoderRegressor must be "
+                "a list of skorch callbacks, or of tuples of a name and a callback. "
+                f"Got {item!r} in it."
+            )

@@ -1,0 +1,193 @@
+"""What a network is, and the parts from which networks are combined.
+
+A network is made by a callable that takes an `Architecture` and returns a
+`torch.nn.Module` with two methods:
+
+- ``encode(batch) -> Encoding`` takes a whole `Batch`;
+- ``decode(latents) -> logits`` takes latents of shape (n, latent_dim) and returns
+  (n, C, H, W). The sigmoid of the logits is the image in [0, 1].
+
+The network returns logits and not the image because the binary cross-entropy of Eq. 3
+is only safe against overflow when it is computed from them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = ["Architecture", "Autoencoder", "Combination", "Encoder", "Encoding", "combine"]
+
+# Bounds of the logarithm of a variance, in units of the scaled targets. Beyond them
+# the exponential overflows, or a single stamp dominates the loss.
+LOG_VARIANCE_BOUNDS = (-14.0, 6.0)
+
+
+class Architecture(NamedTuple):
+    """The sizes from which a network is built.
+
+    Attributes
+    ----------
+    image_shape : tuple of int
+        Channels, height and width of an image.
+    n_targets : int
+        Number of supervised latents, the size of z_phy.
+    latent_dim : int
+        Size of the latent space, z_phy and z_rest together.
+    predicts_variance : bool
+        Whether the encoder also predicts the variance of z_phy.
+    """
+
+    image_shape: tuple[int, int, int]
+    n_targets: int
+    latent_dim: int
+    predicts_variance: bool = False
+
+    @property
+    def n_rest(self):
+        """Size of z_rest."""
+        return self.latent_dim - self.n_targets
+
+
+class Encoding(NamedTuple):
+    """The output of an encoder.
+
+    Attributes
+    ----------
+    z_phy : torch.Tensor of shape (n, n_targets)
+        The supervised latents, standardised targets.
+    z_rest : torch.Tensor of shape (n, latent_dim - n_targets)
+        The other latents.
+    log_variance : torch.Tensor of shape (n, n_targets) or None
+        Logarithm of the variance of z_phy; None unless the encoder predicts it.
+    """
+
+    z_phy: torch.Tensor
+    z_rest: torch.Tensor
+    log_variance: torch.Tensor | None = None
+
+    @property
+    def latents(self):
+        """The latents, z_phy and z_rest side by side."""
+        return torch.cat([self.z_phy, self.z_rest], dim=1)
+
+
+class Encoder(nn.Module):
+    """Base class of encoders: features, and dense layers that read latents off them.
+
+    A subclass makes its own layers in ``__init__``, calls :meth:`add_heads`, and
+    implements ``features(batch)``, which returns (n, n_features).
+    """
+
+    def add_heads(self, architecture, n_features, n_variance_units=32):
+        """Add the dense layers for z_phy (linear), z_rest (ReLU) and the variance.
+
+        Parameters
+        ----------
+        architecture : Architecture
+            The sizes of the network.
+        n_features : int
+            Number of features of an image.
+        n_variance_units : int, default=32
+            Width of the two hidden layers that predict the variance.
+        """
+        self.dense_phy = nn.Linear(n_features, architecture.n_targets)
+        self.dense_rest = nn.Linear(n_features, architecture.n_rest)
+        self.add_variance_head(architecture, n_features, n_variance_units)
+
+    def add_variance_head(self, architecture, n_features, n_units):
+        """Add the layers that predict the variance, if the architecture asks for it."""
+        self.dense_variance = None
+        if architecture.predicts_variance:
+            self.dense_variance = nn.Sequential(
+                nn.Linear(n_features, n_units),
+                nn.SiLU(),
+                nn.Linear(n_units, n_units),
+                nn.SiLU(),
+                nn.Linear(n_units, architecture.n_targets),
+            )
+
+    def forward(self, batch):
+        """Return the `Encoding` of a batch."""
+        features = self.features(batch)
+        return Encoding(*self.latents(features), self.log_variance(features))
+
+    def latents(self, features):
+        """Return z_phy and z_rest."""
+        return self.dense_phy(features), F.relu(self.dense_rest(features))
+
+    def log_variance(self, features):
+        """Return the logarithm of the variance of z_phy, or None."""
+        if self.dense_variance is None:
+            return None
+        # The features are trained for the targets and the image, not for the variance.
+        return self.dense_variance(features.detach()).clamp(*LOG_VARIANCE_BOUNDS)
+
+
+class Autoencoder(nn.Module):
+    """A network of an encoder and a decoder.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Maps a `Batch` to an `Encoding`, such as an `Encoder`.
+    decoder : torch.nn.Module
+        Maps latents of shape (n, latent_dim) to logits of shape (n, C, H, W).
+    """
+
+    def __init__(self, encoder, decoder):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def encode(self, batch):
+        """Return the `Encoding` of a batch."""
+        return self.encoder(batch)
+
+    def decode(self, latents):
+        """Return the logits of the images of latents."""
+        return self.decoder(latents)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A network from any encoder and any decoder, see `combine`."""
+
+    encoder: Callable
+    decoder: Callable
+
+    def __call__(self, architecture):
+        """Build the network."""
+        return Autoencoder(self.encoder(architecture), self.decoder(architecture))
+
+
+def combine(encoder, decoder):
+    """Combine any encoder with any decoder to a network.
+
+    Parameters
+    ----------
+    encoder : callable
+        Takes an `Architecture` and returns a module that maps a `Batch` to an
+        `Encoding`, such as the class `PaperEncoder`.
+    decoder : callable
+        Takes an `Architecture` and returns a module that maps latents of shape
+        (n, latent_dim) to logits of shape (n, C, H, W), such as the class
+        `PaperDecoder`.
+
+    Returns
+    -------
+    network : callable
+        Takes an `Architecture` and returns an `Autoencoder`: a value for the parameter
+        `network` of :class:`~sklcae.ConditionalAutoencoderRegressor`.
+
+    Examples
+    --------
+    >>> from sklcae import ConditionalAutoencoderRegressor
+    >>> from sklcae.networks import NeuralFieldDecoder, PaperEncoder, combine
+    >>> network = combine(PaperEncoder, NeuralFieldDecoder)
+    >>> model = ConditionalAutoencoderRegressor(network=network, stretch="asinh")
+    """
+    return Combination(encoder, decoder)

@@ -1,0 +1,89 @@
+"""The encoder and the decoder of the paper's appendix."""
+
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sklcae._torch.networks.base import Encoder
+from sklcae._torch.networks.layers import UpsampleConv2d, max_pool, pooled_size
+
+__all__ = ["PaperDecoder", "PaperEncoder"]
+
+
+class PaperEncoder(Encoder):
+    """The encoder of the paper's appendix.
+
+    Two convolutions of 32 and 64 filters, each followed by ReLU and a pooling of 2,
+    lead to 64 small images (16 x 16 for a stamp of 64 x 64). Dense layers read z_phy
+    (linear) and z_rest (ReLU) off them. Where a side is not a multiple of 4, pooling
+    keeps its last pixel.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The sizes of the network.
+    """
+
+    def __init__(self, architecture):
+        super().__init__()
+        channels, height, width = architecture.image_shape
+        self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        # The variance head is narrow: a stamp of 64 x 64 has 16,384 features.
+        self.add_heads(architecture, 64 * _quarter(height) * _quarter(width), 32)
+
+    def features(self, batch):
+        """Return the features of the images, (n, n_features)."""
+        hidden = _pool_relu(self.conv1(batch.images))
+        return _pool_relu(self.conv2(hidden)).flatten(1)
+
+
+class PaperDecoder(nn.Module):
+    """The decoder of the paper's appendix.
+
+    A dense layer with ReLU leads to 64 small images (16 x 16 for a stamp of 64 x 64).
+    Two pairs of upsampling and convolution follow (64 and 32 filters, ReLU), and a last
+    convolution to the stamp. Where a side is not a multiple of 4, the image is cropped.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The sizes of the network.
+    """
+
+    def __init__(self, architecture):
+        super().__init__()
+        channels, height, width = architecture.image_shape
+        self.full_size = (height, width)
+        self.half_size = tuple(map(pooled_size, self.full_size))
+        self.quarter_shape = (64, _quarter(height), _quarter(width))
+        self.dense_decoder = nn.Linear(
+            architecture.latent_dim, prod(self.quarter_shape)
+        )
+        self.upconv1 = UpsampleConv2d(64, 64)
+        self.upconv2 = UpsampleConv2d(64, 32)
+        self.conv_out = nn.Conv2d(32, channels, 3, padding=1)
+
+    def forward(self, latents):
+        """Return the logits of the images of latents of shape (n, latent_dim)."""
+        hidden = F.relu(self.dense_decoder(latents)).unflatten(1, self.quarter_shape)
+        hidden = hidden.contiguous(memory_format=torch.channels_last)
+        hidden = F.relu(_crop(self.upconv1(hidden), self.half_size))
+        hidden = F.relu(_crop(self.upconv2(hidden), self.full_size))
+        return self.conv_out(hidden)
+
+
+def _pool_relu(x):
+    # ReLU and maximum commute, and only a quarter of the pixels is left for the ReLU.
+    return F.relu(max_pool(x))
+
+
+def _quarter(size):
+    """Return the length of an axis after two poolings."""
+    return pooled_size(pooled_size(size))
+
+
+def _crop(x, size):
+    return x[:, :, : size[0], : size[1]]

@@ -1,0 +1,546 @@
+"""The skorch net: batches in, the loss of Eq. 2, micro-batches."""
+
+from contextlib import nullcontext, suppress
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from skorch.helper import predefined_split
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+
+from sklcae._torch import inference
+from sklcae._torch.augmentation import DihedralAugmentation
+from sklcae._torch.batches import BatchDataset
+from sklcae._torch.callbacks import TrainingStoppedError, early_stopping, wants_to_stop
+from sklcae._torch.generators import DrawFrom
+from sklcae._torch.losses import LossTerms, LossWeights, loss_terms, pixel_loss
+from sklcae._torch.networks import Encoding, build_network
+from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
+from sklcae._torch.workers import in_order, single_threads
+
+__all__ = ["ConditionalAutoencoderNet", "build_net", "check_device"]
+
+# A batch is divided into parts that fit the processor's cache, 16 stamps of 64 x 64.
+# Their gradients add up to the gradient of the whole batch.
+MICRO_BATCH_PIXELS = 16 * 64 * 64
+
+LOSS_TERMS = LossTerms._fields
+# Columns of the history: the user's name, and skorch's.
+HISTORY = {
+    "epoch": "epoch",
+    "train_loss": "train_loss",
+    **{f"{name}_loss": f"{name}_loss" for name in LOSS_TERMS},
+    "validation_loss": "valid_loss",
+    "duration": "dur",
+}
+
+
+class Output(NamedTuple):
+    """The output of a network in training."""
+
+    encoding: Encoding
+    logits: torch.Tensor
+
+
+class ConditionalAutoencoderNet(NeuralNet):
+    """Train a network on Eq. 2, and apply it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network, see `sklcae._torch.networks.base`.
+    generator : torch.Generator
+        Source of the order of the stamps, their augmentation and their dropout, on
+        the CPU.
+    alpha, beta, gamma : float
+        Weights of the physical, the regularization and the exchange term. The exchange
+        term needs stamps with partners.
+    reconstruction_loss : str
+        A key of ``RECONSTRUCTION_LOSSES``.
+    physical_loss : str
+        A key of ``PHYSICAL_LOSSES``.
+    light_scale : LightScale or None
+        Needed by the reconstruction loss "chi_square".
+    target_maps : tuple of ndarray or None
+        Matrices and offsets of `DihedralAugmentation`; None for no augmentation.
+    optimizer : str
+        A key of ``OPTIMIZERS``.
+    weight_decay : float
+        See the optimizer.
+    lr_schedule : str
+        A key of ``LR_SCHEDULES``.
+    n_iter_no_change, tol : int and float
+        When to stop, if there are stamps to validate with.
+    **kwargs
+        Passed to skorch.NeuralNet.
+    """
+
+    def __init__(
+        self,
+        module,
+        *,
+        generator,
+        alpha=1.0,
+        beta=1e-4,
+        gamma=0.0,
+        reconstruction_loss="binary_cross_entropy",
+        physical_loss="squared_error",
+        light_scale=None,
+        target_maps=None,
+        optimizer="adam",
+        weight_decay=0.0,
+        lr_schedule="constant",
+        n_iter_no_change=10,
+        tol=1e-4,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion=nn.Identity,
+            optimizer=OPTIMIZERS[optimizer],
+            optimizer__weight_decay=weight_decay,
+            # One pass over the weights instead of one for each operation.
+            optimizer__fused=True,
+            train_split=None,
+            **kwargs,
+        )
+        self.loss_weights = LossWeights(alpha, beta, gamma)
+        self.reconstruction_loss = reconstruction_loss
+        self.physical_loss = physical_loss
+        self.light_scale = None if light_scale is None else light_scale.to(self.device)
+        self.lr_schedule = lr_schedule
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.generator = generator
+        self._early_stopping = None
+        self.augmentation = None
+        if target_maps is not None:
+            self.augmentation = DihedralAugmentation(*target_maps, generator)
+
+    @property
+    def _default_callbacks(self):
+        scores = [
+            (f"{name}_loss", PassthroughScoring(f"{name}_loss", on_train=True))
+            for name in ("train", *self._term_names)
+        ]
+        return [
+            ("epoch_timer", EpochTimer()),
+            *scores,
+            ("valid_loss", PassthroughScoring("valid_loss")),
+            ("print_log", PrintLog()),
+        ]
+
+    @property
+    def _term_names(self):
+        # Without an exchange its column would be all zeros.
+        return LOSS_TERMS if self.loss_weights.gamma else LOSS_TERMS[:-1]
+
+    # The loss --------------------------------------------------------------------
+
+    def infer(self, x, **fit_params):
+        """Return the `Output` for a batch."""
+        encoding = self.module_.encode(x)
+        return Output(encoding, self.module_.decode(encoding.latents))
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        """Return the loss for an output and its batch."""
+        return self._loss_terms(y_pred, y_true).total(self.loss_weights)
+
+    def _loss_terms(self, output, batch):
+        terms = loss_terms(
+            output,
+            batch,
+            self.reconstruction_loss,
+            self.physical_loss,
+            self.light_scale,
+        )
+        if not self.loss_weights.gamma:
+            return terms
+        exchange = self._exchange_loss(output.encoding.z_rest, batch.partners)
+        return terms._replace(exchange=exchange)
+
+    def _exchange_loss(self, z_rest, partners):
+        """Return the loss of images from the partners' targets and the stamps' z_rest."""
+        logits = self.module_.decode(torch.cat([partners.targets, z_rest], dim=1))
+        return pixel_loss(logits, partners, self.reconstruction_loss, self.light_scale)
+
+    # A step ----------------------------------------------------------------------
+
+    def get_iterator(self, dataset, training=False):
+        """Return a loader that takes whole batches out of the tensors at once."""
+        rows = SequentialSampler(dataset)
+        if training:
+            rows = RandomSampler(dataset, generator=self.generator)
+        sampler = BatchSampler(rows, batch_size=self.batch_size, drop_last=False)
+        return DataLoader(
+            dataset, sampler=sampler, batch_size=None, generator=self.generator
+        )
+
+    def train_step_single(self, batch, executor=in_order, **fit_params):
+        """Add up the gradients of a batch, a micro-batch at a time.
+
+        Parameters
+        ----------
+        batch : Batch
+            The stamps.
+        executor : callable
+            Maps a function over the micro-batches.
+        **fit_params
+            Not used.
+
+        Returns
+        -------
+        dict
+            The ``loss``, and its ``terms``.
+        """
+        self._set_training(True)
+        if self.augmentation is not None:
+            batch = self.augmentation(batch)
+        terms, gradients = zip(
+            *self._map_micro_batches(self._loss_and_gradients, batch, executor),
+            strict=True,
+        )
+        for parameter, parts in zip(
+            self._trained(), zip(*gradients, strict=True), strict=True
+        ):
+            gradient = reduce(torch.Tensor.add_, parts)
+            parameter.grad = _laid_out_as(parameter, gradient)
+        step = self._step(terms)
+        self._check_finite(step["terms"])
+        return step
+
+    def validation_step(self, batch, executor=in_order, **fit_params):
+        """Return the loss of a batch, a micro-batch at a time."""
+        self._set_training(False)
+        return self._step(self._map_micro_batches(self._loss_alone, batch, executor))
+
+    def _step(self, terms):
+        terms = LossTerms(*sum(terms))
+        loss = terms.total(self.loss_weights)
+        return {"loss": loss, "y_pred": None, "terms": terms}
+
+    def _map_micro_batches(self, function, batch, executor):
+        """Apply a function to each micro-batch and its share in the batch."""
+        batch = batch.map(lambda part: _channels_last(part.to(self.device)))
+        n_images = len(batch.images)
+        size = max(1, MICRO_BATCH_PIXELS // batch.images[0].numel())
+        if _needs_whole_batches(self.module_):
+            size = n_images
+
+        def apply(rows):
+            part = batch.map(lambda values: values[rows])
+            return function(part, len(part.images) / n_images)
+
+        starts = range(0, n_images, size)
+        return executor(apply, [slice(start, start + size) for start in starts])
+
+    def _loss_and_gradients(self, batch, share):
+        owned = DrawFrom(self.generator) if _has_dropout(self.module_) else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), owned:
+            terms = self._loss_terms(self.infer(batch), batch)
+            loss = share * terms.total(self.loss_weights)
+            # A weight that the loss does not depend on gets zeros.
+            gradients = torch.autograd.grad(
+                loss, self._trained(), allow_unused=True, materialize_grads=True
+            )
+        return share * torch.stack(terms).detach(), gradients
+
+    def _loss_alone(self, batch, share):
+        with torch.no_grad():
+            return share * torch.stack(self._loss_terms(self.infer(batch), batch))
+
+    def _trained(self):
+        return [p for p in self.module_.parameters() if p.requires_grad]
+
+    def _check_finite(self, terms):
+        if torch.isfinite(torch.stack(terms)).all():
+            return
+        values = ", ".join(f"{n}_loss={getattr(terms, n):.3g}" for n in self._term_names)
+        raise ValueError(
+            f"The training diverged in epoch {len(self.history)}: its loss is no "
+            f"longer finite. Got {values} with lr={self.lr} and "
+            f"alpha={self.loss_weights.alpha}. Try a smaller lr."
+        )
+
+    def on_batch_end(self, net, batch=None, training=False, terms=None, **kwargs):
+        """Record the terms of the loss."""
+        super().on_batch_end(net, batch=batch, training=training, **kwargs)
+        if training:
+            for name in self._term_names:
+                self.history.record_batch(f"{name}_loss", getattr(terms, name).item())
+
+    # The training ----------------------------------------------------------------
+
+    def fit_batches(
+        self,
+        batch,
+        *,
+        n_epochs,
+        n_before=0,
+        validation=None,
+        state=None,
+        epoch_hook=None,
+    ):
+        """Train for a number of epochs, counting those before an interruption.
+
+        Parameters
+        ----------
+        batch : Batch
+            The training set, see `BatchDataset`.
+        n_epochs : int
+            Number of epochs.
+        n_before : int
+            Number of epochs of earlier fits that this one continues.
+        validation : Batch or None
+            Stamps whose loss decides when to stop.
+        state : dict or None
+            State of `get_training_state` to continue from.
+        epoch_hook : EpochHook or None
+            Called at the begin and the end of each epoch.
+
+        Returns
+        -------
+        self : ConditionalAutoencoderNet
+            The trained net.
+        """
+        dataset = BatchDataset(batch, self.generator)
+        callbacks = list(self.callbacks_)
+        if validation is not None:
+            self.train_split = predefined_split(BatchDataset(validation))
+            self._early_stopping = early_stopping(self.n_iter_no_change, self.tol)
+            self.callbacks_.append(("early_stopping", self._early_stopping))
+        n_batches = -(-len(dataset) // self.batch_size)
+        schedule = make_schedule(self.lr_schedule, self.lr, n_epochs * n_batches)
+        if schedule is not None:
+            self.callbacks_.append(("lr_schedule", schedule))
+        if epoch_hook is not None:
+            # The last callback, so that it sees the results of all others.
+            self.callbacks_.append(("epoch_hook", epoch_hook))
+        # skorch's fit would swallow a KeyboardInterrupt and initialise once more.
+        self.notify("on_train_begin", X=dataset, y=None)
+        if state is not None:
+            self.set_training_state(state)
+        if schedule is not None:
+            fast_forward(schedule, (len(self.history) - n_before) * n_batches)
+        if not (self._early_stopping and wants_to_stop(self._early_stopping)):
+            self._train(dataset, n_before + n_epochs - len(self.history))
+        self.notify("on_train_end", X=dataset, y=None)
+        # The net outlives the data.
+        self.callbacks_, self.train_split = callbacks, None
+        return self
+
+    @property
+    def best_epoch(self):
+        """The epoch of the weights after a training with validation."""
+        return self._early_stopping.best_epoch_
+
+    def _train(self, dataset, epochs):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            single_threads(self.device) as executor,
+            suppress(TrainingStoppedError),
+        ):
+            self.fit_loop(dataset, epochs=epochs, executor=executor)
+
+    def notify(self, method_name, **kwargs):
+        """Call the callbacks; at the end of an epoch all are called before one stops."""
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        self.on_epoch_end(self, **kwargs)
+        stop = False
+        for _, callback in self.callbacks_:
+            try:
+                callback.on_epoch_end(self, **kwargs)
+            except TrainingStoppedError:
+                stop = True
+            except KeyboardInterrupt:
+                # skorch's callbacks stop so. All others come from the keyboard.
+                if not wants_to_stop(callback):
+                    raise
+                stop = True
+        if stop:
+            raise TrainingStoppedError
+
+    # Inference -------------------------------------------------------------------
+
+    def encode(self, images, prepare=None):
+        """Return the latents of images, see `inference.encode`."""
+        with single_threads(self.device) as executor:
+            return inference.encode(self.module_, images, executor, prepare)
+
+    def read_targets(self, images, prepare=None, elements=(0,)):
+        """Return z_phy of turned images and its variance, see `inference`."""
+        with single_threads(self.device) as executor:
+            return inference.read_targets(
+                self.module_, images, executor, prepare, elements
+            )
+
+    def decode(self, latents, finish=None):
+        """Return the images of latents, see `inference.decode`."""
+        with single_threads(self.device) as executor:
+            return inference.decode(self.module_, latents, executor, finish)
+
+    # Its state -------------------------------------------------------------------
+
+    def get_weights(self):
+        """Return the weights as a dict of arrays."""
+        return _to_arrays(self.module_.state_dict())
+
+    def set_weights(self, weights):
+        """Copy the weights out of a dict of arrays."""
+        self.module_.load_state_dict(_to_tensors(weights))
+        return self
+
+    def get_optimizer_state(self):
+        """Return the optimizer's and the generator's state as a dict of arrays."""
+        state = {"generator": self.generator.get_state().numpy()}
+        for index, values in self.optimizer_.state_dict()["state"].items():
+            for name, array in _to_arrays(values).items():
+                state[f"{index}.{name}"] = array
+        return state
+
+    def set_optimizer_state(self, state):
+        """Continue with the state from `get_optimizer_state`."""
+        tensors = _to_tensors(state)
+        self.generator.set_state(tensors.pop("generator"))
+        values, parameters = {}, list(self.module_.parameters())
+        for key, tensor in tensors.items():
+            index, name = key.split(".")
+            if tensor.ndim:
+                tensor = _laid_out_as(parameters[int(index)], tensor)
+            values.setdefault(int(index), {})[name] = tensor
+        groups = self.optimizer_.state_dict()["param_groups"]
+        self.optimizer_.load_state_dict({"state": values, "param_groups": groups})
+        return self
+
+    def get_training_state(self):
+        """Return all that decides how the training continues, but the weights."""
+        state = {
+            "optimizer": self.get_optimizer_state(),
+            "history": self.history_table(),
+        }
+        if self._early_stopping is not None:
+            stopping = self._early_stopping
+            state["best_weights"] = _to_arrays(stopping.best_model_weights_ or {})
+            state["early_stopping"] = {
+                name: getattr(stopping, name) for name in EARLY_STOPPING_STATE
+            }
+        return state
+
+    def set_training_state(self, state):
+        """Continue from the state of `get_training_state`, or from a part of it.
+
+        Without ``optimizer`` the optimizer begins anew.
+        """
+        self.set_history_table(state["history"])
+        if "optimizer" in state:
+            self.set_optimizer_state(state["optimizer"])
+        if "early_stopping" in state:
+            stopping = self._early_stopping
+            stopping.best_model_weights_ = _to_tensors(state["best_weights"]) or None
+            vars(stopping).update(state["early_stopping"])
+        return self
+
+    def history_table(self):
+        """Return the record of the training as a dict of lists, one entry an epoch."""
+        rows = list(self.history)
+        table = {
+            name: [float(row.get(key, np.nan)) for row in rows]
+            for name, key in HISTORY.items()
+            if any(key in row for row in rows)
+        }
+        return table | {"epoch": [row["epoch"] for row in rows]}
+
+    def set_history_table(self, table):
+        """Put the record from `history_table` before the epochs to come."""
+        keys = [HISTORY[name] for name in table]
+        for values in zip(*table.values(), strict=True):
+            self.history.append(dict(zip(keys, values, strict=True), batches=[]))
+        return self
+
+
+# The attributes of skorch's EarlyStopping that a training continues with, besides its
+# weights.
+EARLY_STOPPING_STATE = ("misses_", "dynamic_threshold_", "best_epoch_")
+
+
+def _has_dropout(module):
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) for m in module.modules())
+
+
+def _needs_whole_batches(module):
+    """Return whether a network must see whole batches, on one thread.
+
+    Buffers may change in training and depend on all images of a batch, such as those
+    of BatchNorm, and dropout draws random numbers in order.
+    """
+    return any(True for _ in module.buffers()) or _has_dropout(module)
+
+
+def _to_arrays(tensors):
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _to_tensors(arrays):
+    return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def _channels_last(part):
+    if part.ndim != 4:
+        return part
+    return part.contiguous(memory_format=torch.channels_last)
+
+
+def _laid_out_as(parameter, tensor):
+    """Return a tensor with the strides of a parameter.
+
+    A fused optimizer takes the numbers in the order of memory.
+    """
+    if tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter).copy_(tensor)
+
+
+@torch.inference_mode(False)
+def build_net(network, architecture, *, seed, **kwargs):
+    """Build a network with random weights, and the net that trains it.
+
+    Parameters
+    ----------
+    network : str or callable
+        A key of ``NETWORKS``, or a callable that takes an architecture.
+    architecture : Architecture
+        The sizes of the network.
+    seed : int
+        Seed of the weights, of the order of the stamps and of the augmentation.
+    **kwargs
+        Passed to `ConditionalAutoencoderNet`.
+
+    Returns
+    -------
+    ConditionalAutoencoderNet
+        The initialised net.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    module = build_network(network, architecture, generator)
+    module = module.to(memory_format=torch.channels_last)
+    return ConditionalAutoencoderNet(module, generator=generator, **kwargs).initialize()
+
+
+def check_device(device):
+    """Raise ValueError, naming the parameter, unless torch can use the device."""
+    try:
+        # Reading a value back is more than the "meta" device can do.
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(
+            "The 'device' parameter of ConditionalAutoencoderRegressor must name a "
+            f"device that PyTorch can use here, such as 'cpu'. Got {device!r} instead: "
+            f"{error}"
+        ) from error

@@ -1,0 +1,36 @@
+"""Networks of one's own: the interface, the parts to combine, and names.
+
+The parameter `network` of :class:`~sklcae.ConditionalAutoencoderRegressor` takes a name
+or a callable. The callable takes an :class:`Architecture` and returns a
+``torch.nn.Module`` with two methods: ``encode(batch)`` maps a :class:`Batch` to an
+:class:`Encoding`, and ``decode(latents)`` maps latents of shape (n, latent_dim) to
+logits of shape (n, C, H, W). The sigmoid of the logits is the image in [0, 1].
+"""
+
+from sklcae._torch import Batch
+from sklcae._torch.networks import (
+    Architecture,
+    Autoencoder,
+    Encoder,
+    Encoding,
+    NeuralFieldDecoder,
+    PaperDecoder,
+    PaperEncoder,
+    StridedEncoder,
+    combine,
+    register_network,
+)
+
+__all__ = [
+    "Architecture",
+    "Autoencoder",
+    "Batch",
+    "Encoder",
+    "Encoding",
+    "NeuralFieldDecoder",
+    "PaperDecoder",
+    "PaperEncoder",
+    "StridedEncoder",
+    "combine",
+    "register_network",
+]

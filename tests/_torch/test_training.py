@@ -1,0 +1,427 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from torch.nn import functional as F
+
+from sklcae._torch import (
+    EpochHook,
+    Partners,
+    Batch,
+    _net,
+    build_net,
+    check_device,
+    make_light_scale,
+)
+from sklcae._torch.augmentation import dihedral_transform
+from sklcae._torch.batches import BatchDataset
+
+
+def small_net(**kwargs):
+    settings = {
+        "alpha": 1.0,
+        "beta": 1e-2,
+        "reconstruction_loss": "binary_cross_entropy",
+        "batch_size": 32,
+        "lr": 1e-3,
+        "verbose": 0,
+        "seed": 0,
+    }
+    return build_net("paper", (1, 12, 12), 2, 8, **{**settings, **kwargs})
+
+
+EVERY_GAMMA = pytest.mark.parametrize("gamma", [0.0, 0.7])
+
+
+@pytest.fixture
+def data():
+    """Batch in groups of different sizes, a few of them alone or without a target."""
+    rng = np.random.default_rng(0)
+    images = rng.random((80, 1, 12, 12), dtype=np.float32)
+    targets = rng.normal(size=(80, 2)).astype(np.float32)
+    partners = Partners(rng.integers(0, 30, 80), rng.random(80) > 0.1)
+    return Batch(images, targets, partners=partners)
+
+
+def paired(stamps):
+    """Return the stamps in pairs: of each, one partner is all there is to draw."""
+    groups = np.arange(len(stamps.images)) // 2
+    return stamps._replace(partners=Partners(groups, np.ones(len(groups), dtype=bool)))
+
+
+def fit(net, stamps, n_epochs=2, **kwargs):
+    return net.fit_batches(stamps, n_epochs=n_epochs, **kwargs)
+
+
+def assert_same_weights(first, second):
+    second = second.get_weights()
+    for name, weight in first.get_weights().items():
+        np.testing.assert_array_equal(weight, second[name])
+
+
+@EVERY_GAMMA
+def test_training_is_the_plain_loop_of_equation_2_and_the_exchange(data, gamma):
+    """Same weights, order and optimizer, whole batches: the same weights come out."""
+    net, twin = small_net(gamma=gamma), small_net()
+    module = twin.module_
+    fit(net, data)
+
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    batches = twin.get_iterator(BatchDataset(data, twin.generator), training=True)
+    for _ in range(2):
+        for batch in batches:
+            optimizer.zero_grad()
+            plain_loss(module, batch, gamma).backward()
+            optimizer.step()
+    for name, weight in module.state_dict().items():
+        # Adam turns a gradient's rounding error into a part of a step of lr=1e-3.
+        np.testing.assert_allclose(
+            net.get_weights()[name], weight.numpy(), rtol=0, atol=2e-4
+        )
+
+
+def plain_loss(module, batch, gamma):
+    images, targets, *_, partners = batch
+    z_phy, z_rest, logits, _ = module(images)
+    loss = F.binary_cross_entropy_with_logits(logits, images)
+    loss = loss + ((z_phy - targets) ** 2).mean() + 1e-2 * z_rest.abs().mean()
+    exchanged = module.decode(torch.cat([partners.targets, z_rest], 1))
+    return loss + gamma * F.binary_cross_entropy_with_logits(
+        exchanged, partners.images, partners.image_weights[:, None, None, None]
+    )
+
+
+def test_partners_are_drawn_anew_in_each_epoch(data, monkeypatch):
+    net, drawn = small_net(gamma=0.7, batch_size=80), []
+    step = net.train_step_single
+
+    def record(batch, **kwargs):
+        order = batch.images[:, 0, 0, 0].argsort()
+        drawn.append(batch.partners.targets[order])
+        return step(batch, **kwargs)
+
+    monkeypatch.setattr(net, "train_step_single", record)
+    fit(net, data)
+    assert not torch.equal(*drawn)
+
+
+@EVERY_GAMMA
+def test_micro_batches_add_up_to_the_batch(data, monkeypatch, gamma):
+    gradients = []
+    for pixels in (10**9, 144 * 3):
+        monkeypatch.setattr(_net, "MICRO_BATCH_PIXELS", pixels)
+        net = small_net(batch_size=80, gamma=gamma)
+        net.history.new_epoch()
+        net.history.new_batch()
+        net._map_parts = lambda function, parts: list(map(function, parts))
+        step = net.train_step_single(BatchDataset(data)[range(80)])
+        named = net.module_.named_parameters()
+        gradients.append({"loss": step["loss"]} | {n: p.grad for n, p in named})
+    for name, whole in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], whole, rtol=1e-4, atol=1e-7)
+
+
+@EVERY_GAMMA
+def test_history_adds_up_to_equation_2_and_the_exchange(data, gamma):
+    table = fit(small_net(alpha=2.0, beta=3.0, gamma=gamma), data).history_table()
+    assert table["epoch"] == [1, 2]
+    assert ("exchange_loss" in table) == (gamma > 0)
+    total = (
+        np.array(table["reconstruction_loss"])
+        + 2 * np.array(table["physical_loss"])
+        + 3 * np.array(table["regularization_loss"])
+        + gamma * np.array(table.get("exchange_loss", 0))
+    )
+    np.testing.assert_allclose(table["train_loss"], total, rtol=1e-5)
+    assert all(duration > 0 for duration in table["duration"])
+
+
+PIXEL_SCALE = make_light_scale(
+    "asinh", [np.full((1, 1, 1), value) for value in (-0.5, 3.0, 2.0, 4.0)], 1.5
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gamma": 0.7},
+        {"gamma": 0.7, "reconstruction_loss": "chi_square", "light_scale": PIXEL_SCALE},
+        {"predicts_variance": True, "physical_loss": "gaussian_likelihood"},
+    ],
+)
+@pytest.mark.parametrize("incomplete", [False, True])
+def test_get_loss_is_the_loss_of_the_training_step(data, settings, incomplete):
+    net, data = small_net(**settings), paired(data)
+    if incomplete:
+        weights = data.targets[:, 0] ** 2
+        mask = np.random.default_rng(1).random(data.images.shape) > 0.3
+        data = data._replace(image_weights=weights, mask=mask)
+    stamps = BatchDataset(data)[range(80)]
+    loss = net.get_loss(net.infer(stamps.images), stamps)
+    net.batch_size = len(stamps.images)
+    fit(net, data)
+    assert loss.item() == pytest.approx(net.history[0, "train_loss"], rel=1e-5)
+
+
+def test_without_gamma_no_partners_are_needed(data):
+    alone = fit(small_net(), data._replace(partners=None), validation=data)
+    assert "exchange_loss" not in alone.history_table()
+    stamps = BatchDataset(data)[range(80)]
+    terms = alone._loss_terms(alone.infer(stamps.images), stamps)
+    assert terms.exchange == 0
+
+
+def test_images_weigh_in_the_exchange_what_they_do_elsewhere(data):
+    """Batch that weigh nothing might as well not be there, but as partners."""
+    weights = np.repeat(np.float32([2.0, 0.0]), 40)
+    weighted = paired(data)._replace(image_weights=weights)
+    net = small_net(gamma=0.7, batch_size=80)
+    losses = []
+    for rows in (range(80), range(40)):
+        stamps = BatchDataset(weighted)[rows]
+        terms = net._loss_terms(net.infer(stamps.images), stamps)
+        losses.append(terms.exchange.item() * len(stamps.images))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_variances_are_bitwise_the_same_for_any_split(data):
+    net = small_net(predicts_variance=True)
+    settings = {"elements": (0, 5), "with_variance": True}
+    both = net.read_targets(data.images, **settings)
+    assert both.shape == (80, 2, 2, 2)
+    assert both.dtype == np.float32
+    single = [net.read_targets(data.images[i : i + 1], **settings) for i in range(80)]
+    np.testing.assert_array_equal(both, np.concatenate(single))
+    alone = net.read_targets(data.images, elements=(0, 5))
+    np.testing.assert_array_equal(both[:, :, :1], alone)
+    np.testing.assert_array_equal(alone[:, 0, 0], net.encode(data.images)[:, :2])
+    with torch.no_grad():
+        _, _, _, log_variance = net.infer(torch.from_numpy(data.images))
+    np.testing.assert_allclose(both[:, 0, 1], log_variance.exp(), rtol=1e-4)
+
+
+def test_targets_of_turned_images_are_those_of_images_that_were_turned_before(data):
+    net = small_net(predicts_variance=True)
+    both = net.read_targets(data.images, elements=range(8), with_variance=True)
+    for element in range(8):
+        turned = dihedral_transform(torch.from_numpy(data.images), element).numpy()
+        expected = net.read_targets(turned, with_variance=True)[:, 0]
+        np.testing.assert_array_equal(both[:, element], expected)
+
+
+def test_variances_come_with_the_targets_of_prepared_images(data):
+    net = small_net(predicts_variance=True)
+    np.testing.assert_array_equal(
+        net.read_targets(
+            2 * data.images, prepare=lambda part: part / 2, with_variance=True
+        ),
+        net.read_targets(data.images, with_variance=True),
+    )
+
+
+def test_inference_is_bitwise_the_same_for_any_split_and_order():
+    net = small_net()
+    images = np.random.default_rng(1).random((100, 1, 12, 12), dtype=np.float32)
+    latents = net.encode(images)
+    single = np.concatenate([net.encode(images[i : i + 1]) for i in range(100)])
+    np.testing.assert_array_equal(latents, single)
+    np.testing.assert_array_equal(latents[::-1], net.encode(images[::-1].copy()))
+    np.testing.assert_array_equal(net.decode(latents)[7:40], net.decode(latents[7:40]))
+
+
+def test_seed_decides_weights_and_order(data):
+    first, same, other = (
+        fit(small_net(seed=seed), data).get_weights() for seed in (0, 0, 1)
+    )
+    assert all(np.array_equal(first[name], same[name]) for name in first)
+    assert not np.array_equal(first["conv1.weight"], other["conv1.weight"])
+
+
+@EVERY_GAMMA
+def test_global_generators_are_left_alone(data, gamma):
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    target_maps = (np.tile(np.eye(2), (8, 1, 1)), np.zeros((8, 2)))
+    fit(small_net(target_maps=target_maps, gamma=gamma), data, validation=data)
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_keyboard_interrupt_is_raised(data, monkeypatch):
+    net = small_net()
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(net, "train_step_single", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, data)
+
+
+def test_weights_make_the_round_trip():
+    net, other = small_net(seed=0), small_net(seed=1)
+    images = np.random.default_rng(1).random((3, 1, 12, 12), dtype=np.float32)
+    assert not np.array_equal(net.encode(images), other.encode(images))
+    other.set_weights(net.get_weights())
+    np.testing.assert_array_equal(net.encode(images), other.encode(images))
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99", "", "hpu", "meta"])
+def test_unusable_device_is_named(device):
+    with pytest.raises(ValueError, match=f"'device' parameter.*Got {device!r}"):
+        check_device(device)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@EVERY_GAMMA
+def test_training_and_inference_are_bitwise_the_same_for_any_threads(
+    data, n_threads, gamma, monkeypatch
+):
+    # Four parts of a batch of 32.
+    monkeypatch.setattr(_net, "MICRO_BATCH_PIXELS", 144 * 8)
+    before = torch.get_num_threads()
+    expected = fit(small_net(gamma=gamma), data)
+    try:
+        torch.set_num_threads(n_threads)
+        net = fit(small_net(gamma=gamma), data)
+        latents = net.encode(data.images)
+        images = net.decode(latents)
+        assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    assert_same_weights(net, expected)
+    np.testing.assert_array_equal(latents, expected.encode(data.images))
+    np.testing.assert_array_equal(images, expected.decode(latents))
+
+
+def held_out_of(data):
+    return paired(Batch(data.images[:20], -data.targets[:20]))
+
+
+@pytest.mark.parametrize("validation", [False, True])
+@EVERY_GAMMA
+def test_training_goes_on_bitwise_from_its_state(data, validation, gamma):
+    held_out = held_out_of(data) if validation else None
+    # Turned stamps: their elements and the partners are drawn in turns.
+    maps = (np.tile(np.eye(2), (8, 1, 1)), np.zeros((8, 2)))
+    whole, first, second = (
+        small_net(seed=seed, gamma=gamma, target_maps=maps) for seed in (0, 0, 5)
+    )
+    fit(whole, data, n_epochs=5, validation=held_out)
+    states = []
+    hook = EpochHook(lambda net: None, lambda net: states.append(copied_state(net)))
+    fit(first, data, n_epochs=2, validation=held_out, epoch_hook=hook)
+
+    fit(second, data, n_epochs=5, validation=held_out, state=states[-1])
+
+    assert_same_weights(second, whole)
+    history, expected = second.history_table(), whole.history_table()
+    assert ("validation_loss" in history) == validation
+    for name in set(history) - {"duration"}:
+        assert history[name] == expected[name], name
+
+
+def copied_state(net):
+    return copy.deepcopy(net.get_training_state())
+
+
+@EVERY_GAMMA
+def test_validation_loss_is_that_of_the_held_out_stamps(data, gamma):
+    net = fit(small_net(batch_size=7, gamma=gamma), data, validation=data)
+    stamps = BatchDataset(data)[range(80)]
+    with torch.no_grad():
+        loss = net.get_loss(net.infer(stamps.images), stamps)
+    losses = net.history_table()["validation_loss"]
+    assert losses[-1] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_validation_has_the_same_partners_in_each_epoch(data):
+    net = fit(small_net(gamma=0.7, lr=0.0), data, n_epochs=4, validation=data)
+    table = net.history_table()
+    assert len(set(table["validation_loss"])) == 1
+    assert len(set(table["exchange_loss"])) == 4
+
+
+@EVERY_GAMMA
+def test_early_stopping_takes_the_weights_of_the_best_epoch(data, gamma):
+    held_out = held_out_of(data)
+    kept = []
+    hook = EpochHook(lambda net: None, lambda net: kept.append(copied_state(net)))
+    net = small_net(n_iter_no_change=3, lr=3e-3, gamma=gamma)
+    fit(net, data, n_epochs=60, validation=held_out, epoch_hook=hook)
+
+    losses = net.history_table()["validation_loss"]
+    assert len(losses) == net.best_epoch + 3 < 60
+    best = kept[net.best_epoch - 1]["weights"]
+    for name, weight in net.get_weights().items():
+        np.testing.assert_array_equal(weight, best[name])
+
+
+def test_hook_stops_the_training_after_all_others_had_their_say(data):
+    class Counter(Callback):
+        count = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.count += 1
+
+    counter = Counter()
+    hook = EpochHook(lambda net: None, lambda net: True)
+    net = fit(small_net(callbacks=[counter]), data, n_epochs=9, epoch_hook=hook)
+    assert len(net.history_table()["epoch"]) == counter.count == 1
+
+
+def test_skorch_early_stopping_is_no_interrupt(data):
+    stopping = EarlyStopping("train_loss", patience=2, threshold=10.0)
+    net = fit(small_net(callbacks=[stopping]), data, n_epochs=9)
+    assert len(net.history_table()["epoch"]) == 3
+
+
+def test_net_does_not_keep_the_data(data):
+    hook = EpochHook(lambda net: None, lambda net: False)
+    net = fit(small_net(), data, validation=data, epoch_hook=hook)
+    held = [name for name, value in vars(net).items() if isinstance(value, Batch)]
+    assert held == []
+    assert net.train_split is None
+    assert not [cb for _, cb in net.callbacks_ if isinstance(cb, EpochHook)]
+
+
+def spots(n, rng):
+    """Gaussian spots in [0, 1]; their place, width and brightness standardised."""
+    low, high = [6.0, 6.0, 1.2, 0.3], [10.0, 10.0, 2.5, 0.8]
+    values = rng.uniform(low, high, (n, 4))
+    x, y, width, peak = values.T[:, :, None, None]
+    rows, columns = np.mgrid[:16, :16] + 0.5
+    light = peak * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * width**2))
+    targets = (values - np.mean([low, high], axis=0)) / np.ptp([low, high], axis=0)
+    images = 0.1 + light[:, None]
+    return Batch(images.astype(np.float32), (12**0.5 * targets).astype(np.float32))
+
+
+def test_exchange_teaches_the_targets_to_decide_the_image():
+    """Spots differ in their targets only: all are of one group."""
+    everyone = Partners(np.zeros(256, dtype=int), np.ones(256, dtype=bool))
+    stamps = spots(256, np.random.default_rng(0))._replace(partners=everyone)
+    net = build_net(
+        "neural_field",
+        (1, 16, 16),
+        4,
+        6,
+        seed=0,
+        gamma=1.0,
+        reconstruction_loss="squared_error",
+        lr_schedule="one_cycle",
+        batch_size=32,
+        lr=3e-3,
+        verbose=0,
+    )
+    losses = fit(net, stamps, n_epochs=20).history_table()["exchange_loss"]
+    # It falls 150 to 250 times, depending on the seed.
+    assert losses[-1] < losses[0] / 50
+
+    fresh = spots(50, np.random.default_rng(1))
+    z_rest = net.encode(stamps.images[:50])[:, 4:]
+    errors = net.decode(np.hstack([fresh.targets, z_rest])) - fresh.images
+    # 0.007 to 0.012, and 0.29 without an exchange loss.
+    assert (errors**2).mean() < 0.04 * fresh.images.var(axis=0).mean()
