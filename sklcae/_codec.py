@@ -71,7 +71,10 @@ class Codec:
         """The sizes of the network."""
         layout = self.layout
         return Architecture(
-            layout.image_shape, layout.n_targets, self.latent_dim, self.predicts_variance
+            layout.image_shape,
+            layout.n_targets,
+            self.latent_dim,
+            self.predicts_variance,
         )
 
     @property
@@ -184,7 +187,10 @@ class Codec:
 
     def _describe_part(self, images):
         latents = self.encode(images)
-        parts = {"latents": latents, "misfits": misfits_of(self._residuals(images, latents))}
+        parts = {
+            "latents": latents,
+            "misfits": misfits_of(self._residuals(images, latents)),
+        }
         if self.predicts_variance:
             _, variance = self.net.read_targets(images, self._prepare)
             parts["variances"] = variance[:, 0]

@@ -335,25 +335,24 @@ def resolve_image_shape(shape, n_pixels, image_shape=None):
     ImageShapeError
         If ``image_shape`` does not fit the images.
     """
-    if image_shape is not None:
-        image_shape = _check_image_shape(image_shape)
+    wanted = None if image_shape is None else _check_image_shape(image_shape)
     if shape is not None:
         found = _with_channel(shape)
-        if image_shape not in (None, found):
+        if wanted not in (None, found):
             raise ImageShapeError(
                 f"The 'image_shape' parameter must be the shape of the images in X, "
                 f"{shape}. Got {image_shape!r} instead."
             )
         return found
-    if image_shape is None:
+    if wanted is None:
         side = isqrt(n_pixels)
         return (1, side, side) if side * side == n_pixels else (1, 1, n_pixels)
-    if prod(image_shape) != n_pixels:
+    if prod(wanted) != n_pixels:
         raise ImageShapeError(
             f"The 'image_shape' parameter must have as many pixels as a row of X, "
-            f"{n_pixels}. Got {image_shape!r} instead, which has {prod(image_shape)}."
+            f"{n_pixels}. Got {image_shape!r} instead, which has {prod(wanted)}."
         )
-    return image_shape
+    return wanted
 
 
 def _check_image_shape(shape):

@@ -1,4 +1,4 @@
-"""Linear baselines of the paper's section 4.1, as plain scikit-learn pipelines."""
+"""The linear baselines of the paper's section 4.1 as scikit-learn pipelines."""
 
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, r_regression
@@ -12,18 +12,18 @@ __all__ = ["make_pca_baseline", "make_single_component_baseline"]
 def make_pca_baseline(n_components=64):
     """Make a linear regression on all principal components of the stamps.
 
-    It takes flat stamps (n_samples, n_pixels) and a target of one or more columns.
+    X must have flat stamps (n_samples, n_pixels); y has one or more targets.
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of principal components; 64 is the size of the paper's latent space.
+        Number of principal components; 64 is the latent dimension of the paper.
 
     Returns
     -------
     sklearn.pipeline.Pipeline
-        Unfitted pipeline with the steps ``pca`` and ``regressor``. A grid search
-        reaches the number of components as ``pca__n_components``.
+        Unfitted pipeline with the steps ``pca`` and ``regressor``. In a grid search the
+        number of components is ``pca__n_components``.
 
     See Also
     --------
@@ -50,22 +50,21 @@ def make_pca_baseline(n_components=64):
 def make_single_component_baseline(n_components=64):
     """Make a linear regression on the best single component for each target.
 
-    Of the `n_components` components, each target gets the one with the highest R2
-    on the training data, and a straight line through it. It takes flat stamps
-    (n_samples, n_pixels).
+    For each target, a straight line is fitted to the component with the highest R2 on
+    the training data. X must have flat stamps (n_samples, n_pixels).
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of principal components to choose from.
+        Number of principal components to select from.
 
     Returns
     -------
     sklearn.pipeline.Pipeline
         Unfitted pipeline with the steps ``pca`` and ``regressor``. The regressor fits
-        one inner pipeline, with the steps ``select`` and ``regressor``, to each
-        target. A grid search reaches ``pca__n_components`` and, for the number of
-        components kept for each target, ``regressor__estimator__select__k``.
+        an inner pipeline with the steps ``select`` and ``regressor`` to each target. In
+        a grid search the number of components is ``pca__n_components``, and the number
+        selected for each target is ``regressor__estimator__select__k``.
 
     See Also
     --------
@@ -73,9 +72,8 @@ def make_single_component_baseline(n_components=64):
 
     Notes
     -----
-    This is the paper's first baseline (section 4.1, top row of Fig. 5). The target
-    must be two-dimensional, (n_samples, n_targets): write ``y.reshape(-1, 1)`` for a
-    single target.
+    This is the paper's first baseline (section 4.1, top row of Fig. 5). y must have the
+    shape (n_samples, n_targets): use ``y.reshape(-1, 1)`` for a single target.
 
     Examples
     --------
@@ -98,11 +96,11 @@ def make_single_component_baseline(n_components=64):
 
 
 def _make_pca(n_components):
-    # For about 1,000 stamps of 4,096 pixels the full solver is the fastest one, and
-    # unlike the default it takes no random numbers.
+    # The full solver is the fastest for about 1,000 stamps of 4,096 pixels, and unlike
+    # the default it is deterministic.
     return PCA(n_components=n_components, svd_solver="full")
 
 
 def _r_squared(X, y):
-    # It ranks as f_regression does, which divides by zero where R2 is exactly 1.
+    # The same ranking as f_regression, which divides by zero if R2 is exactly 1.
     return r_regression(X, y) ** 2

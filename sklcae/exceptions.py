@@ -1,19 +1,19 @@
-"""Errors that sklcae raises beyond scikit-learn's own."""
+"""Exceptions of sklcae in addition to scikit-learn's."""
 
 __all__ = ["ImageShapeError", "ModelFileError"]
 
 
 class ImageShapeError(ValueError):
-    """Images do not have the shape that the estimator needs.
+    """Images do not have the shape that the estimator expects.
 
-    Raised when a flat row does not fit ``image_shape``, and when a stamp has another
-    shape than those that the estimator was fitted on.
+    Raised if the length of flat rows does not match ``image_shape``, or if the shape of
+    a stamp differs from the shape seen in ``fit``.
     """
 
 
 class ModelFileError(ValueError):
-    """A file does not hold what it should, a whole model or a whole checkpoint.
+    """A file is not a complete and valid model or checkpoint.
 
-    Raised when a file is damaged, of another format, or contradicts itself. Nothing
-    that it holds has been run or kept then.
+    Raised if a file is damaged, has another format or is inconsistent. No content of
+    the file has been executed or kept.
     """

@@ -38,20 +38,20 @@ def assert_same_for_any_split(predict, X, cuts):
 
 
 def weights_differ(first, second):
-    second = second.__getstate__()["net_"]
+    second = second.net_.get_weights()
     return any(
         not np.array_equal(weight, second[name])
-        for name, weight in first.__getstate__()["net_"].items()
+        for name, weight in first.net_.get_weights().items()
     )
 
 
 def assert_same_model(first, second):
     """Bitwise the same weights, scaling and history, durations apart."""
-    states = [model.__getstate__() for model in (first, second)]
-    for part in ("net_", "image_scaler_", "target_scaler_"):
+    states = [model.codec_.to_state() for model in (first, second)]
+    for part in ("weights", "image_scaler", "target_scaler"):
         for name, value in states[0][part].items():
             np.testing.assert_array_equal(value, states[1][part][name], err_msg=name)
-    histories = [dict(state["history_"]) for state in states]
+    histories = [dict(model.history_) for model in (first, second)]
     for history in histories:
         del history["duration"]
     assert histories[0] == histories[1]

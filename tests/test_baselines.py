@@ -1,4 +1,4 @@
-"""PCA baselines on data made of known components."""
+"""PCA baselines on data with known components."""
 
 import pickle
 
@@ -42,7 +42,7 @@ def test_all_components_give_every_linear_target(X, scores):
     y = scores @ np.array([[1.0, 0.0], [2.0, 1.0], [0.0, -3.0], [4.0, 1.0]]) + 7.0
     model = make_pca_baseline(n_components=4).fit(X, y)
     np.testing.assert_allclose(model.predict(X), y, atol=1e-8)
-    # The weakest component is left out, and with it the part of y it carries.
+    # Without the weakest component its contribution to y is missing.
     model = make_pca_baseline(n_components=3).fit(X, y)
     expected = y - scores[:, [3]] * [4.0, 1.0]
     np.testing.assert_allclose(model.predict(X), expected, atol=1e-8)
@@ -104,7 +104,7 @@ def test_number_of_selected_components_can_be_searched(X, scores):
     assert search.best_params_ == {"regressor__estimator__select__k": 2}
 
 
-def test_defaults_are_the_papers():
+def test_defaults_follow_the_paper():
     for make in MAKERS:
         assert make().named_steps["pca"].n_components == 64
 

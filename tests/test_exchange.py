@@ -1,5 +1,7 @@
 """The exchange loss: what groups must be, and that latents set what they stand for."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +12,10 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklcae import _conditional_autoencoder as module
-from sklcae._images import ImageScaler
-from sklcae._training_data import FitData, make_stamps
+from sklcae import _fitting
+from sklcae._fitting import make_batch
+from sklcae._inputs import TrainingData
+from sklcae._scaling import ImageScaler
 from sklcae.exceptions import ModelFileError
 from tests.blobs import (
     SIDE,
@@ -215,8 +218,8 @@ def test_whole_groups_are_held_out(variants, monkeypatch):
         rows.extend(original(*args))
         return rows
 
-    original = module.hold_out
-    monkeypatch.setattr(module, "hold_out", hold_out)
+    original = _fitting._hold_out
+    monkeypatch.setattr(_fitting, "_hold_out", hold_out)
     model = fit(variants, early_stopping=True, validation_fraction=0.25)
     train, held_out = (set(variants[2][part]) for part in rows)
     assert train.isdisjoint(held_out)
@@ -323,13 +326,14 @@ def test_weights_of_partners_have_a_part(variants):
     X, y, groups = variants
     weights = np.tile([1.0, 3.0, 0.5, 1.0], len(y) // 4)
     images = X.reshape(len(X), 1, SIDE, SIDE)
-    data = FitData(images, y, weights, np.unique(groups, return_inverse=True)[1])
-    scalers = ImageScaler().fit(images), StandardScaler().fit(y)
-    stamps = make_stamps(
-        data._replace(images=None), images, None, scalers, np.arange(len(y))
+    numbers = np.unique(groups, return_inverse=True)[1]
+    data = TrainingData(images, y, weights, numbers, layout=None)
+    scalers = SimpleNamespace(
+        image_scaler=ImageScaler().fit(images), target_scaler=StandardScaler().fit(y)
     )
+    batch = make_batch(data, None, scalers, np.arange(len(y)))
     # The first image of each group might have any of the three others.
-    shares = stamps.partners.shares([0, 0, 0], np.array([1, 2, 3]))
+    shares = batch.partners.shares([0, 0, 0], np.array([1, 2, 3]))
     np.testing.assert_allclose(shares, np.array([3, 0.5, 1]) / 1.5, rtol=1e-6)
 
 

@@ -2,6 +2,8 @@
 
 import pickle
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -148,7 +150,8 @@ def test_reference_is_of_images_that_were_trained_on():
     model = quick(early_stopping=True, validation_fraction=0.25)
     model.fit(X, y, sample_weight=weights)
     latents = model.transform(X)
-    same = (model._reference_["latents"][:, None] == latents).all(axis=2)
+    reference = model.codec_.reference
+    same = (reference.latents[:, None] == latents).all(axis=2)
     assert len(same) == 42
     assert (same[:, 40:].sum(axis=1) == 1).all()
 
@@ -206,13 +209,20 @@ def test_sky_is_no_light(fresh, stretch):
 def test_predicted_variances_have_a_part(fresh):
     X, y = make_blobs_of_light(96)
     model = quick(physical_loss="gaussian_likelihood").fit(X, y)
-    assert model._reference_["variances"].shape == (96, 2)
+    reference = model.codec_.reference
+    assert reference.variances.shape == (96, 2)
     scores = model.score_samples(fresh)
     y_std = model.predict(X, return_std=True)[1] / model.target_scaler_.scale_
-    np.testing.assert_allclose(model._reference_["variances"], y_std**2, rtol=1e-5)
-    del model._reference_["variances"]
-    model._architecture_["predicts_variance"] = False
+    np.testing.assert_allclose(reference.variances, y_std**2, rtol=1e-5)
+    without = replace(model.codec_, predicts_variance=False)
+    model.codec_ = without.with_reference(X.reshape(-1, 1, 12, 12), np.arange(96))
     assert not np.allclose(model.score_samples(fresh), scores)
+
+
+def test_covariance_is_fitted_once(model, fresh, monkeypatch):
+    scores = model.score_samples(fresh)
+    monkeypatch.setattr("sklcae._novelty.LedoitWolf", None)
+    np.testing.assert_array_equal(model.score_samples(fresh), scores)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklcae._symmetry import Symmetry, variance_of_mean
 from sklearn.base import clone
 
-from sklcae._targets import mean_over_turns, variance_of_mean
 from sklcae._torch.augmentation import dihedral_transform
 from tests.blobs import (
     assert_same_for_any_split,
@@ -63,7 +63,7 @@ def fitted(shape):
     model = quick(**settings, latent_dim=12).fit(*make_spots(64, shape))
     # So that the turns differ, by less and by more than the network says.
     with torch.no_grad():
-        model.net_.module_.dense_phy.weight *= 12
+        model.net_.module_.encoder.dense_phy.weight *= 12
     return model.set_params(test_time_augmentation=True)
 
 
@@ -79,7 +79,7 @@ def inverse(element):
 def single(model):
     """The same fitted model, which looks at each image once."""
     once = clone(model).set_params(test_time_augmentation=False)
-    vars(once).update(model._fitted_attributes())
+    once.codec_ = model.codec_
     return once
 
 
@@ -129,8 +129,8 @@ def test_variance_of_the_mean_is_that_of_its_errors(own):
     common = rng.normal(size=(20_000, 1))
     errors = common + own * rng.normal(size=(8, 20_000, 1))
     variances = np.full_like(errors, 1 + own**2)
-    maps = np.ones((8, 1, 1)), np.zeros((8, 1))
-    y, of_mean = mean_over_turns(errors, variances, maps)
+    symmetry = Symmetry(np.ones((8, 1, 1)), np.zeros((8, 1)))
+    y, of_mean = symmetry.mean_over_turns(errors, variances)
     np.testing.assert_allclose(y, errors.mean(axis=0))
     assert of_mean.mean() == pytest.approx(y.var(), rel=0.03)
     assert y.var() == pytest.approx(1 + own**2 / 8, rel=0.03)

@@ -275,8 +275,10 @@ SINGLES = Rule("an array of float32", lambda value: _is_array(value, np.float32)
 DOUBLES = Rule("an array of float64", lambda value: _is_array(value, np.float64))
 ARRAYS = Rule(
     "a dict of arrays",
-    lambda value: isinstance(value, dict)
-    and all(isinstance(array, np.ndarray) for array in value.values()),
+    lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(array, np.ndarray) for array in value.values())
+    ),
 )
 
 # The fitted attributes, with the state of the codec.

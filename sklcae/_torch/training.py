@@ -116,6 +116,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.generator = generator
+        self.executor = in_order
         self._early_stopping = None
         self.augmentation = None
         if target_maps is not None:
@@ -180,29 +181,13 @@ class ConditionalAutoencoderNet(NeuralNet):
             dataset, sampler=sampler, batch_size=None, generator=self.generator
         )
 
-    def train_step_single(self, batch, executor=in_order, **fit_params):
-        """Add up the gradients of a batch, a micro-batch at a time.
-
-        Parameters
-        ----------
-        batch : Batch
-            The stamps.
-        executor : callable
-            Maps a function over the micro-batches.
-        **fit_params
-            Not used.
-
-        Returns
-        -------
-        dict
-            The ``loss``, and its ``terms``.
-        """
+    def train_step_single(self, batch, **fit_params):
+        """Add up the gradients of a batch, a micro-batch at a time."""
         self._set_training(True)
         if self.augmentation is not None:
             batch = self.augmentation(batch)
         terms, gradients = zip(
-            *self._map_micro_batches(self._loss_and_gradients, batch, executor),
-            strict=True,
+            *self._map_micro_batches(self._loss_and_gradients, batch), strict=True
         )
         for parameter, parts in zip(
             self._trained(), zip(*gradients, strict=True), strict=True
@@ -213,17 +198,17 @@ class ConditionalAutoencoderNet(NeuralNet):
         self._check_finite(step["terms"])
         return step
 
-    def validation_step(self, batch, executor=in_order, **fit_params):
+    def validation_step(self, batch, **fit_params):
         """Return the loss of a batch, a micro-batch at a time."""
         self._set_training(False)
-        return self._step(self._map_micro_batches(self._loss_alone, batch, executor))
+        return self._step(self._map_micro_batches(self._loss_alone, batch))
 
     def _step(self, terms):
         terms = LossTerms(*sum(terms))
         loss = terms.total(self.loss_weights)
         return {"loss": loss, "y_pred": None, "terms": terms}
 
-    def _map_micro_batches(self, function, batch, executor):
+    def _map_micro_batches(self, function, batch):
         """Apply a function to each micro-batch and its share in the batch."""
         batch = batch.map(lambda part: _channels_last(part.to(self.device)))
         n_images = len(batch.images)
@@ -236,10 +221,12 @@ class ConditionalAutoencoderNet(NeuralNet):
             return function(part, len(part.images) / n_images)
 
         starts = range(0, n_images, size)
-        return executor(apply, [slice(start, start + size) for start in starts])
+        return self.executor(apply, [slice(start, start + size) for start in starts])
 
     def _loss_and_gradients(self, batch, share):
-        owned = DrawFrom(self.generator) if _has_dropout(self.module_) else nullcontext()
+        owned = (
+            DrawFrom(self.generator) if _has_dropout(self.module_) else nullcontext()
+        )
         with torch.inference_mode(False), torch.enable_grad(), owned:
             terms = self._loss_terms(self.infer(batch), batch)
             loss = share * terms.total(self.loss_weights)
@@ -259,7 +246,9 @@ class ConditionalAutoencoderNet(NeuralNet):
     def _check_finite(self, terms):
         if torch.isfinite(torch.stack(terms)).all():
             return
-        values = ", ".join(f"{n}_loss={getattr(terms, n):.3g}" for n in self._term_names)
+        values = ", ".join(
+            f"{n}_loss={getattr(terms, n):.3g}" for n in self._term_names
+        )
         raise ValueError(
             f"The training diverged in epoch {len(self.history)}: its loss is no "
             f"longer finite. Got {values} with lr={self.lr} and "
@@ -342,10 +331,11 @@ class ConditionalAutoencoderNet(NeuralNet):
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            single_threads(self.device) as executor,
+            single_threads(self.device) as self.executor,
             suppress(TrainingStoppedError),
         ):
-            self.fit_loop(dataset, epochs=epochs, executor=executor)
+            self.fit_loop(dataset, epochs=epochs)
+        self.executor = in_order
 
     def notify(self, method_name, **kwargs):
         """Call the callbacks; at the end of an epoch all are called before one stops."""

@@ -1,7 +1,7 @@
-"""Simulated galaxy stamps with known physical parameters, and what they can tell.
+"""Simulated galaxy stamps with known physical parameters, and their Cramer-Rao bound.
 
-A function is imported when it is first asked for, so that parallel jobs, which run
-other files of this folder, need not import it and scikit-learn.
+Functions are imported on first access. The worker processes of parallel jobs import
+other modules of this package and load scikit-learn only if they need it.
 """
 
 from importlib import import_module
@@ -10,15 +10,10 @@ _MODULES = {
     "cramer_rao_bound": "_bounds",
     "make_galaxies": "_galaxies",
     "make_galaxy_variants": "_variants",
-    "signal_to_noise": "_bounds",
+    "signal_to_noise": "_signal_to_noise",
 }
 
-__all__ = [
-    "cramer_rao_bound",
-    "make_galaxies",
-    "make_galaxy_variants",
-    "signal_to_noise",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name):

@@ -1,8 +1,8 @@
-"""How small an FFT may be, and the light that it folds into a stamp.
+"""The size of a small FFT for a galaxy, and the light that it folds into the stamp.
 
-An FFT of N pixels a side repeats the galaxy every N pixels. In the stamp the copies
-leave only their wings, which are those of the Sersic profile: they can be computed
-without a Fourier transform, and subtracted.
+An FFT with a side of N pixels repeats the galaxy every N pixels. Only the wings of the
+copies reach the stamp. The wings follow the Sersic profile, so they can be computed
+without a Fourier transform and subtracted.
 """
 
 import math
@@ -13,43 +13,43 @@ import numpy as np
 from scipy.fft import next_fast_len
 from scipy.special import gammaincc, gammaincinv
 
-# What subtracting the copies may leave in a pixel, as a share of the galaxy's light.
+# Largest error in a pixel after subtracting the copies, as a fraction of the flux.
 _TOLERANCE = 1e-7
 
-# Copies up to 4 away in x and y are added up; of those beyond, the mean is known.
+# Copies up to 4 away in x and y are added up; more distant copies by their mean.
 _RINGS = 4
 
-# The wings vary so little over the stamp that their values at this many points along
-# x and along y tell them everywhere.
+# The wings are smooth over the stamp: they are interpolated from this many points along
+# x and along y.
 _NODES = 8
 
-# The steps in which the distance of the copies from the stamp is tried.
+# Factor between successive trial distances of the copies from the stamp.
 _STEP = 2**0.25
 
-# Limits that keep every exponential and power a number: exp(700) is one.
+# Limits that keep every exponential and power finite: exp(700) is finite.
 _MAX_EXPONENT = 700.0
 _MAX_LOG = math.log(_MAX_EXPONENT)
 _TINY = 1e-20
 
-# Larger FFTs than this many sides of the stamp gain nothing over GalSim's own.
+# FFTs larger than this many sides of the stamp are no faster than GalSim's own.
 _MIN_LIMIT = 1024
 _LIMIT_SIDES = 8
 
 
 @dataclass(frozen=True)
 class Wings:
-    """A Sersic profile of unit flux, on pixels.
+    """A Sersic profile of unit flux in pixel coordinates.
 
     Parameters
     ----------
     sersic_index : float
-        n; the light falls as ``exp(-(r / scale_radius)**(1 / n))``.
+        The index n of the profile ``exp(-(r / scale_radius)**(1 / n))``.
     half_light_radius : float
-        In pixels, circularised.
+        Circularised half-light radius in pixels.
     axis_ratio : float
         Minor over major axis.
     to_circle : ndarray of shape (2, 2)
-        The inverse of the shear: makes an offset (x, y) one of the round galaxy.
+        Inverse of the shear. It maps an offset (x, y) to the round galaxy.
     """
 
     sersic_index: float
@@ -59,18 +59,18 @@ class Wings:
 
     @cached_property
     def scale_radius(self):
-        """Return the radius in pixels at which the light is 1/e of the peak's."""
+        """Return the radius in pixels at which the profile is 1/e of its peak."""
         n = self.sersic_index
         return self.half_light_radius / float(gammaincinv(2 * n, 0.5)) ** n
 
     @cached_property
     def peak(self):
-        """Return the light in a pixel at the centre, were it not smoothed."""
+        """Return the unsmoothed light per pixel at the centre."""
         area = math.pi * self.scale_radius**2 * math.gamma(2 * self.sersic_index + 1)
         return 1 / area if area > 0 else math.inf
 
     def light(self, dx, dy):
-        """Return the light in the pixels at dx[j], dy[i] from the centre."""
+        """Return the light in pixels with offsets dx[j], dy[i] from the centre."""
         (xx, xy), (yx, yy) = self.to_circle / self.scale_radius
         dy = dy[:, np.newaxis]
         squared = (xx * dx + xy * dy) ** 2 + (yx * dx + yy * dy) ** 2
@@ -78,7 +78,7 @@ class Wings:
             return self.peak * np.exp(-(squared ** (0.5 / self.sersic_index)))
 
     def light_outside(self, side):
-        """Return the light outside a square with the galaxy in its middle."""
+        """Return the light outside a square that is centred on the galaxy."""
         angles = (np.arange(32) + 0.5) * (np.pi / 32)
         x, y = np.cos(angles), np.sin(angles)
         (xx, xy), (yx, yy) = self.to_circle
@@ -88,22 +88,24 @@ class Wings:
         return np.mean(gammaincc(2 * self.sersic_index, exponent) / stretch**2)
 
     def error_beyond(self, gap, psf_radius, side):
-        """Estimate what is wrong with the light at gap pixels from the centre and on.
+        """Estimate the error of the light at gap pixels from the centre and beyond.
 
-        It lacks the PSF and is interpolated over the stamp.
+        The error has two sources: the missing PSF, and the interpolation over the
+        stamp.
         """
         light, slope = self._steepest(gap, 2)
         blur = light * math.expm1(min((psf_radius * slope) ** 2 / 2, _MAX_EXPONENT))
-        # The light of a compact galaxy is not blurred as far as that.
+        # The light of a compact galaxy is not blurred that far.
         blur = min(blur, self._steepest(gap - 4 * psf_radius, 0)[0])
         light, slope = self._steepest(gap, _NODES)
         interpolation = 2 * (slope * side / 4) ** _NODES / math.factorial(_NODES)
         return blur + light * interpolation
 
     def _steepest(self, gap, power):
-        """Return light and logarithmic slope where light * slope**power is largest.
+        """Return light and logarithmic slope at the maximum of light * slope**power.
 
-        That is at the gap or, where the gap is in a flat core, outside the core.
+        The maximum is at the gap or, if the gap is inside a flat core, outside the
+        core.
         """
         n = self.sersic_index
         axis = math.sqrt(self.axis_ratio)
@@ -115,19 +117,19 @@ class Wings:
 
 
 def largest_fft(image_shape):
-    """Return the side of the largest FFT that still is a small one."""
+    """Return the side of the largest FFT that counts as small."""
     return max(_MIN_LIMIT, _LIMIT_SIDES * max(image_shape))
 
 
 def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
-    """Choose the side of an FFT whose copies can be subtracted.
+    """Choose the side of a small FFT such that its copies can be subtracted.
 
     Parameters
     ----------
     wings : Wings
-        The profile of the galaxy.
+        Profile of the galaxy.
     psf_light : callable
-        The share of the PSF's light in a pixel, for a distance in pixels.
+        Fraction of the PSF's light in a pixel as a function of the distance in pixels.
     psf_radius : float
         Half-light radius of the PSF, in pixels.
     image_shape : tuple of two ints
@@ -138,7 +140,7 @@ def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
     Returns
     -------
     int or None
-        The side in pixels, or None where no affordable FFT is accurate enough.
+        The side in pixels, or None if no affordable FFT is accurate enough.
     """
     side = max(image_shape)
     limit = largest_fft(image_shape)
@@ -146,7 +148,7 @@ def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
         max(abs(middle), abs(pixels - 1 - middle))
         for middle, pixels in zip(center, image_shape[::-1], strict=True)
     )
-    # Of a galaxy larger than the FFT, the copies that are added up are not enough.
+    # For a galaxy larger than the FFT the copies that are added up do not suffice.
     least = wings.half_light_radius / math.sqrt(wings.axis_ratio)
     gap = max(side / 2, 6 * psf_radius)
     while (size := max(reach + gap, least)) <= limit:
@@ -158,12 +160,12 @@ def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
 
 
 def folded_light(wings, image_shape, center, size):
-    """Return the light that an FFT folds into a stamp, for a galaxy of unit flux.
+    """Return the light of a galaxy of unit flux that an FFT folds into the stamp.
 
     Parameters
     ----------
     wings : Wings
-        The profile of the galaxy.
+        Profile of the galaxy.
     image_shape : tuple of two ints
         Height and width of the stamp.
     center : tuple of two floats
@@ -174,7 +176,7 @@ def folded_light(wings, image_shape, center, size):
     Returns
     -------
     ndarray of shape image_shape, float64
-        The light of all copies of the galaxy but itself.
+        The light of all copies, without the galaxy itself.
     """
     height, width = image_shape
     copies = size * np.arange(-_RINGS, _RINGS + 1)
@@ -186,14 +188,14 @@ def folded_light(wings, image_shape, center, size):
     light[:, _RINGS, :, _RINGS] = 0
     at_nodes = light.sum(axis=(1, 3))
     at_nodes += wings.light_outside(len(copies) * size) / size**2
-    # Not matmul: a BLAS may add up in another order in another process.
+    # Not matmul: in another process a BLAS may use another order of summation.
     lines = np.einsum("ij,jk->ik", along_y, at_nodes)
     return np.einsum("ij,kj->ik", lines, along_x)
 
 
 @lru_cache(maxsize=8)
 def _interpolation(n_pixels):
-    """Return Chebyshev's nodes along a side, and the matrix from nodes to pixels."""
+    """Return the Chebyshev nodes along a side and the matrix from nodes to pixels."""
     nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
     pixels = (2 * np.arange(n_pixels) + 1) / n_pixels - 1
     weights = np.full(_NODES, 2 / _NODES)

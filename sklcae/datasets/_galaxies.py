@@ -1,6 +1,5 @@
-"""The public function: simulated galaxy stamps with known parameters."""
+"""make_galaxies: simulated galaxy stamps with known parameters."""
 
-from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,19 +12,37 @@ from sklcae._compat import (
     import_optional,
     validate_params,
 )
-from sklcae._random import draw_entropy, stamp_generator
+from sklcae.datasets._chunks import make_chunk
+from sklcae.datasets._parallel import map_chunks
 from sklcae.datasets._parameters import (
     ALLOWED,
     COLUMNS,
     InVariants,
+    center_range,
+    check_names,
     draw_parameters,
+    parameter_error,
     parse_parameters,
 )
+from sklcae.datasets._random import draw_entropy, stamp_generator
 from sklcae.datasets._render import PSFS
-from sklcae.datasets._stamps import make_chunk
+
+# Constraints of the settings, also used by cramer_rao_bound and signal_to_noise.
+OPTICS = {
+    "image_shape": [tuple, list],
+    "pixel_scale": [Interval(Real, 0, None, closed="neither")],
+    "psf": [StrOptions(set(PSFS)), None],
+    "psf_fwhm": [Interval(Real, 0, None, closed="neither")],
+    # GalSim's limit: below it the light of an untruncated Moffat diverges.
+    "moffat_beta": [Interval(Real, 1.1, None, closed="neither")],
+}
+DETECTOR = {
+    "sky_level": [Interval(Real, 0, None, closed="left")],
+    "gain": [Interval(Real, 0, None, closed="neither")],
+    "read_noise": [Interval(Real, 0, None, closed="left")],
+}
 
 _NOISE_STREAM = 1
-_MAX_CHUNK = 32
 _MAX_SIDES_OUTSIDE = 4
 _MAX_FLUX = 1e37
 _MAX_ELECTRONS = 9e18
@@ -45,17 +62,17 @@ Recipe
 
 Data
     data    ({n_samples}, {n_pixels}) float32, ADU
-    images  the same as ({n_samples}, {height}, {width})
+    images  data with the shape ({n_samples}, {height}, {width})
     target  {target_names}
 
-Parameters (frame holds those of every stamp)
+Parameters (frame has the values of every stamp)
     flux               {flux}, ADU
     half_light_radius  {half_light_radius}, arcsec, circularised: sqrt(a b)
     sersic_index       {sersic_index}, step {sersic_index_step}
     ellipticity        {ellipticity}
     position_angle     {position_angle}, degrees counterclockwise from +x
     x0                 {x0}, pixels from the outer corner of the first pixel
-    y0                 {y0}, likewise
+    y0                 {y0}, pixels from the outer corner of the first pixel
     e1, e2             ellipticity * cos and sin of 2 position_angle
 """
 
@@ -63,16 +80,9 @@ Parameters (frame holds those of every stamp)
 @validate_params(
     {
         "n_samples": [Interval(Integral, 1, None, closed="left")],
-        "image_shape": [tuple, list],
-        "pixel_scale": [Interval(Real, 0, None, closed="neither")],
-        "psf": [StrOptions(set(PSFS)), None],
-        "psf_fwhm": [Interval(Real, 0, None, closed="neither")],
-        # GalSim's limit: below it the light of an untruncated Moffat diverges.
-        "moffat_beta": [Interval(Real, 1.1, None, closed="neither")],
+        **OPTICS,
+        **DETECTOR,
         "sersic_index_step": [Interval(Real, 0, None, closed="neither"), None],
-        "sky_level": [Interval(Real, 0, None, closed="left")],
-        "gain": [Interval(Real, 0, None, closed="neither")],
-        "read_noise": [Interval(Real, 0, None, closed="left")],
         "noise": ["boolean"],
         "targets": [str, list, tuple],
         "return_X_y": ["boolean"],
@@ -108,145 +118,149 @@ def make_galaxies(
     random_state=None,
     verbose=0,
 ):
-    """Simulate stamps of single galaxies whose physical parameters are known.
+    """Simulate stamps of single galaxies with known physical parameters.
 
     Each galaxy is a Sersic profile, convolved with a point spread function (PSF) and
-    put on pixels by GalSim [2]_; then come sky, Poisson and read noise. The defaults
-    are those of section 2 and Table 1 of [1]_ where it gives them. Needs the extra
-    ``simulate``: ``pip install 'sklcae[simulate]'``.
+    integrated over the pixels by GalSim [2]_. Then sky, Poisson and read noise are
+    added. The defaults follow section 2 and Table 1 of [1]_ wherever the paper gives a
+    value. The function needs the extra ``simulate``: ``pip install
+    'sklcae[simulate]'``.
 
     Each of the seven physical parameters, `flux` to `y0`, is one of
 
-    - a (low, high) tuple: drawn uniformly between the two;
-    - a number: the same for every stamp;
-    - a 1-D array, or a list, of `n_samples` values: one per stamp. Only a tuple is a
-      range, so a list of two numbers is an array for two stamps;
+    - a (low, high) tuple: values are drawn uniformly between the two;
+    - a number: the same value for every stamp;
+    - a 1-D array or list of `n_samples` values: one per stamp. Only a tuple is a range,
+      so a list of two numbers gives the values of two stamps;
     - a frozen distribution of `scipy.stats`, such as ``scipy.stats.loguniform(500,
       50_000)``.
 
     Parameters
     ----------
     n_samples : int, default=100
-        The number of stamps.
+        Number of stamps.
     flux : tuple, float, array-like or distribution, default=(500.0, 50_000.0)
-        Total light of the galaxy, also of its part outside the stamp, in ADU. Above 0.
+        Total flux of the galaxy, including the light outside the stamp, in ADU.
+        Above 0.
     half_light_radius : tuple, float, array-like or distribution, default=(0.3, 5.0)
-        Radius that encloses half the light before the PSF, in arcsec. Above 0. Of an
-        elliptical galaxy it is the circularised one: ``sqrt(a * b)`` of the ellipse
-        with semi-axes a and b that encloses half the light.
+        Radius that encloses half of the light before the convolution with the PSF, in
+        arcsec. Above 0. For an elliptical galaxy it is the circularised radius
+        ``sqrt(a * b)``, where a and b are the semi-axes of the ellipse that encloses
+        half of the light.
     sersic_index : tuple, float, array-like or distribution, default=(0.5, 4.0)
         Concentration of the light: 0.5 is a Gaussian, 1 an exponential disc, 4 a de
-        Vaucouleurs profile. Within 0.3 and 6.2, which is what GalSim can render.
+        Vaucouleurs profile. From 0.3 to 6.2, the limits of GalSim.
     ellipticity : tuple, float, array-like or distribution, default=(0.0, 0.6)
-        The distortion ``(a**2 - b**2) / (a**2 + b**2)``, which GalSim calls ``e``.
-        At least 0, below 1. It is neither ``1 - b / a`` nor GalSim's ``g``.
+        The distortion ``(a**2 - b**2) / (a**2 + b**2)``, called ``e`` in GalSim. At
+        least 0 and below 1. It is neither ``1 - b / a`` nor GalSim's ``g``.
     position_angle : tuple, float, array-like or distribution, default=(0.0, 180.0)
-        Angle of the major axis, in degrees counterclockwise from +x where y grows
-        upwards, that is from increasing columns to increasing rows.
+        Angle of the major axis in degrees, counterclockwise from +x if y points up:
+        from increasing columns to increasing rows.
     x0, y0 : None, tuple, float, array-like or distribution, default=None
         Centre of the galaxy, in pixels from the outer corner of the first pixel: the
         centre of pixel ``[row, col]`` is at ``x0 = col + 0.5, y0 = row + 0.5``, and
         32.0 is the middle of 64 pixels. None is uniform over the whole stamp, so that
-        some galaxies are cut by the edge.
+        the edge cuts off some galaxies.
     image_shape : tuple of two ints, default=(64, 64)
         Height and width of a stamp, in pixels.
     pixel_scale : float, default=0.2
         Arcsec per pixel.
     psf : {"gaussian", "moffat"} or None, default="gaussian"
-        Shape of the PSF. None leaves it out, so that the pixels alone blur the galaxy.
+        Shape of the PSF. With None there is no PSF, and only the pixels blur the
+        galaxy.
     psf_fwhm : float, default=0.7
         Full width at half maximum of the PSF, in arcsec. Unused with ``psf=None``.
     moffat_beta : float, default=4.765
-        Exponent of the Moffat PSF, above 1.1; the smaller, the stronger its wings. The
-        default is what atmospheric turbulence theory predicts [3]_. Unused by other
-        PSFs.
+        Exponent of the Moffat PSF, above 1.1; smaller values give stronger wings. The
+        default is the prediction of atmospheric turbulence theory [3]_. Used only with
+        ``psf="moffat"``.
     sersic_index_step : float or None, default=0.05
         Round Sersic indices drawn from a range or a distribution to multiples of this
         step, because GalSim builds a table for each new index, which takes as long as
-        a stamp. The rounded value is the one rendered and returned. None draws from the
-        continuum. Numbers and arrays are never rounded.
+        a stamp. The rounded value is rendered and returned. None does not round.
+        Numbers and arrays are never rounded.
     sky_level : float, default=10.0
-        Sky background in ADU per pixel. Its mean is subtracted again, its noise stays.
+        Sky background in ADU per pixel. Its mean is subtracted from the stamp; its
+        noise remains.
     gain : float, default=1.0
         Electrons per ADU.
     read_noise : float, default=2.0
         Standard deviation of the read noise, in electrons per pixel.
     noise : bool, default=True
-        Whether to add noise. Without it `sky_level`, `gain` and `read_noise` are
-        unused.
+        Whether to add noise. If False, `sky_level`, `gain` and `read_noise` are unused.
     targets : str or sequence of str, default=("flux", "half_light_radius")
-        The columns of y: names of the seven physical parameters, "e1" or "e2". The last
-        two are ``ellipticity * cos(2 * position_angle)`` and ``ellipticity * sin(2 *
-        position_angle)``, which suit a regression better than an angle that jumps from
-        180 to 0. A single name instead of a sequence gives a 1-D y.
+        The columns of y: names of the seven physical parameters, "e1" or "e2". The
+        components e1 and e2 are ``ellipticity * cos(2 * position_angle)`` and
+        ``ellipticity * sin(2 * position_angle)``. They suit a regression better than
+        an angle that jumps from 180 to 0. A single string gives a 1-D y.
     return_X_y : bool, default=True
         Whether to return ``(X, y)`` instead of a Bunch.
     n_jobs : int or None, default=None
-        Number of parallel jobs, as joblib understands it. None is 1 unless in a
+        Number of parallel jobs, as in joblib. None means 1 unless in a
         `joblib.parallel_config` context.
     random_state : int, RandomState instance or None, default=None
-        Pass an int for the same galaxies at every call. None draws a seed from NumPy's
-        global generator, as everywhere in scikit-learn.
+        Pass an int for reproducible galaxies across calls. None draws a seed from
+        NumPy's global generator, as in scikit-learn.
     verbose : int, default=0
-        Above 0 shows a progress bar on standard error.
+        A value above 0 shows a progress bar on standard error.
 
     Returns
     -------
     X : ndarray of shape (n_samples, height * width), float32
-        The stamps in ADU, row after row. Only with ``return_X_y=True``.
+        The flattened stamps in ADU, in row-major order. Only if ``return_X_y=True``.
     y : ndarray of shape (n_samples, n_targets) or (n_samples,), float64
-        The targets, in the units of the parameters. Only with ``return_X_y=True``.
+        The targets, in the units of the parameters. Only if ``return_X_y=True``.
     galaxies : :class:`~sklearn.utils.Bunch`
-        Only with ``return_X_y=False``. Its attributes are
+        Only if ``return_X_y=False``. Its attributes are
 
         data : ndarray of shape (n_samples, height * width), float32
-            As X above.
+            Same as X above.
         images : ndarray of shape (n_samples, height, width), float32
-            The same stamps as images; shares its memory with data.
+            The stamps as images; a view of data.
         target : ndarray of shape (n_samples, n_targets) or (n_samples,), float64
-            As y above.
+            Same as y above.
         target_names : list of str
             Names of the columns of the target.
         frame : DataFrame of shape (n_samples, 9)
-            The seven physical parameters of every stamp, e1 and e2.
+            The seven physical parameters, e1 and e2 of every stamp.
         image_shape, pixel_scale, psf, psf_fwhm, moffat_beta, sky_level, gain, \
 read_noise, noise
-            As given.
+            The given settings.
         DESCR : str
             The recipe, the units and the settings.
 
     Raises
     ------
     ValueError
-        If a parameter or a value drawn from a distribution is not allowed; this is
-        checked before anything is rendered. Also if a galaxy is so large, compared with
-        its pixels, that rendering it would take gigabytes of memory.
+        If a parameter or a value drawn from a distribution is not allowed, which is
+        checked before rendering. Also if a galaxy is so large compared with its pixels
+        that rendering it would take gigabytes of memory.
     ImportError
         If GalSim, joblib, pandas or tqdm is needed and not installed.
 
     See Also
     --------
-    make_galaxy_variants : Several stamps of each galaxy, some parameters changed.
+    make_galaxy_variants : Several stamps of each galaxy with some parameters changed.
 
     Notes
     -----
-    With I the noiseless stamp, the variance of a pixel is ``(I + sky_level) / gain +
-    (read_noise / gain)**2`` in ADU squared, the model of ``galsim.CCDNoise``, and the
-    background of a stamp is 0 on average. Noiseless stamps may have pixels slightly
-    below 0, a trace of the Fourier transform that renders them.
+    The variance of a pixel is ``(I + sky_level) / gain + (read_noise / gain)**2`` in
+    ADU squared, where I is the noiseless stamp, as in ``galsim.CCDNoise``. The mean
+    background of a stamp is 0. Noiseless stamps can have pixels slightly below 0
+    because they are rendered with a Fourier transform.
 
-    Stamp i and its parameters depend on `random_state` and i alone. On one machine and
-    with one set of library versions they are the same, to the last bit, for any
-    `n_jobs` and any ``n_samples > i``. Each parameter has random numbers of its own:
-    fixing one, or giving another range, leaves the others as they were.
+    Stamp i and its parameters depend only on `random_state` and i. On the same machine
+    and with the same library versions they are bitwise the same for any `n_jobs` and
+    any ``n_samples > i``. Each parameter has its own random numbers: fixing a parameter
+    or changing its range does not change the others.
 
-    Most stamps are rendered with a Fourier transform far smaller than GalSim's own,
-    and the light of the galaxy's wings that folds into the stamp is subtracted. Of
-    1,500 galaxies of the default ranges, the stamps differed from GalSim's by 0.015 %
-    (root mean square) of the noise of an empty pixel, the worst one by 0.22 %. Where
-    the estimated error is above 1e-7 of the galaxy's light in a pixel, GalSim's own
-    transform is taken. With ``psf=None`` rendering takes longer, as each pixel is
-    integrated in real space.
+    Most stamps are rendered with a Fourier transform much smaller than GalSim's, and
+    the light of the galaxy's wings that it folds into the stamp is subtracted. For
+    1,500 galaxies with the default ranges, the stamps differed from GalSim's by 0.015 %
+    (root mean square) of the noise of an empty pixel, the worst one by 0.22 %. GalSim's
+    own transform is used if the estimated error in a pixel exceeds 1e-7 of the galaxy's
+    light. With ``psf=None`` rendering is slower, because each pixel is integrated in
+    real space.
 
     References
     ----------
@@ -265,7 +279,7 @@ read_noise, noise
     >>> X.shape, y.shape
     ((3, 4096), (3, 2))
 
-    Galaxies that differ in their flux alone, in the middle of noiseless stamps:
+    Galaxies that differ only in flux, in the middle of noiseless stamps:
 
     >>> galaxies = make_galaxies(
     ...     n_samples=3,
@@ -285,15 +299,15 @@ read_noise, noise
     array([1000., 2000., 3000.], dtype=float32)
     """
     height, width = _check_image_shape(image_shape)
-    names = _check_targets(targets)
+    names = check_names("targets", targets, COLUMNS)
     given = {
         "flux": flux,
         "half_light_radius": half_light_radius,
         "sersic_index": sersic_index,
         "ellipticity": ellipticity,
         "position_angle": position_angle,
-        "x0": _center(x0, width),
-        "y0": _center(y0, height),
+        "x0": center_range(x0, width),
+        "y0": center_range(y0, height),
     }
     sources = parse_parameters(given, n_samples)
     entropy = draw_entropy(random_state)
@@ -310,7 +324,7 @@ read_noise, noise
         "moffat_beta": moffat_beta,
     }
     detector = {"sky_level": sky_level, "gain": gain, "read_noise": read_noise}
-    # Before the long rendering, so that a missing pandas is noticed early.
+    # Before rendering, so that a missing pandas is noticed early.
     frame = None if return_X_y else _make_frame(table)
     X = _make_stamps(
         table, optics, detector if noise else None, entropy, n_jobs, verbose
@@ -327,61 +341,36 @@ read_noise, noise
         target_names=names,
         frame=frame,
         **settings,
-        DESCR=_describe(n_samples, names, given, sersic_index_step, settings),
+        DESCR=_description(n_samples, names, given, sersic_index_step, settings),
     )
-
-
-def _center(value, side):
-    """Return the range of the whole stamp in the place of None."""
-    if isinstance(value, InVariants):
-        return replace(value, value=_center(value.value, side))
-    return (0.0, float(side)) if value is None else value
 
 
 def _check_image_shape(image_shape):
     if len(image_shape) == 2 and all(map(_is_positive_int, image_shape)):
         return tuple(map(int, image_shape))
-    raise InvalidParameterError(
-        "The 'image_shape' parameter of make_galaxies must be two positive ints, "
-        f"(height, width). Got {image_shape!r} instead."
-    )
+    what = "two positive ints, (height, width)"
+    raise parameter_error("image_shape", what, repr(image_shape))
 
 
 def _is_positive_int(value):
     return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
 
 
-def _check_targets(targets):
-    names = [targets] if isinstance(targets, str) else list(targets)
-    known = all(isinstance(name, str) and name in COLUMNS for name in names)
-    if names and known and len(set(names)) == len(names):
-        return names
-    raise InvalidParameterError(
-        "The 'targets' parameter of make_galaxies must be one or more different names "
-        f"of {', '.join(COLUMNS)}. Got {targets!r} instead."
-    )
-
-
 def _check_centers(table, height, width):
-    """Refuse centres so far out that rendering would take gigabytes."""
+    """Reject centres so far outside that rendering would take gigabytes."""
     for name, side in (("x0", width), ("y0", height)):
         low, high = -_MAX_SIDES_OUTSIDE * side, (1 + _MAX_SIDES_OUTSIDE) * side
-        if table[name].min() < low or table[name].max() > high:
-            raise InvalidParameterError(
-                f"The {name!r} parameter of make_galaxies must be in pixels from the "
-                f"corner of the stamp, from {low} to {high}. Got values from "
-                f"{table[name].min():g} to {table[name].max():g} instead."
-            )
+        least, most = table[name].min(), table[name].max()
+        if least < low or most > high:
+            what = f"in pixels from the corner of the stamp, from {low} to {high}"
+            raise parameter_error(name, what, f"values from {least:g} to {most:g}")
 
 
 def _check_brightness(table, sky_level, gain, noise):
-    """Refuse pixels that overflow: float32, or the Poisson generator's integers."""
+    """Reject pixels that overflow float32 or the integers of the Poisson generator."""
     brightest = float(table["flux"].max())
     if brightest > _MAX_FLUX:
-        raise InvalidParameterError(
-            "The 'flux' parameter of make_galaxies must be at most "
-            f"{_MAX_FLUX:g} ADU. Got {brightest:g} instead."
-        )
+        raise parameter_error("flux", f"at most {_MAX_FLUX:g} ADU", f"{brightest:g}")
     electrons = (brightest + sky_level) * gain
     if noise and not electrons < _MAX_ELECTRONS:
         raise InvalidParameterError(
@@ -392,52 +381,34 @@ def _check_brightness(table, sky_level, gain, noise):
 
 
 def _make_stamps(table, optics, detector, entropy, n_jobs, verbose):
-    """Render all stamps, in chunks, and return them as flat float32 rows."""
-    joblib = _import("joblib")
-    n_samples = len(table["flux"])
-    chunks = _split(table["sersic_index"], joblib.effective_n_jobs(n_jobs))
-    make = joblib.delayed(make_chunk)
-    results = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
-        make(_rows(table, chunk), optics, detector, _generators(entropy, chunk))
-        for chunk in chunks
-    )
+    """Render all stamps and return them as flat float32 rows."""
+
+    def arguments(chunk):
+        rows = [{name: float(table[name][i]) for name in ALLOWED} for i in chunk]
+        generators = [stamp_generator(entropy, int(i), _NOISE_STREAM) for i in chunk]
+        return rows, generators, optics, detector
+
     height, width = optics["image_shape"]
-    X = np.empty((n_samples, height * width), dtype=np.float32)
-    with _progress_bar(n_samples, verbose) as bar:
-        for chunk, stamps in zip(chunks, results, strict=True):
-            X[chunk] = stamps
-            bar.update(len(chunk))
+    X = np.empty((len(table["flux"]), height * width), dtype=np.float32)
+    for chunk, stamps in map_chunks(
+        make_chunk,
+        arguments,
+        table["sersic_index"],
+        n_jobs=n_jobs,
+        verbose=verbose,
+        purpose="make_galaxies",
+        desc="galaxies",
+    ):
+        X[chunk] = stamps
     return X
 
 
-def _split(sersic_index, n_jobs):
-    """Split the stamps into chunks of like Sersic index, as indices of stamps.
-
-    GalSim caches a limited number of tables, one for each Sersic index, per process.
-    """
-    order = np.argsort(sersic_index, kind="stable")
-    size = min(_MAX_CHUNK, -(-len(order) // (4 * n_jobs)))
-    return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def _rows(table, chunk):
-    return [{name: float(table[name][index]) for name in ALLOWED} for index in chunk]
-
-
-def _generators(entropy, chunk):
-    return [stamp_generator(entropy, int(index), _NOISE_STREAM) for index in chunk]
-
-
-def _progress_bar(n_samples, verbose):
-    tqdm = _import("tqdm").tqdm
-    return tqdm(total=n_samples, desc="galaxies", unit="stamp", disable=not verbose)
-
-
 def _make_frame(table):
-    return _import("pandas").DataFrame({name: table[name] for name in COLUMNS})
+    pandas = import_optional("pandas", extra="simulate", purpose="make_galaxies")
+    return pandas.DataFrame({name: table[name] for name in COLUMNS})
 
 
-def _describe(n_samples, names, given, sersic_index_step, settings):
+def _description(n_samples, names, given, sersic_index_step, settings):
     height, width = settings["image_shape"]
     return _DESCR.format(
         n_samples=n_samples,
@@ -447,13 +418,13 @@ def _describe(n_samples, names, given, sersic_index_step, settings):
         pixel_scale=settings["pixel_scale"],
         target_names=", ".join(names),
         sersic_index_step=sersic_index_step,
-        psf=_describe_psf(settings),
-        noise=_describe_noise(settings),
-        **{name: _describe_parameter(value) for name, value in given.items()},
+        psf=_psf_text(settings),
+        noise=_noise_text(settings),
+        **{name: _parameter_text(value) for name, value in given.items()},
     )
 
 
-def _describe_psf(settings):
+def _psf_text(settings):
     if settings["psf"] is None:
         return "without PSF"
     text = (
@@ -464,7 +435,7 @@ def _describe_psf(settings):
     return text
 
 
-def _describe_noise(settings):
+def _noise_text(settings):
     if not settings["noise"]:
         return "No noise."
     return (
@@ -474,9 +445,9 @@ def _describe_noise(settings):
     )
 
 
-def _describe_parameter(value):
+def _parameter_text(value):
     if isinstance(value, InVariants):
-        return _describe_parameter(value.value)
+        return _parameter_text(value.value)
     if isinstance(value, tuple):
         return "uniform in [{}, {}]".format(*value)
     if isinstance(value, Real):
@@ -486,7 +457,3 @@ def _describe_parameter(value):
             *value.support()
         )
     return "given for every stamp"
-
-
-def _import(module):
-    return import_optional(module, extra="simulate", purpose="make_galaxies")

@@ -1,4 +1,4 @@
-"""The physical parameters of every stamp: checked first, then drawn."""
+"""The physical parameters of every stamp: check the given values, then draw."""
 
 import math
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import numpy as np
 from scipy import stats
 
 from sklcae._compat import InvalidParameterError
-from sklcae._random import stamp_generator
+from sklcae.datasets._random import stamp_generator
 
 _STREAM = 0
 
 
 @dataclass(frozen=True)
 class _Allowed:
-    """The interval that the values of a parameter must lie in."""
+    """The interval of allowed values of a parameter."""
 
     low: float
     high: float
@@ -36,12 +36,12 @@ class _Allowed:
         return f"finite with every value in {left}{self.low:g}, {self.high:g}{right}"
 
 
-# The order fixes which of a stamp's random numbers each parameter gets: add new
-# parameters at the end, and old seeds go on giving the same galaxies.
+# The order determines which random number of a stamp each parameter uses. Add new
+# parameters at the end, so that old seeds still give the same galaxies.
 ALLOWED = {
     "flux": _Allowed(0, math.inf),
     "half_light_radius": _Allowed(0, math.inf),
-    # The indices that GalSim can render.
+    # GalSim's limits.
     "sersic_index": _Allowed(0.3, 6.2, low_included=True, high_included=True),
     "ellipticity": _Allowed(0, 1, low_included=True),
     "position_angle": _Allowed(-math.inf, math.inf),
@@ -50,13 +50,17 @@ ALLOWED = {
 }
 COLUMNS = (*ALLOWED, "e1", "e2")
 
+# The parameters of a fit to a stamp: e1 and e2 are smooth functions at zero
+# ellipticity, ellipticity and position angle are not.
+FITTED = ("flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0")
+
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the values of one parameter come from.
+    """Source of the values of one parameter.
 
-    ``draw`` turns one uniform random number per stamp into values. ``bounds``
-    encloses what is drawn, and is None for values given by the user.
+    ``draw`` maps one uniform random number per stamp to values. ``bounds`` encloses
+    the drawn values; it is None for values given by the user.
     """
 
     draw: Callable
@@ -65,15 +69,36 @@ class _Source:
 
 @dataclass(frozen=True)
 class InVariants:
-    """A parameter of stamps that are n_variants of each galaxy, one after the other.
+    """A parameter of stamps that show n_variants consecutive variants of each galaxy.
 
-    ``value`` is as ``make_galaxies`` takes it, None included. It has one value per
-    galaxy where the variants share it, else one per stamp.
+    ``value`` is any value that ``make_galaxies`` accepts, or None. An array has one
+    value per galaxy if the variants share the parameter, otherwise one per stamp.
     """
 
     value: object
     n_variants: int
     shared: bool
+
+
+def check_names(parameter, names, allowed, *, may_be_empty=False, prefix=""):
+    """Return one name or several as a list, all of them different and allowed.
+
+    ``prefix`` precedes the names in the error message.
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    known = all(isinstance(name, str) and name in allowed for name in listed)
+    if known and len(set(listed)) == len(listed) and (listed or may_be_empty):
+        return listed
+    requirement = "" if may_be_empty else "one or more "
+    requirement += f"different names of {', '.join(allowed)}"
+    raise parameter_error(parameter, requirement, f"{prefix}{names!r}")
+
+
+def center_range(value, side):
+    """Return the range of a whole side of the stamp if value is None, else value."""
+    if isinstance(value, InVariants):
+        return replace(value, value=center_range(value.value, side))
+    return (0.0, float(side)) if value is None else value
 
 
 def parse_parameters(given, n_samples):
@@ -84,8 +109,8 @@ def parse_parameters(given, n_samples):
 def draw_parameters(sources, n_samples, *, sersic_index_step, entropy):
     """Draw the table of parameters: a dict of name -> array of n_samples values.
 
-    Every parameter uses up its own uniform number even where it is not drawn, so
-    that fixing one parameter leaves the others as they are.
+    Every parameter consumes its own uniform random numbers even if it is not drawn.
+    Fixing one parameter therefore does not change the others.
     """
     uniforms = _draw_uniforms(n_samples, entropy)
     table = {
@@ -96,10 +121,32 @@ def draw_parameters(sources, n_samples, *, sersic_index_step, entropy):
     if sersic_index_step is not None and bounds is not None:
         rounded = _round_to_step(table["sersic_index"], sersic_index_step)
         table["sersic_index"] = np.clip(rounded, *bounds)
-    angle = np.deg2rad(table["position_angle"])
-    table["e1"] = table["ellipticity"] * np.cos(2 * angle)
-    table["e2"] = table["ellipticity"] * np.sin(2 * angle)
-    return table
+    return add_components(table)
+
+
+def add_components(table):
+    """Return the table with e1 and e2, the components of the ellipticity."""
+    e, angle = table["ellipticity"], 2 * np.deg2rad(table["position_angle"])
+    return {**table, "e1": e * np.cos(angle), "e2": e * np.sin(angle)}
+
+
+def parameter_error(name, requirement, got):
+    """Return the error of a parameter that must satisfy a requirement.
+
+    `validate_params` replaces make_galaxies by the name of the called function.
+    """
+    return InvalidParameterError(
+        f"The {name!r} parameter of make_galaxies must be {requirement}. Got {got} "
+        "instead."
+    )
+
+
+def item_error(name, requirement, error):
+    """Return the error of a mapping from the error of one of its items."""
+    item = str(error).replace("parameter of make_galaxies", "item")
+    return InvalidParameterError(
+        f"The {name!r} parameter of make_galaxies must be {requirement}. {item}"
+    )
 
 
 def _draw_uniforms(n_samples, entropy):
@@ -115,7 +162,7 @@ def _round_to_step(values, step):
 
 
 def _parse(name, value, n_samples, length="n_samples"):
-    """Parse one parameter; ``length`` is what the user knows n_samples as."""
+    """Parse one parameter; ``length`` is the user's name for n_samples."""
     if isinstance(value, InVariants):
         return _parse_in_variants(name, value, n_samples)
     if isinstance(value, tuple):
@@ -134,13 +181,13 @@ def _parse_in_variants(name, given, n_samples):
         return replace(source, draw=lambda uniform: _share(source, uniform, n_variants))
     length = "n_galaxies * n_variants"
     if _is_number(value):
-        what = f"{_kinds(length, number='')} because it is one of 'varied'"
-        raise _error(name, what, f"the number {value!r}")
+        requirement = f"{_kinds(length, number='')} because it is one of 'varied'"
+        raise parameter_error(name, requirement, f"the number {value!r}")
     return _parse(name, value, n_samples, length)
 
 
 def _share(source, uniform, n_variants):
-    """Draw for the first variant of every galaxy, with its number, and repeat."""
+    """Draw with the random number of each galaxy's first variant, and repeat."""
     return np.repeat(source.draw(uniform[::n_variants]), n_variants)
 
 
@@ -150,7 +197,7 @@ def _parse_range(name, value, length):
     low, high = map(float, value)
     _check_allowed(name, np.array([low, high]), given=value)
     if low > high:
-        raise _error(name, "a (low, high) tuple with low <= high", repr(value))
+        raise parameter_error(name, "a (low, high) tuple with low <= high", repr(value))
     return _Source(lambda uniform: low + (high - low) * uniform, bounds=(low, high))
 
 
@@ -162,7 +209,7 @@ def _parse_number(name, value, n_samples):
 
 def _parse_array(name, value, n_samples, length):
     if np.ma.is_masked(value):
-        raise _error(name, "an array without masked entries", repr(value))
+        raise parameter_error(name, "an array without masked entries", repr(value))
     try:
         values = np.asarray(value)
     except ValueError:
@@ -170,8 +217,8 @@ def _parse_array(name, value, n_samples, length):
     if values.dtype.kind not in "iuf" or values.ndim != 1:
         raise _wrong_type(name, value, length)
     if len(values) != n_samples:
-        what = f"an array of {length}={n_samples} values"
-        raise _error(name, what, f"an array of {len(values)} values")
+        requirement = f"an array of {length}={n_samples} values"
+        raise parameter_error(name, requirement, f"an array of {len(values)} values")
     values = values.astype(np.float64)
     _check_allowed(name, values)
     return _Source(lambda uniform: values)
@@ -181,7 +228,7 @@ def _parse_distribution(name, value):
     inverse_cdf = value.icdf if hasattr(value, "icdf") else value.ppf
     support = tuple(value.support())
     if any(np.ndim(end) for end in support):
-        raise _error(name, "a distribution of single numbers", repr(value))
+        raise parameter_error(name, "a distribution of single numbers", repr(value))
     low, high = map(float, support)
 
     def draw(uniform):
@@ -198,8 +245,8 @@ def _is_number(value):
 
 
 def _is_distribution(value):
-    # scipy.stats.norm and scipy.stats.Normal are families, norm(2, 1) and
-    # Normal(mu=2, sigma=1) are distributions.
+    # scipy.stats.norm and scipy.stats.Normal are families of distributions; norm(2, 1)
+    # and Normal(mu=2, sigma=1) are distributions.
     if isinstance(value, (type, stats.rv_continuous, stats.rv_discrete)):
         return False
     return hasattr(value, "support") and (
@@ -218,21 +265,15 @@ def _check_allowed(name, values, given=None, support=None):
         got = repr(given)
     else:
         got = f"{values[first]:g} at index {first}"
-    raise _error(name, ALLOWED[name], got)
+    raise parameter_error(name, ALLOWED[name], got)
 
 
 def _wrong_type(name, value, length):
-    return _error(name, _kinds(length), repr(value))
+    return parameter_error(name, _kinds(length), repr(value))
 
 
 def _kinds(length, number=" a number,"):
     return (
         f"a (low, high) tuple of numbers,{number} a 1-D array of {length} numbers or "
         "a frozen distribution of scipy.stats"
-    )
-
-
-def _error(name, what, got):
-    return InvalidParameterError(
-        f"The {name!r} parameter of make_galaxies must be {what}. Got {got} instead."
     )

@@ -1,4 +1,4 @@
-"""From one row of physical parameters to a noiseless stamp, with GalSim."""
+"""Render a noiseless stamp from its physical parameters with GalSim."""
 
 import math
 from functools import lru_cache, partial
@@ -9,33 +9,33 @@ from scipy import fft
 
 from sklcae.datasets._folding import Wings, folded_light, largest_fft, small_fft_size
 
-# Tables of Sersic profiles in a sixth of the time. What they change in a galaxy of the
-# paper is below a thousandth of the noise.
+# Coarser tables of Sersic profiles, built in a sixth of the time. The change of a stamp
+# with the paper's settings is below a thousandth of the noise.
 _TABLES = {
     "integration_relerr": 1e-4,
     "integration_abserr": 1e-6,
     "table_spacing": 2,
 }
 
-# The strength at which the frequencies of a PSF are left out, a tenth of GalSim's
-# default: the small FFT would show them as ripples.
+# Frequencies of a PSF below this amplitude are omitted. It is a tenth of GalSim's
+# default, because omitted frequencies appear as ripples in a small FFT.
 _MAXK_THRESHOLD = 1e-4
 
-# The fraction of light that GalSim's FFT may fold back into an image: GalSim's
-# default, then looser ones for galaxies much larger than their stamp.
+# Fraction of the light that GalSim's FFT may fold back into an image: GalSim's default,
+# and larger fractions for galaxies much larger than their stamp.
 _FOLDING_THRESHOLDS = (0.005, 0.02, 0.05, 0.1)
 
-# Light folded into a stamp comes from at least this many stamp sides away, and is
-# then far below the light that is there: no finer threshold is needed.
+# Folded light comes from a distance of at least this many stamp sides. It is then far
+# below the light of the galaxy in the stamp, and no finer threshold is needed.
 _FFT_SIDES = 16
 _MIN_FFT_LIMIT = 1024
 
-# Half a gigabyte for the image in Fourier space.
+# An image in Fourier space then takes half a gigabyte.
 _MAX_FFT_SIZE = 8192
 
 
 class Optics(NamedTuple):
-    """The pixels of a stamp and what blurs it, in the units of ``make_galaxies``."""
+    """The pixels and the PSF of a stamp, in the units of ``make_galaxies``."""
 
     image_shape: tuple[int, int]
     pixel_scale: float
@@ -48,7 +48,7 @@ def _import_galsim():
     try:
         import galsim
     except ImportError:
-        # It brings scikit-learn with it, which a parallel job can do without.
+        # This module imports scikit-learn, which parallel jobs do not need.
         from sklcae._compat import import_optional
 
         return import_optional("galsim", extra="simulate", purpose="make_galaxies")
@@ -89,7 +89,7 @@ def render_stamp(row, *, image_shape, pixel_scale, psf, psf_fwhm, moffat_beta):
     """
     optics = Optics(tuple(image_shape), pixel_scale, psf, psf_fwhm, moffat_beta)
     if psf is None:
-        # The cusp of a galaxy that no PSF smooths would need a vast FFT.
+        # Without a PSF the cusp of a galaxy would need a very large FFT.
         galaxy = _galaxy(row, _import_galsim().GSParams())
         return _draw(galaxy, row, optics, method="real_space")
     wings = _wings(row, pixel_scale)
@@ -113,7 +113,7 @@ def _shear(row):
 
 def _galaxy(row, gsparams):
     galaxy = _import_galsim().Sersic(
-        # GalSim fails within rounding of 0.5, though not at it.
+        # GalSim fails within a rounding error of 0.5, but not at 0.5.
         n=round(row["sersic_index"], 12),
         half_light_radius=row["half_light_radius"],
         flux=row["flux"],
@@ -123,17 +123,17 @@ def _galaxy(row, gsparams):
 
 
 def _draw(profile, row, optics, method="auto"):
-    """Let GalSim draw a profile in its own way."""
+    """Draw a profile with GalSim's own method."""
     galsim = _import_galsim()
     height, width = optics.image_shape
     image = galsim.ImageD(width, height, scale=optics.pixel_scale)
-    # GalSim counts from the centre of the first pixel, which it calls 1.
+    # In GalSim the centre of the first pixel is at 1.
     center = galsim.PositionD(row["x0"] + 0.5, row["y0"] + 0.5)
     return profile.drawImage(image, center=center, method=method).array
 
 
 def _seen_profile(row, optics):
-    """Convolve galaxy and PSF, with the finest folding threshold that is affordable."""
+    """Convolve galaxy and PSF with the smallest affordable folding threshold."""
     galsim = _import_galsim()
     limit = max(_MIN_FFT_LIMIT, _FFT_SIDES * max(optics.image_shape))
     for threshold in _FOLDING_THRESHOLDS:
@@ -150,16 +150,16 @@ def _seen_profile(row, optics):
             f"ellipticity={row['ellipticity']}, seen with psf_fwhm={optics.psf_fwhm} "
             f"at pixel_scale={optics.pixel_scale}, needs an FFT of {size} pixels a "
             f"side; at most {gsparams.maximum_fft_size} are allowed. Make the galaxy "
-            "smaller or the pixels larger, or leave the PSF out with psf=None."
+            "smaller or the pixels larger, or omit the PSF with psf=None."
         )
     return profile
 
 
 def _fft_size(profile, optics):
-    """Estimate the side of the FFT that GalSim will take for a profile."""
+    """Estimate the side of the FFT that GalSim will use for a profile."""
     scale = optics.pixel_scale
     side = max(profile.getGoodImageSize(scale), *optics.image_shape)
-    # A PSF finer than the pixels needs higher frequencies than the image holds.
+    # A PSF narrower than the pixels has higher frequencies than the image.
     side = max(side, profile.gsparams.minimum_fft_size)
     return int(side * max(1.0, profile.maxk * scale / math.pi))
 
@@ -171,7 +171,7 @@ def _wings(row, pixel_scale):
 
 
 def _small_fft_size(row, wings, optics):
-    """Return the side of an FFT that may fold, or None where GalSim's is needed."""
+    """Return the side of a small FFT, or None if GalSim's own FFT is needed."""
     size = small_fft_size(
         wings,
         partial(_psf_light_beyond, optics),
@@ -191,25 +191,25 @@ def _psf(optics, gsparams=None):
 
 @lru_cache(maxsize=128)
 def _psf_light_beyond(optics, distance):
-    """Estimate the PSF's light in a pixel that has copies from that distance on."""
+    """Estimate the PSF's light in a pixel from all copies at the distance or beyond."""
     psf, scale = _psf(optics), optics.pixel_scale
     near, far = (psf.xValue(d * scale, 0) * scale**2 for d in (distance, 2 * distance))
     if far == 0:
         return near
-    # The wings are about a power of the distance; summed over a plane of copies.
+    # The wings are roughly a power law in the distance, summed over a plane of copies.
     power = math.log2(near / far)
     return near * (1 + 2 * math.pi / (power - 2)) if power > 2 else math.inf
 
 
 @lru_cache(maxsize=8)
 def _oversampling(optics):
-    """Return how many points a pixel needs for all that the PSF lets through."""
+    """Return the number of points per pixel that samples all frequencies of the PSF."""
     sharp = _psf(optics, _import_galsim().GSParams(maxk_threshold=_MAXK_THRESHOLD))
     return max(1, math.ceil(sharp.maxk * optics.pixel_scale / math.pi))
 
 
 def _draw_with_folding(row, optics, size):
-    """Draw galaxy, PSF and pixels with an FFT of that side, whatever it folds."""
+    """Draw the galaxy through PSF and pixels with an FFT of this side, folding it."""
     waves = _waves(_galaxy(row, _tables()), optics, size) * _blur(optics, size)
     (height, width), (x, y) = optics.image_shape, _center(row)
     step = _oversampling(optics)
@@ -222,7 +222,7 @@ def _draw_with_folding(row, optics, size):
 
 
 def _waves(profile, optics, size):
-    """Return the real Fourier transform of a symmetric profile, as irfft2 wants it."""
+    """Return the real Fourier transform of a symmetric profile in irfft2's layout."""
     galsim = _import_galsim()
     half = size * _oversampling(optics) // 2
     scale = 2 * math.pi / (size * optics.pixel_scale)
@@ -240,7 +240,7 @@ def _blur(optics, size):
 
 
 def _phases(n_points, size, position):
-    """Return what moves a profile from the first pixel to a position in pixels."""
+    """Return the factors that shift a profile from the first pixel to a position."""
     frequencies = fft.fftfreq(n_points, size / (2 * math.pi * n_points))
     return np.exp(-1j * position * frequencies)
 

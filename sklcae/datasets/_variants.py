@@ -1,18 +1,18 @@
-"""Simulated stamps of the same galaxies with some of their parameters changed."""
+"""make_galaxy_variants: stamps of the same galaxies with some parameters changed."""
 
 from numbers import Integral
 
 import numpy as np
 
-from sklcae._compat import Interval, InvalidParameterError, validate_params
+from sklcae._compat import Interval, validate_params
 from sklcae.datasets._galaxies import make_galaxies
-from sklcae.datasets._parameters import ALLOWED, InVariants
+from sklcae.datasets._parameters import ALLOWED, InVariants, check_names
 
 _DESCR = """
 Variants
-    {n_galaxies} galaxies in {n_variants} variants each, one after the other, which
-    differ in {differences} and share the rest.
-    groups  the number of every stamp's galaxy
+    {n_galaxies} galaxies in {n_variants} variants each, consecutive stamps which
+    differ in {differences} and share all other parameters.
+    groups  the galaxy of every stamp, numbered from 0
 """
 
 
@@ -22,7 +22,7 @@ Variants
         "n_variants": [Interval(Integral, 1, None, closed="left")],
         "varied": [str, list, tuple],
     },
-    # make_galaxies checks the rest; its errors get the name of this function.
+    # make_galaxies checks the other parameters; the decorator renames its errors.
     prefer_skip_nested_validation=False,
 )
 def make_galaxy_variants(
@@ -53,29 +53,31 @@ def make_galaxy_variants(
     random_state=None,
     verbose=0,
 ):
-    """Simulate several stamps of each galaxy that differ in chosen parameters alone.
+    """Simulate several stamps of each galaxy that differ only in chosen parameters.
 
-    The variants of a galaxy differ in the parameters `varied` and in their noise; all
-    else is the same. They follow each other: galaxy 0 variant 0, galaxy 0 variant 1 and
-    so on. Needs the extra ``simulate``: ``pip install 'sklcae[simulate]'``.
+    The variants of a galaxy differ in the parameters `varied` and in their noise, and
+    are otherwise the same. They are consecutive: galaxy 0 variant 0, galaxy 0 variant 1
+    and so on. The function needs the extra ``simulate``: ``pip install
+    'sklcae[simulate]'``.
 
     Parameters
     ----------
     n_galaxies : int, default=100
-        The number of galaxies.
+        Number of galaxies.
     n_variants : int, default=2
-        The number of stamps of each galaxy.
+        Number of stamps of each galaxy.
     varied : str or sequence of str, default=("flux", "half_light_radius")
-        Which of the seven physical parameters, `flux` to `y0`, differ between the
-        variants of a galaxy. With none, ``varied=()``, only the noise differs, as in
-        repeated exposures.
+        The physical parameters, among the seven from `flux` to `y0`, that differ
+        between the variants of a galaxy. With ``varied=()`` only the noise differs, as
+        in repeated exposures.
     flux, half_light_radius, sersic_index, ellipticity, position_angle, x0, y0 : \
 tuple, float, array-like or distribution
-        The physical parameters, with the meaning, the defaults and the kinds of value
-        of :func:`make_galaxies`. From a range or a distribution, those of `varied` are
-        drawn for every stamp and the others once per galaxy. An array has ``n_galaxies
-        * n_variants`` values, in the order of the stamps, for a parameter of `varied`
-        and `n_galaxies` values for another. A number is for the others only.
+        The physical parameters, with the meaning, the defaults and the types of
+        :func:`make_galaxies`. A parameter of `varied` with a range or a distribution is
+        drawn for every stamp, any other parameter once per galaxy. An array has
+        ``n_galaxies * n_variants`` values, in the order of the stamps, for a parameter
+        of `varied`, and `n_galaxies` values for any other parameter. A parameter of
+        `varied` cannot be a number.
     image_shape, pixel_scale, psf, psf_fwhm, moffat_beta, sersic_index_step, \
 sky_level, gain, read_noise, noise, targets : object
         As in :func:`make_galaxies`.
@@ -87,16 +89,16 @@ sky_level, gain, read_noise, noise, targets : object
     Returns
     -------
     X : ndarray of shape (n_galaxies * n_variants, height * width), float32
-        The stamps in ADU, row after row. Only with ``return_X_y=True``.
+        The flattened stamps in ADU, in row-major order. Only if ``return_X_y=True``.
     y : ndarray of shape (n_galaxies * n_variants, n_targets) or \
 (n_galaxies * n_variants,), float64
-        The targets, in the units of the parameters. Only with ``return_X_y=True``.
+        The targets, in the units of the parameters. Only if ``return_X_y=True``.
     groups : ndarray of shape (n_galaxies * n_variants,), int
-        The number of the galaxy of each stamp, from 0, as
-        :class:`~sklearn.model_selection.GroupKFold` takes it to keep the variants of a
-        galaxy out of two folds. Only with ``return_X_y=True``.
+        The galaxy of each stamp, numbered from 0. With these groups
+        :class:`~sklearn.model_selection.GroupKFold` keeps all variants of a galaxy in
+        one fold. Only if ``return_X_y=True``.
     galaxies : :class:`~sklearn.utils.Bunch`
-        The Bunch of :func:`make_galaxies`, with `groups` besides. Only with
+        The Bunch of :func:`make_galaxies` with `groups` added. Only if
         ``return_X_y=False``.
 
     Raises
@@ -112,15 +114,15 @@ sky_level, gain, read_noise, noise, targets : object
 
     Notes
     -----
-    Variant j of galaxy i, its parameters and its noise, depends on `random_state`,
-    `n_variants`, i and j alone. As in :func:`make_galaxies`, it is the same to the last
-    bit for any `n_jobs` and any ``n_galaxies > i``, and each parameter has random
-    numbers of its own: what `varied` leaves out or takes in changes that parameter
-    alone.
+    The parameters and the noise of variant j of galaxy i depend only on
+    `random_state`, `n_variants`, i and j. As in :func:`make_galaxies`, they are bitwise
+    the same for any `n_jobs` and any ``n_galaxies > i``, and each parameter has its own
+    random numbers: adding a parameter to `varied` or removing it changes only that
+    parameter.
 
-    Of the same `random_state`, variant 0 of galaxy i is stamp ``i * n_variants`` of
-    :func:`make_galaxies` where no arrays are given. Another `n_variants` makes other
-    galaxies.
+    With the same `random_state` and without arrays, variant 0 of galaxy i is stamp
+    ``i * n_variants`` of :func:`make_galaxies`. A different `n_variants` gives
+    different galaxies.
 
     Examples
     --------
@@ -137,14 +139,14 @@ sky_level, gain, read_noise, noise, targets : object
     >>> groups
     array([0, 0, 1, 1, 2, 2])
 
-    The variants of a galaxy have a flux of their own, but its half-light radius:
+    The variants of a galaxy differ in flux and share the half-light radius:
 
     >>> y[0::2, 0] == y[1::2, 0]
     array([False, False, False])
     >>> y[0::2, 1] == y[1::2, 1]
     array([ True,  True,  True])
     """
-    names = _check_varied(varied)
+    names = check_names("varied", varied, ALLOWED, may_be_empty=True)
     given = {
         "flux": flux,
         "half_light_radius": half_light_radius,
@@ -180,22 +182,11 @@ sky_level, gain, read_noise, noise, targets : object
     if return_X_y:
         return (*galaxies, groups)
     galaxies.groups = groups
-    galaxies.DESCR += _describe(n_galaxies, n_variants, names, noise)
+    galaxies.DESCR += _variants_text(n_galaxies, n_variants, names, noise)
     return galaxies
 
 
-def _check_varied(varied):
-    names = [varied] if isinstance(varied, str) else list(varied)
-    known = all(isinstance(name, str) and name in ALLOWED for name in names)
-    if known and len(set(names)) == len(names):
-        return names
-    raise InvalidParameterError(
-        "The 'varied' parameter of make_galaxy_variants must be different names of "
-        f"{', '.join(ALLOWED)}. Got {varied!r} instead."
-    )
-
-
-def _describe(n_galaxies, n_variants, names, noise):
+def _variants_text(n_galaxies, n_variants, names, noise):
     differences = [*names, "noise"] if noise else names
     return _DESCR.format(
         n_galaxies=n_galaxies,

@@ -1,6 +1,6 @@
-"""Displays of what a fitted model does: the paper's figures 2 to 5.
+"""Displays of the results of a fitted model: the paper's Figures 2 to 5.
 
-Matplotlib is imported when something is first drawn.
+Matplotlib is imported when a display is drawn.
 """
 
 from sklcae.inspection._latent_sweep import LatentSweepDisplay

@@ -7,6 +7,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae.inspection._panels import (
+    check_names,
     check_stretch,
     make_axes,
     select_channel,
@@ -16,30 +17,28 @@ from sklcae.metrics import half_light_radius, total_flux
 
 __all__ = ["LatentSweepDisplay"]
 
-_PURPOSE = "LatentSweepDisplay.plot"
-
 
 class LatentSweepDisplay:
     """Images decoded while one latent varies, as in the paper's Figure 4.
 
-    Make it with :meth:`from_estimator` or :meth:`from_arrays`. The parameters below
-    are kept as attributes.
+    Create a display with :meth:`from_estimator` or :meth:`from_arrays`. All parameters
+    are stored as attributes.
 
     Parameters
     ----------
     images : ndarray of shape (n_latents, n_steps, height, width)
         Decoded images in ADU.
     values : ndarray of shape (n_latents, n_steps)
-        The value that the latent of each row was set to.
+        Values of the latent of each row.
     feature_names : list of str
-        Name of each row's latent.
+        Name of the latent of each row.
     flux : ndarray of shape (n_latents, n_steps)
         Flux measured on each image, in ADU.
     half_light_radius : ndarray of shape (n_latents, n_steps)
-        Half-light radius measured on each image, in units of `pixel_scale`; NaN where
-        the flux is not positive.
+        Half-light radius measured on each image, in units of `pixel_scale`; NaN if the
+        flux is not positive.
     base_latent : ndarray of shape (latent_dim,), default=None
-        The latents of the galaxy that the sweep starts from.
+        Latents of the galaxy at the start of the sweep.
 
     Attributes
     ----------
@@ -51,7 +50,7 @@ class LatentSweepDisplay:
     See Also
     --------
     ReconstructionDisplay : Images above their reconstructions.
-    sklcae.metrics.sweep_slopes : How much of an asked change the images show.
+    sklcae.metrics.sweep_slopes : Slope of measured against requested values.
 
     Examples
     --------
@@ -83,19 +82,19 @@ class LatentSweepDisplay:
         self.base_latent = base_latent
 
     def plot(self, ax=None, *, stretch="asinh", show_measurements=True, im_kwargs=None):
-        """Draw a row for each latent.
+        """Draw one row for each latent.
 
-        All images of a row have one colour scale, from the smallest to the largest
-        pixel of the row.
+        All images of a row share a colour scale, from the smallest to the largest pixel
+        of the row.
 
         Parameters
         ----------
         ax : array-like of matplotlib Axes, default=None
-            As many axes as there are images, row by row. By default a new figure is
-            made.
+            One axes for each image, in row-major order. By default a new figure is
+            created.
         stretch : {"linear", "asinh"}, default="asinh"
-            Colour scale. "asinh" brings out faint parts: with "linear" a galaxy that
-            grows at constant flux fades away.
+            Colour scale. "asinh" shows faint parts: with "linear" a galaxy that grows
+            at constant flux fades.
         show_measurements : bool, default=True
             Whether to write flux F and half-light radius R below each image.
         im_kwargs : dict, default=None
@@ -107,9 +106,11 @@ class LatentSweepDisplay:
             This display.
         """
         check_stretch(stretch)
-        panel_size = (1.5, 2.0 if show_measurements else 1.7)
         self.figure_, self.axes_ = make_axes(
-            ax, self.values.shape, panel_size=panel_size, purpose=_PURPOSE
+            ax,
+            self.values.shape,
+            panel_size=(1.5, 2.0 if show_measurements else 1.7),
+            purpose="LatentSweepDisplay.plot",
         )
         kwargs = {"cmap": "gray", "stretch": stretch, **(im_kwargs or {})}
         for row in range(len(self.images)):
@@ -125,14 +126,14 @@ class LatentSweepDisplay:
         for ax, image, value in zip(
             self.axes_[row], images, self.values[row], strict=True
         ):
-            show_image(ax, image, limits, purpose=_PURPOSE, **kwargs)
+            show_image(ax, image, limits, **kwargs)
             ax.set_title(f"{value:+.2f}", fontsize="medium")
 
     def _write_measurements(self):
         for ax, flux, radius in zip(
             self.axes_.flat, self.flux.flat, self.half_light_radius.flat, strict=True
         ):
-            text = f"F = {_format(flux)}\nR = {_format(radius)}"
+            text = f"F = {_number_text(flux)}\nR = {_number_text(radius)}"
             ax.set_xlabel(text, fontsize="small")
 
     @classmethod
@@ -153,41 +154,41 @@ class LatentSweepDisplay:
         show_measurements=True,
         im_kwargs=None,
     ):
-        """Encode one stamp, vary single latents, decode and draw the images.
+        """Encode one stamp, vary single latents, and draw the decoded images.
 
         Parameters
         ----------
         estimator : ConditionalAutoencoderRegressor
-            Fitted estimator with methods ``transform`` and ``inverse_transform``.
+            Fitted estimator with the methods ``transform`` and ``inverse_transform``.
         X : array-like of shape (1, n_pixels), (1, height, width) or \
 (1, n_channels, height, width)
-            The one stamp to start from, in ADU.
-        latents : int, str or list of them, default=None
-            The latents to vary, by their column in ``transform(X)`` or by their name
-            in ``get_feature_names_out()``. By default the physical ones.
+            The stamp at the start of the sweep, in ADU.
+        latents : int, str or list of int or str, default=None
+            The latents to vary, by their column in ``transform(X)`` or their name in
+            ``get_feature_names_out()``. By default the physical latents.
         values : array-like of shape (n_steps,) or (n_latents, n_steps), default=None
-            Values to set the latents to, one row for all or one for each. Physical
-            latents are standardised targets:
-            ``estimator.target_scaler_.transform(wanted)`` gives the values for a
-            wanted flux and radius. By default they come from `span` and `n_steps`.
+            Values of the latents, one row for all or one row for each. Physical latents
+            are standardised targets: ``estimator.target_scaler_.transform(y)`` gives
+            the values for requested fluxes and radii y. By default the values follow
+            from `span` and `n_steps`.
         span : (float, float), default=(-1.5, 1.5)
             First and last value. The default covers most of a uniform distribution of
             standardised targets. Unused with `values`.
         n_steps : int, default=7
-            Number of values, evenly spaced. Unused with `values`.
+            Number of evenly spaced values. Unused with `values`.
         channel : int, default=0
-            The channel to show and to measure.
+            Channel to show and measure.
         pixel_scale : float, default=1.0
             Size of a pixel in arcsec. With 1.0 the radius is in pixels.
         background : float or "border", default=0.0
-            Level that is subtracted before measuring, see
-            :func:`sklcae.metrics.half_light_radius`. The images stay as they are.
+            Level that is subtracted for the measurements only, see
+            :func:`sklcae.metrics.half_light_radius`.
         ax : array-like of matplotlib Axes, default=None
-            As many axes as there are images, row by row. By default a new figure is
-            made.
+            One axes for each image, in row-major order. By default a new figure is
+            created.
         stretch : {"linear", "asinh"}, default="asinh"
-            Colour scale. "asinh" brings out faint parts: with "linear" a galaxy that
-            grows at constant flux fades away.
+            Colour scale. "asinh" shows faint parts: with "linear" a galaxy that grows
+            at constant flux fades.
         show_measurements : bool, default=True
             Whether to write flux F and half-light radius R below each image.
         im_kwargs : dict, default=None
@@ -201,15 +202,15 @@ class LatentSweepDisplay:
         Raises
         ------
         ValueError
-            If `X` is not one stamp, a latent does not exist, or another parameter does
-            not fit.
+            If `X` is not one stamp, a latent does not exist, or another parameter is
+            not valid.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
         check_is_fitted(estimator)
         if len(X) != 1:
             raise ValueError(
-                f"X must hold one stamp, got {len(X)}. Choose one with X[[index]]."
+                f"X must hold one stamp, got {len(X)}. Select one with X[[index]]."
             )
         names = list(estimator.get_feature_names_out())
         latents = range(estimator.n_targets_) if latents is None else latents
@@ -252,29 +253,29 @@ class LatentSweepDisplay:
         show_measurements=True,
         im_kwargs=None,
     ):
-        """Measure and draw images that are decoded already.
+        """Measure and draw decoded images.
 
         Parameters
         ----------
         images : array-like of shape (n_latents, n_steps, height, width)
             Decoded images in ADU.
         values : array-like of shape (n_steps,) or (n_latents, n_steps)
-            The value that the latent of each row was set to.
+            Values of the latent of each row.
         feature_names : list of str, default=None
-            Name of each row's latent. By default "z_phy0" and so on.
+            Name of the latent of each row. By default "z_phy0" and so on.
         base_latent : array-like of shape (latent_dim,), default=None
-            The latents of the galaxy that the sweep starts from.
+            Latents of the galaxy at the start of the sweep.
         pixel_scale : float, default=1.0
             Size of a pixel in arcsec. With 1.0 the radius is in pixels.
         background : float or "border", default=0.0
-            Level that is subtracted before measuring, see
-            :func:`sklcae.metrics.half_light_radius`. The images stay as they are.
+            Level that is subtracted for the measurements only, see
+            :func:`sklcae.metrics.half_light_radius`.
         ax : array-like of matplotlib Axes, default=None
-            As many axes as there are images, row by row. By default a new figure is
-            made.
+            One axes for each image, in row-major order. By default a new figure is
+            created.
         stretch : {"linear", "asinh"}, default="asinh"
-            Colour scale. "asinh" brings out faint parts: with "linear" a galaxy that
-            grows at constant flux fades away.
+            Colour scale. "asinh" shows faint parts: with "linear" a galaxy that grows
+            at constant flux fades.
         show_measurements : bool, default=True
             Whether to write flux F and half-light radius R below each image.
         im_kwargs : dict, default=None
@@ -288,7 +289,7 @@ class LatentSweepDisplay:
         Raises
         ------
         ValueError
-            If the shapes do not match or a parameter is out of its range.
+            If the shapes do not match or a parameter is out of range.
         """
         images = _check_sweep_images(images)
         values = _check_values(values, len(images))
@@ -297,7 +298,9 @@ class LatentSweepDisplay:
                 f"values must have {images.shape[1]} steps, one for each image of a "
                 f"row, got {values.shape[1]}."
             )
-        names = _check_feature_names(feature_names, len(images))
+        names = check_names(
+            feature_names, len(images), "feature_names", default="z_phy"
+        )
         stamps = images.reshape(-1, *images.shape[2:])
         flux = total_flux(stamps, background=background)
         radius = half_light_radius(
@@ -333,7 +336,7 @@ def _find_column(latent, names):
     if isinstance(latent, Integral) and 0 <= latent < len(names):
         return int(latent)
     raise ValueError(
-        f"latents must hold integers from 0 to {len(names) - 1} or names out of "
+        f"latents must hold integers from 0 to {len(names) - 1} or names from "
         f"get_feature_names_out() ({names[0]!r} to {names[-1]!r}), got {latent!r}."
     )
 
@@ -352,14 +355,14 @@ def _check_values(values, n_latents):
         values = np.tile(values, (n_latents, 1))
     if len(values) != n_latents:
         raise ValueError(
-            f"values must be one row for all latents or {n_latents} rows, one for each "
-            f"latent, got {len(values)}."
+            f"values must have one row for all latents or {n_latents} rows, one for "
+            f"each latent, got {len(values)}."
         )
     return values
 
 
 def _sweep(base_latent, columns, values):
-    """Latents of all images, row by row of `values`."""
+    """Return the latents of all images in the row-major order of `values`."""
     Z = np.tile(base_latent, (values.size, 1))
     Z[np.arange(values.size), np.repeat(columns, values.shape[1])] = values.ravel()
     return Z
@@ -375,16 +378,5 @@ def _check_sweep_images(images):
     return images
 
 
-def _check_feature_names(names, n_latents):
-    if names is None:
-        return [f"z_phy{row}" for row in range(n_latents)]
-    if len(names) != n_latents:
-        raise ValueError(
-            f"feature_names must hold {n_latents} names, one for each row of images, "
-            f"got {list(names)!r}."
-        )
-    return [str(name) for name in names]
-
-
-def _format(number):
+def _number_text(number):
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

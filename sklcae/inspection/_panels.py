@@ -1,4 +1,4 @@
-"""Panels of images, and the images to put on them: what the displays share."""
+"""Axes, images and checks that the displays share."""
 
 import math
 
@@ -7,8 +7,8 @@ from sklearn.utils import check_array
 
 from sklcae._compat import import_optional
 
-# Below this part of the range the asinh stretch is about linear: there lie the noise
-# and the faint outskirts of a galaxy.
+# Below this fraction of the range the asinh stretch is approximately linear, which
+# covers the noise and the faint outskirts of a galaxy.
 LINEAR_PART = 0.02
 
 
@@ -18,9 +18,9 @@ def select_channel(images, name, *, image_shape=None, channel=0):
     Parameters
     ----------
     images : array-like
-        Images (n, H, W) or (n, C, H, W); with `image_shape` also flat ones.
+        Images (n, H, W) or (n, C, H, W); with `image_shape` also flat images.
     name : str
-        Their name in error messages.
+        Name of the images in error messages.
     image_shape : tuple of int, default=None
         Shape of one image, (C, H, W).
     channel : int, default=0
@@ -50,18 +50,18 @@ def select_channel(images, name, *, image_shape=None, channel=0):
 
 
 def make_axes(ax, shape, *, panel_size, purpose):
-    """Return a grid of axes, new ones or those given, and their figure.
+    """Return a figure and its grid of axes, either new or given.
 
     Parameters
     ----------
     ax : matplotlib Axes, array-like of them or None
-        Axes to use, row by row; None makes a new figure.
+        Axes to use, in row-major order; None makes a new figure.
     shape : tuple of int
         Number of rows and columns.
     panel_size : tuple of float
         Width and height of one panel of a new figure, in inches.
     purpose : str
-        What needs matplotlib, for the error message.
+        Name of the method, for the error message if matplotlib is missing.
 
     Returns
     -------
@@ -85,48 +85,34 @@ def make_axes(ax, shape, *, panel_size, purpose):
 
 
 def check_stretch(stretch):
-    """Raise an error unless the stretch is known.
-
-    Parameters
-    ----------
-    stretch : str
-        Name of the stretch.
-    """
+    """Raise an error if the stretch is unknown."""
     if stretch not in ("linear", "asinh"):
         raise ValueError(f"stretch must be 'linear' or 'asinh', got {stretch!r}.")
 
 
-def show_image(ax, image, limits, *, stretch="linear", purpose, **kwargs):
+def check_names(names, n_names, parameter, *, default):
+    """Return a name for each panel or row, made from the default prefix if None."""
+    if names is None:
+        return [f"{default}{number}" for number in range(n_names)]
+    names = [str(name) for name in names]
+    if len(names) != n_names:
+        raise ValueError(f"{parameter} must hold {n_names} names, got {names!r}.")
+    return names
+
+
+def show_image(ax, image, limits, *, stretch="linear", **kwargs):
     """Draw one image without ticks, with the first row at the bottom.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        Axes to draw on.
-    image : ndarray of shape (H, W)
-        The image.
-    limits : tuple of float
-        Values at the two ends of the colour scale.
-    stretch : {"linear", "asinh"}, default="linear"
-        Colour scale.
-    purpose : str
-        What needs matplotlib, for the error message.
-    **kwargs
-        Keywords for ``imshow``.
-
-    Returns
-    -------
-    matplotlib AxesImage
-        The image as drawn.
+    ``limits`` are the values at the two ends of the colour scale; ``kwargs`` go to
+    ``imshow``.
     """
-    norm = _make_norm(*limits, stretch, purpose)
-    artist = ax.imshow(image, norm=norm, **{"origin": "lower", **kwargs})
+    ax.imshow(image, norm=_make_norm(*limits, stretch), **{"origin": "lower", **kwargs})
     ax.set(xticks=[], yticks=[])
-    return artist
 
 
-def _make_norm(low, high, stretch, purpose):
-    colors = import_optional("matplotlib.colors", extra="plot", purpose=purpose)
+def _make_norm(low, high, stretch):
+    from matplotlib.colors import AsinhNorm, Normalize
+
     if stretch == "asinh" and high > low:
-        return colors.AsinhNorm((high - low) * LINEAR_PART, low, high)
-    return colors.Normalize(low, high)
+        return AsinhNorm((high - low) * LINEAR_PART, low, high)
+    return Normalize(low, high)

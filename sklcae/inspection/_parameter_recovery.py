@@ -1,11 +1,11 @@
-"""Predictions or latents over the true physical parameters."""
+"""Predictions or latents against the true physical parameters."""
 
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from sklcae.inspection._panels import make_axes
+from sklcae.inspection._panels import check_names, make_axes
 
 __all__ = ["ParameterRecoveryDisplay"]
 
@@ -13,22 +13,22 @@ _RESPONSE_METHODS = ("predict", "transform")
 
 
 class ParameterRecoveryDisplay:
-    """One point a galaxy, true parameters on x, as in the paper's Figures 3 and 5.
+    """Predictions or latents against the true parameters of galaxies.
 
-    Make it with :meth:`from_estimator` or :meth:`from_predictions`. The parameters
-    below are kept as attributes.
+    Each galaxy is one point, as in the paper's Figures 3 and 5. Create a display with
+    :meth:`from_estimator` or :meth:`from_predictions`. All parameters are stored as
+    attributes.
 
     Parameters
     ----------
     y_true : ndarray of shape (n_samples, n_targets)
         True parameters.
     y_response : ndarray of shape (n_samples, n_targets)
-        Predicted parameters, or the latent that stands for each parameter.
+        Predicted parameters, or the latent of each parameter.
     r2 : ndarray of shape (n_targets,)
-        R2 of each target. For predictions it is that of
-        :func:`sklearn.metrics.r2_score`. For latents, which have another unit, it is
-        that of the best straight line, the squared correlation: NaN if a column is
-        constant.
+        R2 of each target. Predictions use :func:`sklearn.metrics.r2_score`. Latents
+        have other units and use the R2 of the best straight line, the squared
+        correlation, which is NaN if a column is constant.
     target_names : list of str
         Name of each target.
     response_method : {"predict", "transform"}
@@ -43,11 +43,12 @@ class ParameterRecoveryDisplay:
     scatters_ : list of matplotlib PathCollection
         The points of each target.
     lines_ : list of matplotlib Line2D
-        The line of each target: y = x for predictions, the fitted line for latents.
+        The line of each target: y = x for predictions, the best straight line for
+        latents.
 
     See Also
     --------
-    LatentSweepDisplay : Images decoded along single latents.
+    LatentSweepDisplay : Images decoded while one latent varies.
     ReconstructionDisplay : Images above their reconstructions.
 
     Examples
@@ -68,12 +69,12 @@ class ParameterRecoveryDisplay:
         self.response_method = response_method
 
     def plot(self, ax=None, *, scatter_kwargs=None, line_kwargs=None):
-        """Draw a panel for each target.
+        """Draw one panel for each target.
 
         Parameters
         ----------
-        ax : matplotlib Axes or array-like of them, default=None
-            One axes for each target. By default a new figure is made.
+        ax : matplotlib Axes or array-like of Axes, default=None
+            One axes for each target. By default a new figure is created.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -111,7 +112,7 @@ class ParameterRecoveryDisplay:
         )
 
     def _line(self, x, y):
-        """Two points of the line, as xs and ys."""
+        """Return the x and y values of two points of the line."""
         if self.response_method == "predict":
             ends = min(x.min(), y.min()), max(x.max(), y.max())
             return ends, ends
@@ -133,24 +134,24 @@ class ParameterRecoveryDisplay:
         scatter_kwargs=None,
         line_kwargs=None,
     ):
-        """Predict or encode images with a fitted estimator and draw the result.
+        """Draw the predictions or latents of a fitted estimator.
 
         Parameters
         ----------
         estimator : estimator
-            Any fitted regressor for "predict". For "transform" its first latents must
-            be those of the targets, in order.
+            Any fitted regressor for "predict". For "transform" the first latents must
+            be the latents of the targets, in order.
         X : array-like of shape (n_samples, ...)
-            Images in ADU, in a layout that the estimator takes.
+            Images in ADU, in a layout that the estimator accepts.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             True parameters.
         response_method : {"predict", "transform"}, default="predict"
             Whether to show predictions or latents.
         target_names : list of str, default=None
-            Name of each target. By default the names of a DataFrame or Series `y`, else
-            "target 0" and so on.
-        ax : matplotlib Axes or array-like of them, default=None
-            One axes for each target. By default a new figure is made.
+            Name of each target. By default the names of a DataFrame or Series `y`,
+            otherwise "target 0" and so on.
+        ax : matplotlib Axes or array-like of Axes, default=None
+            One axes for each target. By default a new figure is created.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -164,7 +165,7 @@ class ParameterRecoveryDisplay:
         Raises
         ------
         ValueError
-            If `response_method` is unknown, `y` does not have a column for each
+            If `response_method` is unknown, `y` does not have one column for each
             physical latent, or the shapes do not match.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
@@ -203,21 +204,21 @@ class ParameterRecoveryDisplay:
         scatter_kwargs=None,
         line_kwargs=None,
     ):
-        """Draw predictions or latents that exist already.
+        """Draw given predictions or latents.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
             True parameters.
         y_response : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Predicted parameters, or the latent that stands for each parameter.
+            Predicted parameters, or the latent of each parameter.
         response_method : {"predict", "transform"}, default="predict"
             Whether `y_response` holds predictions or latents.
         target_names : list of str, default=None
             Name of each target. By default the names of a DataFrame or Series `y_true`,
-            else "target 0" and so on.
-        ax : matplotlib Axes or array-like of them, default=None
-            One axes for each target. By default a new figure is made.
+            otherwise "target 0" and so on.
+        ax : matplotlib Axes or array-like of Axes, default=None
+            One axes for each target. By default a new figure is created.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -234,17 +235,11 @@ class ParameterRecoveryDisplay:
             If `response_method` is unknown or the shapes do not match.
         """
         _check_response_method(response_method)
-        names = _find_names(y_true) if target_names is None else list(target_names)
+        names = _find_names(y_true) if target_names is None else target_names
         y_true = _as_columns(y_true, "y_true")
         y_response = _as_columns(y_response, "y_response")
         _check_shapes(y_true, y_response)
-        if names is None:
-            names = [f"target {k}" for k in range(y_true.shape[1])]
-        if len(names) != y_true.shape[1]:
-            raise ValueError(
-                f"target_names must hold {y_true.shape[1]} names, one for each target, "
-                f"got {names!r}."
-            )
+        names = check_names(names, y_true.shape[1], "target_names", default="target ")
         score = _r2_of_line if response_method == "transform" else _r2_of_prediction
         display = cls(
             y_true=y_true,
@@ -292,7 +287,7 @@ def _r2_of_prediction(y_true, y_pred):
 
 
 def _r2_of_line(y_true, latent):
-    """Squared correlation of each pair of columns."""
+    """Return the squared correlation of each pair of columns."""
     a, b = y_true - y_true.mean(axis=0), latent - latent.mean(axis=0)
     spread = (a**2).sum(axis=0) * (b**2).sum(axis=0)
     squared = (a * b).sum(axis=0) ** 2

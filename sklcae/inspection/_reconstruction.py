@@ -1,4 +1,4 @@
-"""Images beside their reconstructions."""
+"""Images above their reconstructions."""
 
 from numbers import Integral
 
@@ -14,14 +14,12 @@ from sklcae.inspection._panels import (
 
 __all__ = ["ReconstructionDisplay"]
 
-_PURPOSE = "ReconstructionDisplay.plot"
-
 
 class ReconstructionDisplay:
     """Images above their reconstructions, as in the paper's Figure 2.
 
-    Make it with :meth:`from_estimator` or :meth:`from_predictions`. The parameters
-    below are kept as attributes.
+    Create a display with :meth:`from_estimator` or :meth:`from_predictions`. All
+    parameters are stored as attributes.
 
     Parameters
     ----------
@@ -34,20 +32,20 @@ class ReconstructionDisplay:
     rmse : ndarray of shape (n_images,)
         Root mean square of each image's residuals, in ADU.
     indices : ndarray of shape (n_images,)
-        Position of each image in the data it comes from.
+        Index of each image in the original data.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes of shape (n_rows, n_images)
-        One axes for each picture. The rows are the images, the reconstructions and,
-        if asked for, the residuals.
+        One axes for each panel. The rows are the images, the reconstructions and,
+        optionally, the residuals.
     figure_ : matplotlib Figure
         Figure that holds the axes.
 
     See Also
     --------
-    LatentSweepDisplay : Images decoded along single latents.
-    ParameterRecoveryDisplay : Predicted over true parameters.
+    LatentSweepDisplay : Images decoded while one latent varies.
+    ParameterRecoveryDisplay : Predicted against true parameters.
 
     Examples
     --------
@@ -69,18 +67,18 @@ class ReconstructionDisplay:
         self.indices = indices
 
     def plot(self, ax=None, *, stretch="linear", show_residuals=False, im_kwargs=None):
-        """Draw a column for each image: the image and below it its reconstruction.
+        """Draw each image above its reconstruction.
 
         Both have the colour scale of the image, from its smallest to its largest
-        pixel. The residuals' scale is symmetric about zero.
+        pixel. The colour scale of the residuals is symmetric about zero.
 
         Parameters
         ----------
         ax : array-like of matplotlib Axes, default=None
-            As many axes as there are pictures, row by row. By default a new figure is
-            made.
+            One axes for each panel, in row-major order. By default a new figure is
+            created.
         stretch : {"linear", "asinh"}, default="linear"
-            Colour scale of images and reconstructions; "asinh" brings out faint parts.
+            Colour scale of images and reconstructions; "asinh" shows faint parts.
         show_residuals : bool, default=False
             Whether to draw a third row with the residuals.
         im_kwargs : dict, default=None
@@ -94,7 +92,7 @@ class ReconstructionDisplay:
         check_stretch(stretch)
         shape = (3 if show_residuals else 2, len(self.images))
         self.figure_, self.axes_ = make_axes(
-            ax, shape, panel_size=(1.5, 1.6), purpose=_PURPOSE
+            ax, shape, panel_size=(1.5, 1.6), purpose="ReconstructionDisplay.plot"
         )
         kwargs = {"cmap": "gray", "stretch": stretch, **(im_kwargs or {})}
         for column in range(len(self.images)):
@@ -110,13 +108,11 @@ class ReconstructionDisplay:
         limits = image.min(), image.max()
         pair = image, self.reconstructions[column]
         for ax, picture in zip(axes, pair, strict=False):
-            show_image(ax, picture, limits, purpose=_PURPOSE, **kwargs)
+            show_image(ax, picture, limits, **kwargs)
         if len(axes) == 3:
             residual = self.residuals[column]
             limit = np.abs(residual).max()
-            show_image(
-                axes[2], residual, (-limit, limit), purpose=_PURPOSE, cmap="RdBu_r"
-            )
+            show_image(axes[2], residual, (-limit, limit), cmap="RdBu_r")
         axes[0].set_title(f"{self.indices[column]}", fontsize="medium")
         axes[-1].set_xlabel(f"RMSE {self.rmse[column]:.3g}", fontsize="small")
 
@@ -143,18 +139,18 @@ class ReconstructionDisplay:
             ``image_shape_``.
         X : array-like of shape (n_samples, n_pixels), (n_samples, height, width) or \
 (n_samples, n_channels, height, width)
-            Images in ADU, in a layout that the estimator takes.
+            Images in ADU, in a layout that the estimator accepts.
         n_images : int, default=8
             Number of images to show, the first ones of `X`. Unused with `indices`.
         indices : array-like of int, default=None
-            Positions in `X` of the images to show.
+            Indices of the images to show.
         channel : int, default=0
-            The channel to show.
+            Channel to show.
         ax : array-like of matplotlib Axes, default=None
-            As many axes as there are pictures, row by row. By default a new figure is
-            made.
+            One axes for each panel, in row-major order. By default a new figure is
+            created.
         stretch : {"linear", "asinh"}, default="linear"
-            Colour scale of images and reconstructions; "asinh" brings out faint parts.
+            Colour scale of images and reconstructions; "asinh" shows faint parts.
         show_residuals : bool, default=False
             Whether to draw a third row with the residuals.
         im_kwargs : dict, default=None
@@ -168,13 +164,13 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If `n_images`, `indices` or `channel` do not fit `X`, or `stretch` is
+            If `n_images`, `indices` or `channel` is not valid for `X`, or `stretch` is
             unknown.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
         check_is_fitted(estimator)
-        indices = _choose(len(X), n_images, indices)
+        indices = _select_indices(len(X), n_images, indices)
         X = X.iloc[indices] if hasattr(X, "iloc") else np.asarray(X)[indices]
         layout = {"image_shape": estimator.image_shape_, "channel": channel}
         images = select_channel(X, "X", **layout)
@@ -200,7 +196,7 @@ class ReconstructionDisplay:
         show_residuals=False,
         im_kwargs=None,
     ):
-        """Draw images and reconstructions that exist already.
+        """Draw given images and reconstructions.
 
         Parameters
         ----------
@@ -212,14 +208,14 @@ class ReconstructionDisplay:
         n_images : int, default=8
             Number of images to show, the first ones. Unused with `indices`.
         indices : array-like of int, default=None
-            Positions of the images to show.
+            Indices of the images to show.
         channel : int, default=0
-            The channel to show.
+            Channel to show.
         ax : array-like of matplotlib Axes, default=None
-            As many axes as there are pictures, row by row. By default a new figure is
-            made.
+            One axes for each panel, in row-major order. By default a new figure is
+            created.
         stretch : {"linear", "asinh"}, default="linear"
-            Colour scale of images and reconstructions; "asinh" brings out faint parts.
+            Colour scale of images and reconstructions; "asinh" shows faint parts.
         show_residuals : bool, default=False
             Whether to draw a third row with the residuals.
         im_kwargs : dict, default=None
@@ -233,8 +229,8 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If the shapes differ, `n_images`, `indices` or `channel` do not fit them,
-            or `stretch` is unknown.
+            If the shapes differ, `n_images`, `indices` or `channel` is not valid for
+            them, or `stretch` is unknown.
         """
         images = select_channel(images, "images", channel=channel)
         reconstructions = select_channel(
@@ -245,7 +241,7 @@ class ReconstructionDisplay:
                 "images and reconstructions must have the same shape, "
                 f"got {images.shape} and {reconstructions.shape}."
             )
-        indices = _choose(len(images), n_images, indices)
+        indices = _select_indices(len(images), n_images, indices)
         display = cls._from_pairs(images[indices], reconstructions[indices], indices)
         return display.plot(
             ax, stretch=stretch, show_residuals=show_residuals, im_kwargs=im_kwargs
@@ -263,7 +259,7 @@ class ReconstructionDisplay:
         )
 
 
-def _choose(n_samples, n_images, indices):
+def _select_indices(n_samples, n_images, indices):
     if indices is None:
         if not isinstance(n_images, Integral) or not 1 <= n_images <= n_samples:
             raise ValueError(

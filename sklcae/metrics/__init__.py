@@ -1,4 +1,4 @@
-"""Measurements on images that need no model, and scores of what a model predicts."""
+"""Photometry of images, and scores of predictions, latents and decoded images."""
 
 from sklcae.metrics._disentanglement import (
     closure_scores,

@@ -1,4 +1,4 @@
-"""How far single latents stand for single factors, and what setting one does."""
+"""Disentanglement of latents, and closure of the images decoded from them."""
 
 from numbers import Integral
 
@@ -11,7 +11,7 @@ from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklcae._compat import Interval, StrOptions, validate_params
-from sklcae.metrics._field_scores import _average
+from sklcae.metrics._multioutput import average
 from sklcae.metrics._photometry import sweep_slopes
 
 __all__ = [
@@ -42,29 +42,28 @@ def dci_scores(
     random_state=None,
     n_jobs=None,
 ):
-    """Disentanglement, completeness and informativeness of latents.
+    """Compute the disentanglement, completeness and informativeness of latents [1]_.
 
-    Gradient boosting reads each factor off all latents. Which latents it needs for
-    that tells how far one latent serves one factor (disentanglement) and one factor
-    sits in one latent (completeness); how well it succeeds is informativeness [1]_.
+    Gradient boosting predicts each factor from all latents. Disentanglement is high if
+    each latent is important for only one factor, completeness if only one latent is
+    important for each factor. Informativeness is the accuracy of the predictions.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_latents)
-        Latents, such as those that ``transform`` gives.
+        Latents, for example from ``transform``.
     y : array-like of shape (n_samples,) or (n_samples, n_factors)
-        True factors, such as the parameters of simulated galaxies.
+        True factors, for example the parameters of simulated galaxies.
     n_estimators : int, default=100
         Number of trees for each factor.
     cv : int, default=5
-        Number of parts, shuffled, each of which is predicted by trees that have seen
-        the others.
+        Number of shuffled folds. Each fold is predicted by trees fitted to the others.
     multioutput : {"raw_values", "uniform_average"}, default="uniform_average"
-        Whether the scores are those of each latent and each factor, or their means.
+        Whether to return the scores of each latent and each factor, or their means.
     random_state : int, RandomState instance or None, default=None
-        Parts the samples, and decides between splits that are equally good.
+        Determines the folds, and the choice between equally good splits of a tree.
     n_jobs : int or None, default=None
-        Number of jobs, as in scikit-learn.
+        Number of parallel jobs, as in scikit-learn.
 
     Returns
     -------
@@ -72,41 +71,41 @@ def dci_scores(
         With the attributes
 
         disentanglement : float or ndarray of shape (n_latents,)
-            One minus the entropy of the factors that a latent is important for, over
-            its largest possible value: 1 if there is one, 0 if all are alike. The mean
-            weights each latent by its importance. 0 for a latent of no importance, NaN
-            if there is only one factor.
+            One minus the entropy of a latent's importances for the factors, divided by
+            the largest possible entropy: 1 for a latent that is important for one
+            factor, 0 if it is equally important for all factors or for none. The mean
+            is weighted by the importance of the latents. NaN if there is only one
+            factor.
         completeness : float or ndarray of shape (n_factors,)
-            The same of the latents that are important for a factor.
+            The same for the importances of all latents for a factor.
         informativeness : float or ndarray of shape (n_factors,)
-            R2 of the predictions for samples that the trees have not seen. At most 1.
+            R2 of the predictions for the held-out folds. At most 1.
         importances : ndarray of shape (n_latents, n_factors)
-            Impurity-based importances, means over the parts. Those for one factor add
-            up to 1.
+            Impurity-based importances, averaged over the folds. For each factor they
+            sum to 1.
 
     Raises
     ------
     ValueError
-        If `Z` or `y` is not finite, they do not fit each other, `Z` has less than two
-        latents, a factor is the same everywhere, or another parameter is out of its
-        range.
+        If `Z` or `y` is not finite, their shapes do not match, `Z` has fewer than two
+        latents, a factor is constant, or another parameter is out of range.
 
     See Also
     --------
-    mutual_information_gap : Needs no model.
-    separated_attribute_predictability : Looks at linear relations.
+    mutual_information_gap : Score without a model.
+    separated_attribute_predictability : Score of linear relations.
 
     Notes
     -----
-    The original takes a lasso or random forests, and an error where R2 is taken here.
-    Boosted trees give less importance to latents that have nothing to tell.
+    The original uses a lasso or random forests, and an error instead of R2. Boosted
+    trees give less importance to uninformative latents.
 
-    Only the order of a latent's values counts. So the scores stay as they are if the
-    latents are shifted, stretched or permuted, or increasing functions are applied to
-    them.
+    The scores depend only on the ranks of each latent's values. They are invariant
+    under permutations of the latents and under increasing functions of a latent, such
+    as a shift or a positive scale factor.
 
-    The costs grow with the number of latents, factors and parts; for 1,000 samples, 64
-    latents and 7 factors they are about a minute of one core.
+    The run time grows with the number of latents, factors and folds. It is about a
+    minute on one core for 1,000 samples, 64 latents and 7 factors.
 
     References
     ----------
@@ -129,8 +128,8 @@ def dci_scores(
         raise ValueError(f"cv must be at most the {len(Z)} samples of Z, got {cv}.")
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
     ranks = np.column_stack([rankdata(z, method="dense") for z in Z.T])
-    # Among equally good splits a tree takes the first that it looks at, so latents
-    # come in an order that is their own.
+    # A tree takes the first of equally good splits. Sorting the latents makes the
+    # result independent of their order in Z.
     order = np.lexsort(ranks)
     fits = Parallel(n_jobs=n_jobs)(
         delayed(_fit_trees)(ranks[:, order], factor, n_estimators, cv, seed)
@@ -158,46 +157,46 @@ def dci_scores(
     prefer_skip_nested_validation=True,
 )
 def mutual_information_gap(Z, y, *, n_bins=10, multioutput="uniform_average"):
-    """How much more the best latent knows of a factor than the second best (MIG).
+    """Compute the mutual information gap (MIG) between the two best latents.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_latents)
-        Latents, such as those that ``transform`` gives.
+        Latents, for example from ``transform``.
     y : array-like of shape (n_samples,) or (n_samples, n_factors)
-        True factors, such as the parameters of simulated galaxies.
+        True factors, for example the parameters of simulated galaxies.
     n_bins : int, default=10
-        Number of bins for each latent and each factor. They hold equally many samples,
-        but equal values are never parted. What has `n_bins` different values or fewer
-        has a bin for each.
+        Number of bins for each latent and each factor. The bins have equal numbers of
+        samples, except that equal values share a bin. A latent or factor with at most
+        `n_bins` different values has one bin for each value.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_factors,), default="uniform_average"
-        The gap of each factor, their mean, or their mean with these weights.
+        Return the gap of each factor, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_factors,)
-        The difference of the two largest mutual informations between a factor and a
-        latent, over the entropy of the factor [1]_. Between 0, if two latents know
-        equally much, and 1, if one knows all and the others nothing.
+        Difference between the two largest mutual informations of a factor and a latent,
+        divided by the entropy of the factor [1]_. It is 0 if two latents are equally
+        informative, and 1 if one latent determines the factor and the others are
+        independent of it.
 
     Raises
     ------
     ValueError
-        If `Z` or `y` is not finite, they do not fit each other, `Z` has less than two
-        latents, a factor is the same everywhere, or another parameter is out of its
-        range.
+        If `Z` or `y` is not finite, their shapes do not match, `Z` has fewer than two
+        latents, a factor is constant, or another parameter is out of range.
 
     See Also
     --------
-    dci_scores : Looks at all latents, not at the best two.
+    dci_scores : Score of all latents instead of the best two.
 
     Notes
     -----
-    The mutual information of bins is above 0 also where there is none to be found, by
-    about ``(n_bins - 1)**2 / (2 * n_samples)`` nats. With many bins and few samples
-    latents that know nothing therefore narrow the gap: with 10 bins and 1,000 samples
-    by some 0.03, with 20 bins by some 0.08.
+    The estimated mutual information of independent variables is above 0, by about
+    ``(n_bins - 1)**2 / (2 * n_samples)`` nats. With many bins and few samples,
+    uninformative latents therefore reduce the gap: with 1,000 samples by about 0.03 for
+    10 bins and by about 0.08 for 20 bins.
 
     Increasing functions of latents or factors do not change the bins.
 
@@ -217,41 +216,41 @@ def mutual_information_gap(Z, y, *, n_bins=10, multioutput="uniform_average"):
     Z, y = _check_latents_and_factors(Z, y)
     latents = [_bin_numbers(z, n_bins) for z in Z.T]
     factors = [_bin_numbers(factor, n_bins) for factor in y.T]
-    known = [[mutual_info_score(z, factor) for factor in factors] for z in latents]
+    shared = [[mutual_info_score(z, factor) for factor in factors] for z in latents]
     entropies = [mutual_info_score(factor, factor) for factor in factors]
-    return _average(_gaps(np.array(known) / entropies), multioutput)
+    return average(_gaps(np.array(shared) / entropies), multioutput)
 
 
 def separated_attribute_predictability(Z, y, *, multioutput="uniform_average"):
-    """How much better the best latent predicts a factor than the second best (SAP).
+    """Compute the separated attribute predictability (SAP), the gap in linear R2.
 
     Parameters
     ----------
     Z : array-like of shape (n_samples, n_latents)
-        Latents, such as those that ``transform`` gives.
+        Latents, for example from ``transform``.
     y : array-like of shape (n_samples,) or (n_samples, n_factors)
-        True factors, such as the parameters of simulated galaxies, which are taken as
-        continuous.
+        True factors, for example the parameters of simulated galaxies. They are treated
+        as continuous.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_factors,), default="uniform_average"
-        The gap of each factor, their mean, or their mean with these weights.
+        Return the gap of each factor, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_factors,)
-        The difference of the two largest squared correlations of a factor with a
-        latent, which are the R2 of linear fits [1]_. Between 0, if two latents predict
-        equally well, and 1, if one predicts without error and the others nothing.
+        Difference between the two largest squared correlations of a factor and a
+        latent, the R2 of linear fits [1]_. It is 0 if two latents predict the factor
+        equally well, and 1 if one latent predicts it exactly and the others not at all.
 
     Raises
     ------
     ValueError
-        If `Z` or `y` is not finite, they do not fit each other, `Z` has less than two
-        latents, a factor is the same everywhere, or `multioutput` does not fit.
+        If `Z` or `y` is not finite, their shapes do not match, `Z` has fewer than two
+        latents, a factor is constant, or `multioutput` is not valid.
 
     See Also
     --------
-    mutual_information_gap : Sees relations that are not linear as well.
+    mutual_information_gap : Score that includes nonlinear relations.
 
     References
     ----------
@@ -268,26 +267,27 @@ def separated_attribute_predictability(Z, y, *, multioutput="uniform_average"):
     """
     Z, y = _check_latents_and_factors(Z, y)
     correlations = _standardise(Z).T @ _standardise(y)
-    return _average(_gaps(correlations**2), multioutput)
+    return average(_gaps(correlations**2), multioutput)
 
 
 def closure_scores(asked, measured, *, other=None):
-    """Whether images show what their latents were set to.
+    """Compute the agreement of decoded images with the requested values of a latent.
 
-    One quantity is swept: a latent is set to one value after the other, each time the
-    image is decoded, and the quantity is measured on it. Nothing else should change.
+    One quantity is swept: its latent is set to a series of values, an image is decoded
+    for each value, and the quantity is measured on the image. Other quantities should
+    not change.
 
     Parameters
     ----------
     asked : array-like of shape (n_rows, n_steps) or (n_steps,)
-        What the quantity ought to measure, above 0, for each galaxy (row) and each
-        value of the sweep (step). Best is what is measured in the same way on the
-        simulator's own stamp of the galaxy that was asked for: see Notes.
+        Requested value of the quantity, above 0, for each galaxy (row) and each value
+        of the sweep (step). Preferably the value measured in the same way on the
+        simulator's stamp of the requested galaxy: see Notes.
     measured : array-like of shape (n_rows, n_steps)
-        What was measured on the decoded images, such as :func:`total_flux`.
+        Values measured on the decoded images, for example with :func:`total_flux`.
     other : array-like of shape (n_rows, n_steps) or None, default=None
-        Another quantity that was measured on the same images and should not change
-        along the sweep, or its ratio to what it ought to be.
+        Another quantity measured on the same images that should not change along the
+        sweep, or its ratio to the value that it should have.
 
     Returns
     -------
@@ -295,31 +295,31 @@ def closure_scores(asked, measured, *, other=None):
         With the attributes
 
         r2 : float
-            R2 of `measured` against `asked`, over all entries that are finite, in
-            their units. NaN if these have less than two different values of `asked`.
+            R2 of `measured` against `asked` over all finite entries, in their units.
+            NaN if these entries have fewer than two different values of `asked`.
         slope : float
-            Median of `slopes` over the usable rows; 1 is best. NaN if there are none.
+            Median of `slopes` over the usable rows; 1 is best. NaN without usable rows.
         slopes : ndarray of shape (n_rows,)
-            Logarithmic slope of each row, from :func:`sweep_slopes`. NaN for those
-            that are not usable.
+            Logarithmic slope of each row, from :func:`sweep_slopes`. NaN for rows that
+            are not usable.
         change : float or None
-            Median over the usable rows of the change of `other`, its largest value
-            over its smallest one minus 1; 0 is best. None without `other`, NaN if no
-            row is usable.
+            Median change of `other` over the usable rows. The change of a row is its
+            largest value over its smallest value minus 1; 0 is best. None without
+            `other`, NaN without usable rows.
         change_of_median : float or None
-            The same change of the median of `other` over the usable rows at each step:
-            what all galaxies do alike, without the scatter of each.
+            Change of the median of `other` over the usable rows at each step. It shows
+            the change that all galaxies share, without the scatter of single galaxies.
         usable_share : float
-            Part of the rows that are usable: all that was measured on them, `other`
-            included, is finite and above 0.
+            Fraction of usable rows. A row is usable if all of its measured values,
+            including `other`, are finite and above 0.
         n_unusable : int
-            Number of the rows that are not.
+            Number of rows that are not usable.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit each other, `asked` is not finite or not above 0, or a
-        row of it has less than two different values.
+        If the shapes do not match, `asked` is not finite or not above 0, or a row of
+        `asked` has fewer than two different values.
 
     See Also
     --------
@@ -327,14 +327,14 @@ def closure_scores(asked, measured, *, other=None):
 
     Notes
     -----
-    Compare with the simulator's own stamp of the galaxy that was asked for, without
-    noise, and measured in the same way. What an image shows is not what the galaxy has
-    before seeing: seeing widens small galaxies, and the edge of the stamp takes light,
-    and with it size, from large ones. Against the bare values that were asked for even
-    perfect images have a slope below 1, and change their flux with their size.
+    Compare with the simulator's noiseless stamp of the requested galaxy, measured in
+    the same way. The size on an image differs from the size before seeing: seeing makes
+    small galaxies larger, and the edge of the stamp cuts off light of large galaxies,
+    which makes them smaller. Compared with the bare requested values, even perfect
+    images have a slope below 1 and a flux that changes with size.
 
-    Rows that are not usable are not just noise: a decoder that answers with empty
-    images has them. So look at `usable_share` beside the slope.
+    Rows that are not usable are not only noise: a decoder that returns empty images
+    causes them, too. Check `usable_share` together with the slope.
 
     Examples
     --------
@@ -373,22 +373,26 @@ def _check_latents_and_factors(Z, y):
         )
     if y.ndim not in (1, 2) or len(y) != len(Z):
         raise ValueError(
-            f"y must have the shape ({len(Z)},) or ({len(Z)}, n_factors), a row for "
+            f"y must have the shape ({len(Z)},) or ({len(Z)}, n_factors), one row for "
             f"each sample of Z, got {y.shape}."
         )
     y = y.reshape(len(Z), -1)
-    constant = np.flatnonzero(np.ptp(y, axis=0) == 0)
-    if len(constant):
-        raise ValueError(
-            "y must have at least two different values of each factor, got "
-            f"{y[0, constant[0]]:g} everywhere in column {constant[0]}."
-        )
+    _check_not_constant("y", y.T, "column")
     return Z, y
 
 
+def _check_not_constant(name, rows, row):
+    constant = np.flatnonzero(np.ptp(rows, axis=1) == 0)
+    if len(constant):
+        raise ValueError(
+            f"{name} must have at least two different values in each {row}, got "
+            f"{rows[constant[0], 0]:g} everywhere in {row} {constant[0]}."
+        )
+
+
 def _fit_trees(Z, factor, n_estimators, cv, seed):
-    """Return each latent's importance for a factor, and R2 on what was held out."""
-    # Trees stop at an absolute impurity, which a factor in small units would meet.
+    """Return each latent's importance for a factor, and R2 on the held-out folds."""
+    # Trees stop at an absolute impurity, so the result would depend on the units.
     factor = _standardise(factor)
     predicted, importances = np.empty_like(factor), []
     for train, test in KFold(cv, shuffle=True, random_state=seed).split(Z):
@@ -399,7 +403,7 @@ def _fit_trees(Z, factor, n_estimators, cv, seed):
 
 
 def _concentration(importances):
-    """One minus the entropy of each row over its largest; 0 for a row of zeros."""
+    """Return one minus the relative entropy of each row; 0 for a row of zeros."""
     n_columns = importances.shape[1]
     if n_columns == 1:
         return np.full(len(importances), np.nan)
@@ -421,18 +425,18 @@ def _bin_numbers(values, n_bins):
 
 
 def _standardise(columns):
-    """Columns with mean 0 and length 1; zeros where all values are the same."""
+    """Return columns with mean 0 and length 1; zeros for constant columns."""
     width = np.ptp(columns, axis=0)
-    # Before squares are taken, that they neither overflow nor vanish.
+    # Scale before squaring, to avoid overflow and underflow.
     scaled = (columns - columns.min(axis=0)) / np.where(width > 0, width, 1)
     centred = scaled - scaled.mean(axis=0)
     return centred / np.where(width > 0, np.linalg.norm(centred, axis=0), 1)
 
 
 def _gaps(shares):
-    """Best minus second best latent (row) for each factor (column)."""
+    """Return the best minus the second best latent (row) of each factor (column)."""
     second, best = np.sort(shares, axis=0)[-2:]
-    # Rounding may bring the best to just above 1.
+    # With rounding errors the best may exceed 1.
     return np.clip(best - second, 0, 1)
 
 
@@ -450,7 +454,7 @@ def _check_numbers(values, name, *, finite=True):
 def _check_sweep(values, name, shape=None):
     values = _check_numbers(values, name, finite=False)
     if values.ndim != 2 or (shape and values.shape != shape):
-        wanted = f"{shape}, that of measured" if shape else "(n_rows, n_steps)"
+        wanted = f"{shape} of measured" if shape else "(n_rows, n_steps)"
         raise ValueError(f"{name} must have the shape {wanted}, got {values.shape}.")
     return values
 
@@ -459,18 +463,13 @@ def _check_asked(asked, shape):
     asked = _check_numbers(asked, "asked")
     if asked.shape not in [shape, shape[1:]]:
         raise ValueError(
-            f"asked must have the shape {shape}, that of measured, or {shape[1:]}, got "
+            f"asked must have the shape {shape} of measured, or {shape[1:]}, got "
             f"{asked.shape}."
         )
     if (asked <= 0).any():
         raise ValueError(f"asked must be above 0, got {asked.min():g}.")
     asked = np.broadcast_to(asked, shape)
-    constant = np.flatnonzero(np.ptp(asked, axis=1) == 0)
-    if len(constant):
-        raise ValueError(
-            "asked must have at least two different values in each row, got "
-            f"{asked[constant[0], 0]:g} everywhere in row {constant[0]}."
-        )
+    _check_not_constant("asked", asked, "row")
     return asked
 
 

@@ -1,4 +1,4 @@
-"""Scores in the units of the field, alone and against the best that is reachable."""
+"""Scores of galaxy measurements, alone and relative to the best possible score."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -17,6 +17,7 @@ from sklcae._compat import (
     validate_params,
 )
 from sklcae._inputs import target_names_of
+from sklcae.metrics._multioutput import average
 
 __all__ = [
     "TARGET_ERRORS",
@@ -30,7 +31,7 @@ __all__ = [
     "scores_by_signal_to_noise",
 ]
 
-# The part of the errors that lies within one dispersion of the bias.
+# Fraction of the errors within one dispersion of the bias.
 COVERAGE = 0.68
 
 
@@ -39,7 +40,7 @@ def _relative(y_true, y_pred):
 
 
 def _dex(y_true, y_pred):
-    # A prediction that is not positive is infinitely far off: an outlier.
+    # A prediction that is not positive has an infinite error: it is an outlier.
     positive = np.where(y_pred > 0, y_pred, 1.0)
     return np.where(y_pred > 0, np.log10(positive / y_true), -np.inf)
 
@@ -50,14 +51,14 @@ def _absolute(y_true, y_pred):
 
 ERRORS = {"relative": _relative, "dex": _dex, "absolute": _absolute}
 
-# What an error has to be multiplied by where it is small: its unit over the target's.
+# Factors from small absolute errors to the errors of each kind.
 _UNITS = {
     "relative": lambda y_true: 1 / y_true,
     "dex": lambda y_true: 1 / (np.log(10) * y_true),
     "absolute": np.ones_like,
 }
 
-#: What the error of each target is: name of the target -> kind of error.
+#: Kind of error of each target, by name of the target.
 TARGET_ERRORS = {
     "flux": "relative",
     "half_light_radius": "relative",
@@ -80,10 +81,11 @@ def median_bias(
     absolute=False,
     multioutput="uniform_average",
 ):
-    """Median error: where the middle of the predictions lies.
+    """Compute the bias, the median error of the predictions.
 
-    With :func:`dispersion` and :func:`outlier_share` the way in which the field judges
-    measurements of galaxies, such as those of the Euclid Morphology Challenge [1]_.
+    Together with :func:`dispersion` and :func:`outlier_share` it is a common measure of
+    the quality of galaxy measurements, used for example in the Euclid Morphology
+    Challenge [1]_.
 
     Parameters
     ----------
@@ -92,18 +94,18 @@ def median_bias(
     y_pred : array-like of the same shape
         Predicted parameters.
     target_names : str, list of str or None, default=None
-        Names of the targets, which tell what an error is (see Notes). None takes the
-        names of the columns of `y_true`, if it is a DataFrame or a named Series.
+        Names of the targets, which determine the kinds of error (see Notes). None uses
+        the column names of `y_true` if it is a DataFrame or a named Series.
     errors : str, list of str, dict or None, default=None
-        What an error is, "relative", "dex" or "absolute": one for all targets, a list
-        with one for each, or a dict by name. None, and what a dict leaves out, is told
-        by the names.
+        Kind of error, "relative", "dex" or "absolute": one for all targets, a list with
+        one for each, or a dict from name to kind. For None, and for targets that are
+        not in the dict, the names determine the kind.
     absolute : bool, default=False
-        Whether to take the absolute value of each target's bias, which a scorer needs,
-        and without which those of several targets may cancel in their average.
+        Whether to take the absolute value of each target's bias. A scorer needs it, and
+        without it the biases of several targets can cancel in the average.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_targets,), default="uniform_average"
-        The score of each target, their mean, or their mean with these weights.
+        Return the score of each target, their mean, or their mean with these weights.
 
     Returns
     -------
@@ -113,26 +115,26 @@ def median_bias(
     Raises
     ------
     ValueError
-        If the arrays do not fit each other or are not finite, a true value is not
-        above 0 where its error is relative or in dex, or it is not known what an error
-        is.
+        If the arrays have inconsistent shapes or are not finite, a true value with a
+        relative error or an error in dex is not above 0, or the kind of an error is
+        unknown.
 
     See Also
     --------
-    field_scorers : These scores as scorers of scikit-learn.
+    field_scorers : These scores as scikit-learn scorers.
 
     Notes
     -----
     An error is
 
     - relative, ``(y_pred - y_true) / y_true``, for flux and half_light_radius;
-    - in dex, ``log10(y_pred / y_true)``, for sersic_index. A prediction that is not
-      above 0 has the error minus infinity;
+    - in dex, ``log10(y_pred / y_true)``, for sersic_index. The error of a prediction
+      that is not above 0 is minus infinity;
     - absolute, ``y_pred - y_true``, for ellipticity, e1 and e2, and for x0 and y0 in
       pixels.
 
-    `sklcae.metrics.TARGET_ERRORS` is this table. A position angle has none, as it is
-    circular: use e1 and e2.
+    This table is `sklcae.metrics.TARGET_ERRORS`. A position angle is circular and has
+    no kind of error: use e1 and e2 instead.
 
     References
     ----------
@@ -148,16 +150,16 @@ def median_bias(
     """
     error = _errors(y_true, y_pred, target_names, errors)
     bias = np.median(error, axis=0)
-    return _average(np.abs(bias) if absolute else bias, multioutput)
+    return average(np.abs(bias) if absolute else bias, multioutput)
 
 
 def dispersion(
     y_true, y_pred, *, target_names=None, errors=None, multioutput="uniform_average"
 ):
-    """Distance from the median error within which 68 % of the errors lie.
+    """Compute the distance from the median error that contains 68 % of the errors.
 
-    For a Gaussian it is nearly its standard deviation (0.994 of it), but a few
-    catastrophic errors do not change it.
+    For Gaussian errors it is 0.994 standard deviations. A few catastrophic errors do
+    not change it.
 
     Parameters
     ----------
@@ -166,27 +168,27 @@ def dispersion(
     y_pred : array-like of the same shape
         Predicted parameters.
     target_names : str, list of str or None, default=None
-        Names of the targets, which tell what an error is: see :func:`median_bias`.
+        Names of the targets, see :func:`median_bias`.
     errors : str, list of str, dict or None, default=None
-        What an error is, where the names shall not tell: see :func:`median_bias`.
+        Kinds of error, see :func:`median_bias`.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_targets,), default="uniform_average"
-        The score of each target, their mean, or their mean with these weights.
+        Return the score of each target, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_targets,)
-        The least d such that ``|error - median(error)| <= d`` for 68 % of the samples,
-        or more; 0 is best.
+        The smallest d such that ``|error - median(error)| <= d`` for at least 68 % of
+        the samples; 0 is best.
 
     Raises
     ------
     ValueError
-        As :func:`median_bias` does.
+        As in :func:`median_bias`.
 
     See Also
     --------
-    best_dispersion : The least that is reachable.
+    best_dispersion : The smallest possible dispersion.
 
     Examples
     --------
@@ -200,9 +202,9 @@ def dispersion(
     finite = np.isfinite(error) & np.isfinite(bias)
     distance = np.full_like(error, np.inf)
     np.subtract(error, bias, out=distance, where=finite)
-    # This method takes one of the values and never computes with infinite ones.
+    # This method returns one of the values and does no arithmetic with infinities.
     scores = np.quantile(np.abs(distance), COVERAGE, axis=0, method="inverted_cdf")
-    return _average(scores, multioutput)
+    return average(scores, multioutput)
 
 
 @validate_params(
@@ -218,7 +220,7 @@ def outlier_share(
     errors=None,
     multioutput="uniform_average",
 ):
-    """Share of the samples whose error is large.
+    """Compute the fraction of samples with a large error.
 
     Parameters
     ----------
@@ -229,22 +231,22 @@ def outlier_share(
     threshold : float, default=0.5
         A sample is an outlier if ``|error| > threshold``.
     target_names : str, list of str or None, default=None
-        Names of the targets, which tell what an error is: see :func:`median_bias`.
+        Names of the targets, see :func:`median_bias`.
     errors : str, list of str, dict or None, default=None
-        What an error is, where the names shall not tell: see :func:`median_bias`.
+        Kinds of error, see :func:`median_bias`.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_targets,), default="uniform_average"
-        The score of each target, their mean, or their mean with these weights.
+        Return the score of each target, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_targets,)
-        Between 0, which is best, and 1.
+        Fractions from 0 to 1; 0 is best.
 
     Raises
     ------
     ValueError
-        As :func:`median_bias` does, or if `threshold` is not above 0.
+        As in :func:`median_bias`, or if `threshold` is not above 0.
 
     Examples
     --------
@@ -253,11 +255,11 @@ def outlier_share(
     0.25
     """
     error = _errors(y_true, y_pred, target_names, errors)
-    return _average(np.mean(np.abs(error) > threshold, axis=0), multioutput)
+    return average(np.mean(np.abs(error) > threshold, axis=0), multioutput)
 
 
 def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
-    """Least mean squared error that is reachable over that which is achieved.
+    """Compute the least possible mean squared error over the actual one.
 
     Parameters
     ----------
@@ -270,18 +272,19 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
         :func:`sklcae.datasets.cramer_rao_bound`.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_targets,), default="uniform_average"
-        The score of each target, their mean, or their mean with these weights.
+        Return the score of each target, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_targets,)
-        The mean of `variance` over the mean squared error; 1 is best and infinity
-        stands for predictions without any error.
+        The mean of `variance` over the mean squared error; 1 is best. Infinite if all
+        predictions are exact.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit each other, are not finite, or `variance` is below 0.
+        If the arrays have inconsistent shapes or are not finite, or `variance` is below
+        0.
 
     See Also
     --------
@@ -289,17 +292,16 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
 
     Notes
     -----
-    What is achieved is the mean squared error, bias included: an estimator that always
-    gives the same has no variance, but no merit either. It is also ``(1 - best_r2) /
-    (1 - r2)``, and like these mostly about the samples that are hard to measure. Take
-    bins of signal-to-noise ratio, :func:`scores_by_signal_to_noise`, to look at the
-    others.
+    The mean squared error includes the bias: constant predictions have a variance of 0,
+    but a low efficiency. The efficiency is equal to ``(1 - best_r2) / (1 - r2)``. Like
+    R2, it is dominated by the samples that are hard to measure. To assess the others,
+    use bins of signal-to-noise ratio with :func:`scores_by_signal_to_noise`.
 
-    It is not strictly at most 1: the number of samples is finite, and a bound with a
-    prior is not strict.
+    It can exceed 1, because the number of samples is finite and a bound with a prior is
+    not strict.
 
-    As a scorer it needs the bound of each sample, which scikit-learn's metadata routing
-    brings there: ``make_scorer(efficiency).set_score_request(variance=True)``.
+    A scorer needs the bound of each sample, which scikit-learn's metadata routing
+    provides: ``make_scorer(efficiency).set_score_request(variance=True)``.
 
     Examples
     --------
@@ -307,16 +309,17 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
     >>> efficiency([1.0, 2.0, 3.0], [1.5, 2.0, 2.5], variance=[0.1, 0.1, 0.1])
     0.6
     """
-    y_true, y_pred = _check_pair(y_true, y_pred)
+    y_true = _check_matrix(y_true, "y_true")
+    y_pred = _check_like(y_pred, "y_pred", y_true)
     variance = _check_variance(variance, y_true)
-    achieved = mean_squared_error(y_true, y_pred, multioutput="raw_values")
+    actual = mean_squared_error(y_true, y_pred, multioutput="raw_values")
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = variance.mean(axis=0) / achieved
-    return _average(scores, multioutput)
+        scores = variance.mean(axis=0) / actual
+    return average(scores, multioutput)
 
 
 def best_r2(y_true, variance, *, multioutput="uniform_average"):
-    """R2 of an estimator that reaches the bound for every sample.
+    """Compute the R2 of an estimator that reaches the bound for every sample.
 
     Parameters
     ----------
@@ -327,23 +330,23 @@ def best_r2(y_true, variance, *, multioutput="uniform_average"):
         :func:`sklcae.datasets.cramer_rao_bound`.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_targets,), default="uniform_average"
-        The score of each target, their mean, or their mean with these weights.
+        Return the score of each target, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_targets,)
-        One minus the mean of `variance` over the variance of `y_true`, which is what
-        :func:`sklearn.metrics.r2_score` divides by. NaN for a target that is the same
-        everywhere.
+        One minus the mean of `variance` over the variance of `y_true`, the denominator
+        of :func:`sklearn.metrics.r2_score`. NaN for a constant target.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit each other, are not finite, or `variance` is below 0.
+        If the arrays have inconsistent shapes or are not finite, or `variance` is below
+        0.
 
     See Also
     --------
-    efficiency : How close an estimator comes to it.
+    efficiency : How close an estimator comes to the bound.
 
     Examples
     --------
@@ -355,16 +358,16 @@ def best_r2(y_true, variance, *, multioutput="uniform_average"):
     variance = _check_variance(variance, y_true)
     total = y_true.var(axis=0)
     total[np.ptp(y_true, axis=0) == 0] = np.nan
-    return _average(1 - variance.mean(axis=0) / total, multioutput)
+    return average(1 - variance.mean(axis=0) / total, multioutput)
 
 
 def best_dispersion(
     y_true, variance, *, target_names=None, errors=None, multioutput="uniform_average"
 ):
-    """Dispersion of an estimator that reaches the bound for every sample.
+    """Compute the dispersion of an estimator that reaches the bound for every sample.
 
-    The errors are taken as Gaussians without bias and with the variances of the bound,
-    and as small where they are relative or in dex.
+    The errors are assumed to be Gaussian and unbiased with the variances of the bound.
+    Relative errors and errors in dex are assumed to be small.
 
     Parameters
     ----------
@@ -374,26 +377,26 @@ def best_dispersion(
         Least variance of each sample's targets, from
         :func:`sklcae.datasets.cramer_rao_bound`.
     target_names : str, list of str or None, default=None
-        Names of the targets, which tell what an error is: see :func:`median_bias`.
+        Names of the targets, see :func:`median_bias`.
     errors : str, list of str, dict or None, default=None
-        What an error is, where the names shall not tell: see :func:`median_bias`.
+        Kinds of error, see :func:`median_bias`.
     multioutput : {"raw_values", "uniform_average"} or array-like of shape \
 (n_targets,), default="uniform_average"
-        The score of each target, their mean, or their mean with these weights.
+        Return the score of each target, their mean, or their mean with these weights.
 
     Returns
     -------
     float or ndarray of shape (n_targets,)
-        The d within which 68 % of all errors are expected.
+        The d such that 68 % of all errors are expected within d.
 
     Raises
     ------
     ValueError
-        As :func:`median_bias` does, or if `variance` is below 0.
+        As in :func:`median_bias`, or if `variance` is below 0.
 
     See Also
     --------
-    dispersion : What an estimator achieves.
+    dispersion : The dispersion of an actual estimator.
 
     Examples
     --------
@@ -408,7 +411,7 @@ def best_dispersion(
         _mixture_quantile(np.sqrt(variance[:, i]) * np.abs(_UNITS[kind](y_true[:, i])))
         for i, kind in enumerate(kinds)
     ]
-    return _average(np.array(scores), multioutput)
+    return average(np.array(scores), multioutput)
 
 
 @validate_params(
@@ -416,14 +419,14 @@ def best_dispersion(
     prefer_skip_nested_validation=True,
 )
 def field_scorers(target_names, *, errors=None, threshold=0.5):
-    """Make scorers of scikit-learn from the scores of the field.
+    """Make scikit-learn scorers from bias, dispersion and outlier share.
 
     Parameters
     ----------
     target_names : str or list of str
         Names of the targets, the columns of y.
     errors : str, list of str, dict or None, default=None
-        What an error is, where the names shall not tell: see :func:`median_bias`.
+        Kinds of error, see :func:`median_bias`.
     threshold : float, default=0.5
         See :func:`outlier_share`.
 
@@ -431,13 +434,13 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
     -------
     dict of str to scorer
         "median_bias" (its absolute value), "dispersion" and "outlier_share", each the
-        mean over the targets, and "dispersion_flux" and so on for single targets. As
-        less is better, all are negative, as scikit-learn has it.
+        mean over the targets, and "dispersion_flux" and so on for single targets. The
+        scores are negated, because scikit-learn expects that greater is better.
 
     Raises
     ------
     ValueError
-        If it is not known what the error of a target is, or `threshold` is not above 0.
+        If the kind of a target's error is unknown, or `threshold` is not above 0.
 
     See Also
     --------
@@ -445,8 +448,8 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
 
     Notes
     -----
-    The mean over the targets adds up errors of different kinds. To choose a model by
-    one target, take the scorer of that target.
+    The mean over the targets mixes errors of different kinds. To select a model by one
+    target, use the scorer of this target.
 
     Examples
     --------
@@ -494,9 +497,9 @@ def scores_by_signal_to_noise(
     errors=None,
     threshold=0.5,
 ):
-    """Tabulate the scores of the field for faint and for bright galaxies.
+    """Tabulate bias, dispersion and outlier share for faint and bright galaxies.
 
-    Needs pandas, which the extra ``simulate`` brings.
+    The function needs pandas, which the extra ``simulate`` installs.
 
     Parameters
     ----------
@@ -508,31 +511,32 @@ def scores_by_signal_to_noise(
         Signal-to-noise ratios, from :func:`sklcae.datasets.signal_to_noise` or
         :func:`sklcae.datasets.cramer_rao_bound`.
     bins : int or array-like of increasing numbers, default=5
-        The number of bins, which then hold equally many samples, or their edges. A
-        sample at an edge belongs to the upper bin, one at the last edge to the last.
-        Those outside the edges are left out.
+        The number of bins with equal numbers of samples, or the edges of the bins. A
+        sample at an edge belongs to the upper bin, a sample at the last edge to the
+        last bin. Samples outside the edges are ignored.
     variance : array-like of the shape of y_true or None, default=None
         Least variance of each sample's targets, from
         :func:`sklcae.datasets.cramer_rao_bound`.
     target_names : str, list of str or None, default=None
-        Names of the targets, which tell what an error is: see :func:`median_bias`.
+        Names of the targets, see :func:`median_bias`.
     errors : str, list of str, dict or None, default=None
-        What an error is, where the names shall not tell: see :func:`median_bias`.
+        Kinds of error, see :func:`median_bias`.
     threshold : float, default=0.5
         See :func:`outlier_share`.
 
     Returns
     -------
     DataFrame
-        A row for each bin and target, in the columns target (its name, or its number),
-        low and high (the bin), n_samples, median_bias, dispersion and outlier_share;
-        with `variance` also best_dispersion and efficiency. Scores of an empty bin are
-        NaN.
+        One row for each bin and target. The columns are target (its name or number),
+        low and high (the edges of the bin), n_samples, median_bias, dispersion and
+        outlier_share; with `variance` also best_dispersion and efficiency. The scores
+        of an empty bin are NaN.
 
     Raises
     ------
     ValueError
-        If `signal_to_noise` or `bins` does not fit, or as :func:`median_bias` does.
+        If `signal_to_noise` has the wrong shape, `bins` is not valid, or as in
+        :func:`median_bias`.
     ImportError
         If pandas is not installed.
 
@@ -579,7 +583,7 @@ def scores_by_signal_to_noise(
 
 
 def _all_scores(y_true, y_pred, variance, threshold, keywords):
-    """Every score of the targets in one bin, NaN if it is empty."""
+    """Return all scores of the targets in one bin, NaN if it is empty."""
     names = ["median_bias", "dispersion", "outlier_share"]
     if variance is not None:
         names += ["best_dispersion", "efficiency"]
@@ -615,9 +619,9 @@ def _bins(signal_to_noise, bins, n_samples):
     increasing = edges.ndim == 1 and edges.dtype.kind in "iuf" and len(edges) > 1
     if not (increasing and (np.diff(edges) > 0).all()):
         raise InvalidParameterError(
-            "The 'bins' parameter of scores_by_signal_to_noise must be a number of "
-            "bins, above 0 and not too large for the different ratios that there are, "
-            f"or at least two increasing edges. Got {bins!r} instead."
+            "The 'bins' parameter of scores_by_signal_to_noise must be a positive "
+            "number of bins, small enough for the number of different ratios, or at "
+            f"least two increasing edges. Got {bins!r} instead."
         )
     number = np.searchsorted(edges, ratio, side="right") - 1
     number[ratio == edges[-1]] = len(edges) - 2
@@ -633,7 +637,7 @@ def _errors(y_true, y_pred, target_names, errors):
 
 
 def _check_kinds(y_true, target_names, errors):
-    """Return y_true as a matrix, and what the error of each of its columns is."""
+    """Return y_true as a matrix, and the kind of error of each of its columns."""
     names = _names(y_true, target_names)
     y_true = _check_matrix(y_true, "y_true")
     kinds = _kinds_of(names, errors, y_true.shape[1])
@@ -642,8 +646,8 @@ def _check_kinds(y_true, target_names, errors):
         if kind != "absolute" and least <= 0:
             name = names[column] if names else column
             raise ValueError(
-                f"y_true must be above 0 where errors are {kind}, as for target "
-                f"{name!r}. Got {least:g}."
+                f"y_true must be above 0 for target {name!r}, because the kind of "
+                f"its error is {kind!r}. Got {least:g}."
             )
     return y_true, kinds
 
@@ -673,8 +677,8 @@ def _kinds_of(names, errors, n_targets):
         return kinds
     raise InvalidParameterError(
         f"The 'errors' parameter must be one of {', '.join(ERRORS)}, a list with one "
-        f"for each of {n_targets} targets, or a dict of them by name. Got {errors!r} "
-        "instead."
+        f"for each of {n_targets} targets, or a dict from target name to one of them. "
+        f"Got {errors!r} instead."
     )
 
 
@@ -684,16 +688,11 @@ def _kinds_by_name(names, errors):
     if names is None or unknown:
         got = "targets without names" if names is None else f"the targets {unknown}"
         raise InvalidParameterError(
-            "It is not known whether errors are relative, in dex or absolute: pass "
-            "y_true as a DataFrame or 'target_names', with names among "
-            f"{', '.join(TARGET_ERRORS)}, or say it in 'errors'. Got {got}."
+            "The kind of error (relative, dex or absolute) is unknown for some "
+            f"targets. Pass 'target_names' or a DataFrame y_true with names out of "
+            f"{', '.join(TARGET_ERRORS)}, or pass 'errors'. Got {got}."
         )
     return [known[name] for name in names]
-
-
-def _check_pair(y_true, y_pred):
-    y_true = _check_matrix(y_true, "y_true")
-    return y_true, _check_like(y_pred, "y_pred", y_true)
 
 
 def _check_variance(variance, y_true):
@@ -718,34 +717,11 @@ def _check_like(values, name, y_true):
 
 
 def _mixture_quantile(sigma):
-    """Distance within which 68 % of Gaussian errors of different widths lie."""
+    """Return the distance that contains 68 % of Gaussian errors of these widths."""
     wanted = COVERAGE * len(sigma) - np.count_nonzero(sigma == 0)
     if wanted <= 0:
         return 0.0
     widest = sigma.max()
     ratio = widest / (np.sqrt(2) * sigma[sigma > 0])
-    # One standard deviation of the widest holds 68.3 % of all others, or more.
+    # One standard deviation of the widest contains at least 68.3 % of the others.
     return widest * brentq(lambda part: erf(part * ratio).sum() - wanted, 0.0, 1.0)
-
-
-def _average(scores, multioutput):
-    if isinstance(multioutput, str) and multioutput == "raw_values":
-        return scores
-    if isinstance(multioutput, str) and multioutput == "uniform_average":
-        return float(np.mean(scores))
-    weights = _check_weights(multioutput, len(scores))
-    # An infinite score of a target that does not count would give NaN.
-    counts = weights != 0
-    return float(np.average(scores[counts], weights=weights[counts]))
-
-
-def _check_weights(multioutput, n_targets):
-    weights = np.asarray(multioutput)
-    fits = weights.dtype.kind in "iuf" and weights.shape == (n_targets,)
-    if fits and np.isfinite(weights).all() and (weights >= 0).all() and weights.any():
-        return weights
-    raise InvalidParameterError(
-        "The 'multioutput' parameter must be 'raw_values', 'uniform_average' or "
-        f"{n_targets} weights, one for each target and not all 0. Got {multioutput!r} "
-        "instead."
-    )

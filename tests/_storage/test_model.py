@@ -19,13 +19,13 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklcae._archive import read_archive
+from sklcae._persistence import load_model, save_model
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 
 from sklcae import ConditionalAutoencoderRegressor, __version__, _persistence
-from sklcae._archive import read_archive
-from sklcae._persistence import load_model, save_model
 from sklcae.exceptions import ModelFileError
 from tests.effort import repeats
 from tests.forging import forge, memory_below, same_array, take_apart

@@ -30,7 +30,7 @@ def test_every_stamp_gets_its_own_element_and_target(shape, n_elements):
 
     turned, targets, *nothing = augment(Batch(images, torch.ones(400, 1)))
 
-    assert nothing == [None] * 4
+    assert nothing == [None] * 6
     assert torch.equal(images, before)
     assert sorted(set(targets.ravel().tolist())) == list(range(n_elements))
     for image, result, element in zip(images, turned, targets, strict=True):
@@ -47,7 +47,7 @@ def test_elements_are_equally_likely():
     assert abs(counts - 1000).max() < 5 * 1000**0.5
 
 
-def test_masks_and_weights_turn_with_the_image():
+def test_planes_and_weights_turn_with_the_image():
     generator = torch.Generator().manual_seed(0)
     swap = np.array([[0.0, 2.0], [-0.5, 0.0]])
     matrices = np.stack([np.eye(2)] * 4 + [swap] * 4)
@@ -55,12 +55,20 @@ def test_masks_and_weights_turn_with_the_image():
     images = torch.rand(50, 1, 5, 5, generator=generator)
     weights = torch.tensor([[1.0, 0.0]]).repeat(50, 1)
     stamps = Batch(
-        images, torch.ones(50, 2), torch.arange(50.0), weights, images > 0.3
+        images,
+        torch.ones(50, 2),
+        mask=images > 0.3,
+        image_weights=torch.arange(50.0),
+        target_weights=weights,
+        variance=images + 1,
+        psf=images - 1,
     )
 
     turned = augment(stamps)
 
     assert torch.equal(turned.mask, turned.images > 0.3)
+    assert torch.equal(turned.variance, turned.images + 1)
+    assert torch.equal(turned.psf, turned.images - 1)
     assert torch.equal(turned.image_weights, stamps.image_weights)
     swapped = turned.targets[:, 0] == 2
     assert 10 < swapped.sum() < 40
@@ -72,9 +80,14 @@ def test_partners_turn_as_their_stamps_do():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(60, 2, 5, 5, generator=generator)
     weights = torch.tensor([[1.0, 0.0]]).repeat(60, 1)
-    stamps = Batch(images, torch.arange(120.0).reshape(60, 2), None, weights)
+    targets = torch.arange(120.0).reshape(60, 2)
+    stamps = Batch(images, targets, target_weights=weights)
     partners = Batch(
-        images + 1, stamps.targets + 1, torch.arange(60.0), weights, images > 0.3
+        images + 1,
+        targets + 1,
+        mask=images > 0.3,
+        image_weights=torch.arange(60.0),
+        target_weights=weights,
     )
     swap = np.eye(2)[::-1]
     matrices = np.stack([np.eye(2)] * 4 + [swap] * 4)

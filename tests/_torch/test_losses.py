@@ -3,13 +3,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sklcae._noise import NoiseModel
 from sklcae._torch import (
     PHYSICAL_LOSSES,
     RECONSTRUCTION_LOSSES,
     Batch,
-    make_light_scale,
+    LightScale,
 )
-from sklcae._torch.losses import LossTerms, LossWeights, exchange_loss, loss_terms
+from sklcae._torch.losses import LossTerms, LossWeights, loss_terms
+from sklcae._torch.losses import pixel_loss as loss_of_images
+from sklcae._torch.networks import Encoding
+from sklcae._torch.training import Output
 
 TORCH = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(4, 2, 3, 5, generator=TORCH)
@@ -25,8 +29,8 @@ GAIN = 2.5
 
 
 def make_scale(stretch):
-    arrays = (np.reshape(values, (2, 1, 1)) for values in ARRAYS[stretch])
-    return make_light_scale(stretch, arrays, GAIN)
+    *scaling, variance = (np.reshape(v, (2, 1, 1)) for v in ARRAYS[stretch])
+    return LightScale(stretch, *scaling, NoiseModel(variance, GAIN)).to("cpu")
 
 
 SCALE = make_scale("asinh")
@@ -34,7 +38,7 @@ EVERY_STRETCH = pytest.mark.parametrize("stretch", ["linear", "asinh"])
 
 
 def pixel_loss(name, logits, images):
-    return RECONSTRUCTION_LOSSES[name](logits, images, SCALE)
+    return RECONSTRUCTION_LOSSES[name](logits, Batch(images), SCALE)
 
 
 def test_binary_cross_entropy_is_equation_3():
@@ -78,7 +82,8 @@ def light(scaled, stretch):
 @EVERY_STRETCH
 def test_chi_square_is_that_of_the_light(stretch):
     logits, images = LOGITS.double(), IMAGES.double()
-    losses = RECONSTRUCTION_LOSSES["chi_square"](logits, images, make_scale(stretch))
+    chi_square = RECONSTRUCTION_LOSSES["chi_square"]
+    losses = chi_square(logits, Batch(images), make_scale(stretch))
 
     observed, _ = light(images, stretch)
     predicted, variance = light(1 / (1 + np.exp(-logits.numpy())), stretch)
@@ -94,7 +99,7 @@ def chi_square_gradient(request):
     scale = make_scale(request.param)
     logits = LOGITS.double().requires_grad_()
     images = IMAGES.double()
-    loss = RECONSTRUCTION_LOSSES["chi_square"](logits, images, scale).sum()
+    loss = RECONSTRUCTION_LOSSES["chi_square"](logits, Batch(images), scale).sum()
     (gradient,) = torch.autograd.grad(loss, logits)
     predicted = scale.light(torch.sigmoid(logits))
     (chain,) = torch.autograd.grad(predicted.sum(), logits)
@@ -103,14 +108,14 @@ def chi_square_gradient(request):
 
 def test_gradient_of_chi_square_holds_the_variance_fixed(chi_square_gradient):
     scale, predicted, observed, gradient = chi_square_gradient
-    expected = (predicted - observed) / scale.noise_variance(predicted)
+    expected = (predicted - observed) / scale.noise.variance(predicted)
     torch.testing.assert_close(gradient, expected)
 
 
 def test_gradient_of_chi_square_is_that_of_a_poisson_likelihood(chi_square_gradient):
     """Of counts, to which the variance of the other noise is added as further ones."""
     scale, predicted, observed, gradient = chi_square_gradient
-    further = GAIN**2 * scale.variance
+    further = GAIN**2 * scale.noise.background
     light = predicted.clone().requires_grad_()
     poisson = F.poisson_nll_loss(
         GAIN * light + further, GAIN * observed + further, False, reduction="none"
@@ -124,16 +129,33 @@ def test_gradient_of_chi_square_is_that_of_a_poisson_likelihood(chi_square_gradi
 
 def test_light_scale_moves_with_all_of_its_tensors():
     moved = SCALE.to("meta")
-    assert (moved.stretch, moved.gain) == (SCALE.stretch, SCALE.gain)
-    assert {part.device.type for part in moved[1:5]} == {"meta"}
-    assert {part.dtype for part in moved[1:5]} == {torch.float32}
+    assert (moved.stretch, moved.noise.gain) == (SCALE.stretch, GAIN)
+    tensors = [moved.minimum, moved.range, moved.softening, moved.noise.background]
+    assert {part.device.type for part in tensors} == {"meta"}
+    assert {part.dtype for part in tensors} == {torch.float32}
+
+
+@EVERY_STRETCH
+def test_chi_square_takes_the_variance_of_each_pixel(stretch):
+    """A batch with a variance plane, beside the same variance for all."""
+    chi_square, scale = RECONSTRUCTION_LOSSES["chi_square"], make_scale(stretch)
+    variance = scale.noise.background.expand(IMAGES.shape).clone()
+    plain = chi_square(LOGITS, Batch(IMAGES), scale)
+    given = chi_square(LOGITS, Batch(IMAGES, variance=variance), scale)
+    assert torch.equal(given, plain)
+    variance[1, 0, 2, 3] = 1e6
+    noisy = chi_square(LOGITS, Batch(IMAGES, variance=variance), scale)
+    changed = noisy != plain
+    assert changed.nonzero().tolist() == [[1, 0, 2, 3]]
+    assert noisy[1, 0, 2, 3] < plain[1, 0, 2, 3]
 
 
 Z_PHY = torch.randn(4, 2, generator=TORCH)
 Z_REST = torch.randn(4, 3, generator=TORCH)
 TARGETS = torch.randn(4, 2, generator=TORCH)
 LOG_VARIANCE = torch.randn(4, 2, generator=TORCH)
-OUTPUT = (Z_PHY, Z_REST, LOGITS, LOG_VARIANCE)
+ENCODING = Encoding(Z_PHY, Z_REST, LOG_VARIANCE)
+OUTPUT = Output(ENCODING, LOGITS)
 EVERY_LOSS = pytest.mark.parametrize("name", RECONSTRUCTION_LOSSES)
 EVERY_PHYSICAL_LOSS = pytest.mark.parametrize("physical", PHYSICAL_LOSSES)
 
@@ -167,7 +189,11 @@ def test_total_weighs_the_exchange_with_gamma():
 @EVERY_PHYSICAL_LOSS
 def test_weights_of_one_change_nothing(name, physical):
     weighted = Batch(
-        IMAGES, TARGETS, torch.ones(4), torch.ones(4, 2), torch.ones(IMAGES.shape) > 0
+        IMAGES,
+        TARGETS,
+        mask=torch.ones(IMAGES.shape) > 0,
+        image_weights=torch.ones(4),
+        target_weights=torch.ones(4, 2),
     )
     plain = terms_of(Batch(IMAGES, TARGETS), name, physical)
     assert_same_terms(terms_of(weighted, name, physical), plain)
@@ -177,13 +203,18 @@ def test_weights_of_one_change_nothing(name, physical):
 @EVERY_PHYSICAL_LOSS
 def test_image_that_counts_twice_is_there_twice(name, physical):
     weights = torch.tensor([2.0, 1.0, 1.0, 0.0])
-    stamps = Batch(IMAGES, TARGETS, weights, weights[:, None].expand(4, 2))
+    stamps = Batch(
+        IMAGES,
+        TARGETS,
+        image_weights=weights,
+        target_weights=weights[:, None].expand(4, 2),
+    )
     rows = [0, 0, 1, 2]
     repeated = terms_of(
         Batch(IMAGES[rows], TARGETS[rows]),
         name,
         physical,
-        [part[rows] for part in OUTPUT],
+        Output(Encoding(*(part[rows] for part in ENCODING)), LOGITS[rows]),
     )
     assert_same_terms(terms_of(stamps, name, physical), repeated)
 
@@ -203,8 +234,9 @@ def test_masked_pixels_have_no_part_in_the_loss(name):
 @EVERY_LOSS
 def test_exchange_loss_is_the_reconstruction_loss_of_the_partners(name):
     mask = torch.rand(IMAGES.shape, generator=TORCH) > 0.4
-    partners = Batch(IMAGES, TARGETS, torch.tensor([2.0, 0, 1, 1]), None, mask)
-    loss = exchange_loss(LOGITS, partners, name, SCALE)
+    weights = torch.tensor([2.0, 0, 1, 1])
+    partners = Batch(IMAGES, TARGETS, mask=mask, image_weights=weights)
+    loss = loss_of_images(LOGITS, partners, name, SCALE)
     assert torch.equal(loss, terms_of(partners, name).reconstruction)
 
 
@@ -214,7 +246,7 @@ def test_missing_targets_have_no_part_in_the_physical_loss(physical):
     weights = torch.tensor([[1.0, 2.0], [1.0, 0.0], [1.0, 2.0], [1.0, 0.0]])
     known = Batch(IMAGES, TARGETS, target_weights=weights)
     other = known._replace(targets=TARGETS + 9 * (weights == 0))
-    losses = PHYSICAL_LOSSES[physical](Z_PHY, TARGETS, LOG_VARIANCE)
+    losses = PHYSICAL_LOSSES[physical](ENCODING, TARGETS)
     expected = (losses[:, 0].mean() + losses[[0, 2], 1].mean()) / 2
     for stamps in (known, other):
         terms = terms_of(stamps, physical=physical)
@@ -222,7 +254,8 @@ def test_missing_targets_have_no_part_in_the_physical_loss(physical):
 
 
 def likelihood(z_phy, targets, log_variance):
-    return PHYSICAL_LOSSES["gaussian_likelihood"](z_phy, targets, log_variance)
+    encoding = Encoding(z_phy, None, log_variance)
+    return PHYSICAL_LOSSES["gaussian_likelihood"](encoding, targets)
 
 
 def test_gaussian_likelihood_is_that_of_a_normal_distribution():

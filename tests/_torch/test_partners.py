@@ -1,4 +1,4 @@
-"""Partners: who may be whose, how often, and what they weigh."""
+"""Partners: who may be whose, how often, and their weights."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklcae._torch import Partners, Batch
+from sklcae._torch import Batch, Partners
 from sklcae._torch.batches import BatchDataset
 
 

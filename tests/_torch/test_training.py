@@ -6,14 +6,17 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch.nn import functional as F
 
+from sklcae._noise import NoiseModel
 from sklcae._torch import (
-    EpochHook,
-    Partners,
+    Architecture,
     Batch,
-    _net,
+    EpochHook,
+    LightScale,
+    Partners,
     build_net,
     check_device,
-    make_light_scale,
+    inference,
+    training,
 )
 from sklcae._torch.augmentation import dihedral_transform
 from sklcae._torch.batches import BatchDataset
@@ -29,7 +32,9 @@ def small_net(**kwargs):
         "verbose": 0,
         "seed": 0,
     }
-    return build_net("paper", (1, 12, 12), 2, 8, **{**settings, **kwargs})
+    variance = kwargs.pop("predicts_variance", False)
+    architecture = Architecture((1, 12, 12), 2, 8, variance)
+    return build_net("paper", architecture, **{**settings, **kwargs})
 
 
 EVERY_GAMMA = pytest.mark.parametrize("gamma", [0.0, 0.7])
@@ -83,8 +88,9 @@ def test_training_is_the_plain_loop_of_equation_2_and_the_exchange(data, gamma):
 
 
 def plain_loss(module, batch, gamma):
-    images, targets, *_, partners = batch
-    z_phy, z_rest, logits, _ = module(images)
+    images, targets, partners = batch.images, batch.targets, batch.partners
+    z_phy, z_rest, _ = module.encode(batch)
+    logits = module.decode(torch.cat([z_phy, z_rest], 1))
     loss = F.binary_cross_entropy_with_logits(logits, images)
     loss = loss + ((z_phy - targets) ** 2).mean() + 1e-2 * z_rest.abs().mean()
     exchanged = module.decode(torch.cat([partners.targets, z_rest], 1))
@@ -111,11 +117,8 @@ def test_partners_are_drawn_anew_in_each_epoch(data, monkeypatch):
 def test_micro_batches_add_up_to_the_batch(data, monkeypatch, gamma):
     gradients = []
     for pixels in (10**9, 144 * 3):
-        monkeypatch.setattr(_net, "MICRO_BATCH_PIXELS", pixels)
+        monkeypatch.setattr(training, "MICRO_BATCH_PIXELS", pixels)
         net = small_net(batch_size=80, gamma=gamma)
-        net.history.new_epoch()
-        net.history.new_batch()
-        net._map_parts = lambda function, parts: list(map(function, parts))
         step = net.train_step_single(BatchDataset(data)[range(80)])
         named = net.module_.named_parameters()
         gradients.append({"loss": step["loss"]} | {n: p.grad for n, p in named})
@@ -138,8 +141,9 @@ def test_history_adds_up_to_equation_2_and_the_exchange(data, gamma):
     assert all(duration > 0 for duration in table["duration"])
 
 
-PIXEL_SCALE = make_light_scale(
-    "asinh", [np.full((1, 1, 1), value) for value in (-0.5, 3.0, 2.0, 4.0)], 1.5
+ONE = np.ones((1, 1, 1))
+LIGHT_SCALE = LightScale(
+    "asinh", -0.5 * ONE, 3.0 * ONE, 2.0 * ONE, NoiseModel(4.0 * ONE, 1.5)
 )
 
 
@@ -148,7 +152,7 @@ PIXEL_SCALE = make_light_scale(
     [
         {},
         {"gamma": 0.7},
-        {"gamma": 0.7, "reconstruction_loss": "chi_square", "light_scale": PIXEL_SCALE},
+        {"gamma": 0.7, "reconstruction_loss": "chi_square", "light_scale": LIGHT_SCALE},
         {"predicts_variance": True, "physical_loss": "gaussian_likelihood"},
     ],
 )
@@ -160,7 +164,7 @@ def test_get_loss_is_the_loss_of_the_training_step(data, settings, incomplete):
         mask = np.random.default_rng(1).random(data.images.shape) > 0.3
         data = data._replace(image_weights=weights, mask=mask)
     stamps = BatchDataset(data)[range(80)]
-    loss = net.get_loss(net.infer(stamps.images), stamps)
+    loss = net.get_loss(net.infer(stamps), stamps)
     net.batch_size = len(stamps.images)
     fit(net, data)
     assert loss.item() == pytest.approx(net.history[0, "train_loss"], rel=1e-5)
@@ -170,7 +174,7 @@ def test_without_gamma_no_partners_are_needed(data):
     alone = fit(small_net(), data._replace(partners=None), validation=data)
     assert "exchange_loss" not in alone.history_table()
     stamps = BatchDataset(data)[range(80)]
-    terms = alone._loss_terms(alone.infer(stamps.images), stamps)
+    terms = alone._loss_terms(alone.infer(stamps), stamps)
     assert terms.exchange == 0
 
 
@@ -182,44 +186,72 @@ def test_images_weigh_in_the_exchange_what_they_do_elsewhere(data):
     losses = []
     for rows in (range(80), range(40)):
         stamps = BatchDataset(weighted)[rows]
-        terms = net._loss_terms(net.infer(stamps.images), stamps)
+        terms = net._loss_terms(net.infer(stamps), stamps)
         losses.append(terms.exchange.item() * len(stamps.images))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_variances_are_bitwise_the_same_for_any_split(data):
     net = small_net(predicts_variance=True)
-    settings = {"elements": (0, 5), "with_variance": True}
-    both = net.read_targets(data.images, **settings)
-    assert both.shape == (80, 2, 2, 2)
-    assert both.dtype == np.float32
-    single = [net.read_targets(data.images[i : i + 1], **settings) for i in range(80)]
-    np.testing.assert_array_equal(both, np.concatenate(single))
-    alone = net.read_targets(data.images, elements=(0, 5))
-    np.testing.assert_array_equal(both[:, :, :1], alone)
-    np.testing.assert_array_equal(alone[:, 0, 0], net.encode(data.images)[:, :2])
+    z_phy, variance = net.read_targets(data.images, elements=(0, 5))
+    assert z_phy.shape == variance.shape == (80, 2, 2)
+    assert z_phy.dtype == variance.dtype == np.float32
+    parts = [net.read_targets(data.images[[i]], elements=(0, 5)) for i in range(80)]
+    for whole, part in zip((z_phy, variance), zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(whole, np.concatenate(part))
+    np.testing.assert_array_equal(z_phy[:, 0], net.encode(data.images)[:, :2])
     with torch.no_grad():
-        _, _, _, log_variance = net.infer(torch.from_numpy(data.images))
-    np.testing.assert_allclose(both[:, 0, 1], log_variance.exp(), rtol=1e-4)
+        encoding = net.module_.encode(Batch(torch.from_numpy(data.images)))
+    expected = encoding.log_variance.exp()
+    np.testing.assert_allclose(variance[:, 0], expected, rtol=1e-4)
+
+
+def test_network_without_variances_has_none(data):
+    z_phy, variance = small_net().read_targets(data.images)
+    assert variance is None
+    assert z_phy.shape == (80, 1, 2)
 
 
 def test_targets_of_turned_images_are_those_of_images_that_were_turned_before(data):
     net = small_net(predicts_variance=True)
-    both = net.read_targets(data.images, elements=range(8), with_variance=True)
+    both = net.read_targets(data.images, elements=range(8))
     for element in range(8):
         turned = dihedral_transform(torch.from_numpy(data.images), element).numpy()
-        expected = net.read_targets(turned, with_variance=True)[:, 0]
-        np.testing.assert_array_equal(both[:, element], expected)
+        for values, expected in zip(both, net.read_targets(turned), strict=True):
+            np.testing.assert_array_equal(values[:, element], expected[:, 0])
 
 
 def test_variances_come_with_the_targets_of_prepared_images(data):
     net = small_net(predicts_variance=True)
-    np.testing.assert_array_equal(
-        net.read_targets(
-            2 * data.images, prepare=lambda part: part / 2, with_variance=True
-        ),
-        net.read_targets(data.images, with_variance=True),
-    )
+    prepared = net.read_targets(2 * data.images, prepare=lambda part: part / 2)
+    for values, expected in zip(prepared, net.read_targets(data.images), strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_inference_takes_any_executor(data):
+    """The network's own thread pool changes no bit of the result."""
+    net, calls = small_net(), []
+
+    def executor(function, parts):
+        calls.append(len(parts))
+        return [function(part) for part in reversed(parts)][::-1]
+
+    latents = inference.encode(net.module_, data.images, executor)
+    np.testing.assert_array_equal(latents, net.encode(data.images))
+    # The first of three batches of 32 shows the form of the result.
+    assert calls == [1, 2]
+
+
+def test_a_step_runs_alone_and_is_that_of_the_training(data):
+    """Nothing has to be prepared but the net."""
+    data = paired(data)
+    net, trained = (small_net(gamma=0.7, batch_size=80) for _ in range(2))
+    step = net.train_step_single(BatchDataset(data)[range(80)])
+    fit(trained, data, n_epochs=1)
+    loss = trained.history[0, "train_loss"]
+    assert step["loss"].item() == pytest.approx(loss, rel=1e-5)
+    assert step["terms"].exchange > 0
+    assert all(p.grad is not None for p in net.module_.parameters())
 
 
 def test_inference_is_bitwise_the_same_for_any_split_and_order():
@@ -237,7 +269,9 @@ def test_seed_decides_weights_and_order(data):
         fit(small_net(seed=seed), data).get_weights() for seed in (0, 0, 1)
     )
     assert all(np.array_equal(first[name], same[name]) for name in first)
-    assert not np.array_equal(first["conv1.weight"], other["conv1.weight"])
+    assert not np.array_equal(
+        first["encoder.conv1.weight"], other["encoder.conv1.weight"]
+    )
 
 
 @EVERY_GAMMA
@@ -280,7 +314,7 @@ def test_training_and_inference_are_bitwise_the_same_for_any_threads(
     data, n_threads, gamma, monkeypatch
 ):
     # Four parts of a batch of 32.
-    monkeypatch.setattr(_net, "MICRO_BATCH_PIXELS", 144 * 8)
+    monkeypatch.setattr(training, "MICRO_BATCH_PIXELS", 144 * 8)
     before = torch.get_num_threads()
     expected = fit(small_net(gamma=gamma), data)
     try:
@@ -314,7 +348,9 @@ def test_training_goes_on_bitwise_from_its_state(data, validation, gamma):
     hook = EpochHook(lambda net: None, lambda net: states.append(copied_state(net)))
     fit(first, data, n_epochs=2, validation=held_out, epoch_hook=hook)
 
-    fit(second, data, n_epochs=5, validation=held_out, state=states[-1])
+    weights, state = states[-1]
+    second.set_weights(weights)
+    fit(second, data, n_epochs=5, validation=held_out, state=state)
 
     assert_same_weights(second, whole)
     history, expected = second.history_table(), whole.history_table()
@@ -324,7 +360,7 @@ def test_training_goes_on_bitwise_from_its_state(data, validation, gamma):
 
 
 def copied_state(net):
-    return copy.deepcopy(net.get_training_state())
+    return copy.deepcopy((net.get_weights(), net.get_training_state()))
 
 
 @EVERY_GAMMA
@@ -332,7 +368,7 @@ def test_validation_loss_is_that_of_the_held_out_stamps(data, gamma):
     net = fit(small_net(batch_size=7, gamma=gamma), data, validation=data)
     stamps = BatchDataset(data)[range(80)]
     with torch.no_grad():
-        loss = net.get_loss(net.infer(stamps.images), stamps)
+        loss = net.get_loss(net.infer(stamps), stamps)
     losses = net.history_table()["validation_loss"]
     assert losses[-1] == pytest.approx(loss.item(), rel=1e-5)
 
@@ -354,7 +390,7 @@ def test_early_stopping_takes_the_weights_of_the_best_epoch(data, gamma):
 
     losses = net.history_table()["validation_loss"]
     assert len(losses) == net.best_epoch + 3 < 60
-    best = kept[net.best_epoch - 1]["weights"]
+    best, _ = kept[net.best_epoch - 1]
     for name, weight in net.get_weights().items():
         np.testing.assert_array_equal(weight, best[name])
 
@@ -405,9 +441,7 @@ def test_exchange_teaches_the_targets_to_decide_the_image():
     stamps = spots(256, np.random.default_rng(0))._replace(partners=everyone)
     net = build_net(
         "neural_field",
-        (1, 16, 16),
-        4,
-        6,
+        Architecture((1, 16, 16), 4, 6),
         seed=0,
         gamma=1.0,
         reconstruction_loss="squared_error",

@@ -26,8 +26,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.stats import norm
-from sklearn.metrics import r2_score
-
 from sklcae._images import ImageScaler
 from sklcae._targets import (
     dihedral_target_maps,
@@ -35,8 +33,10 @@ from sklcae._targets import (
     turned_targets,
     variance_of_mean,
 )
-from sklcae._torch import NETWORKS, PHYSICAL_LOSSES, Stamps
 from sklcae._torch._augmentation import DihedralAugmentation, dihedral_transform
+from sklearn.metrics import r2_score
+
+from sklcae._torch import NETWORKS, PHYSICAL_LOSSES, Stamps
 from sklcae.datasets import make_galaxies, signal_to_noise
 
 TARGETS = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]

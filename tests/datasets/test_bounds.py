@@ -11,7 +11,15 @@ from scipy.optimize import least_squares
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
-from sklcae.datasets import _bounds, cramer_rao_bound, make_galaxies, signal_to_noise
+from sklcae.datasets import (
+    _bounds,
+    _derivatives,
+    cramer_rao_bound,
+    make_galaxies,
+    signal_to_noise,
+)
+from sklcae.datasets._galaxies import OPTICS
+from sklcae.datasets._noise import inverse_variance
 
 NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
 # One galaxy in the middle of a small stamp: quick to render.
@@ -26,7 +34,7 @@ QUICK = {
     "image_shape": (24, 24),
     "random_state": 0,
 }
-# What a galaxy is drawn from, where all of it is known.
+# The prior of a galaxy with known parameters.
 KNOWN = {name: QUICK[name] for name in list(QUICK)[:7]}
 
 
@@ -74,7 +82,7 @@ class TestAnalyticValues:
         np.testing.assert_allclose(variance[0], expected, rtol=0.01)
         expected = 8 * np.pi * sigma2**2 * sky / flux**2
         np.testing.assert_allclose(variance[[5, 6]], expected, rtol=0.01)
-        # Nothing that is symmetric about the centre makes it less certain.
+        # Parameters symmetric about the centre do not increase its variance.
         full = cramer_rao_bound(galaxies, prior=None).variance[0]
         np.testing.assert_allclose(full[[5, 6]], expected, rtol=0.01)
         assert full[0] > 1.5 * variance[0]
@@ -97,7 +105,7 @@ class TestAnalyticValues:
 
     def test_read_noise_is_in_electrons(self):
         one = deviations(make(sky_level=0.0, read_noise=6.0, gain=2.0))
-        # As much variance in ADU, from the sky.
+        # The same variance in ADU, from the sky.
         other = deviations(make(sky_level=18.0, read_noise=0.0, gain=2.0))
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
@@ -114,7 +122,7 @@ class TestAnalyticValues:
         assert (outside > 1.1 * cut).all()
 
     def test_information_of_a_pixel(self):
-        """Poisson and read noise together tell little more than their variance."""
+        """1 / variance is nearly the information of Poisson and read noise."""
         electrons, read_noise = 10.0, 2.0
         counts = np.arange(80)
         values = np.linspace(-30, 120, 3001)
@@ -124,34 +132,38 @@ class TestAnalyticValues:
         density = joint.sum(axis=1)
         slope = (joint * (counts / electrons - 1)).sum(axis=1)
         information = np.sum(slope**2 / density) * (values[1] - values[0])
-        weight = _bounds._weight(np.zeros(1), electrons, 1.0, read_noise)[0]
+        weight = inverse_variance(
+            np.zeros(1), sky_level=electrons, gain=1.0, read_noise=read_noise
+        )[0]
         assert weight < information < 1.004 * weight
 
 
 class TestDerivatives:
-    @pytest.mark.parametrize("offsets", [_bounds._BOTH_SIDES, _bounds._ONE_SIDE])
+    @pytest.mark.parametrize(
+        "offsets", [_derivatives._BOTH_SIDES, _derivatives._ONE_SIDE]
+    )
     def test_weights_are_exact_for_polynomials(self, offsets):
-        weights = _bounds._difference_weights(0.1 * offsets)
+        weights = _derivatives._difference_weights(0.1 * offsets)
         for degree in range(5):
             expected = 2.0 if degree == 1 else 0.0
             found = weights @ (2 * (0.1 * offsets) ** degree)
             np.testing.assert_allclose(found, expected, atol=1e-12)
 
-    def test_jacobian_is_that_of_scipy(self):
+    def test_jacobian_equals_scipys(self):
         galaxies = make()
-        optics = {name: galaxies[name] for name in _bounds._OPTICS}
+        optics = {name: galaxies[name] for name in OPTICS}
         theta = galaxies.target[0]
-        image = _bounds._render(theta, optics)
+        image = _derivatives.render(theta, optics)
         free = np.ones(7, bool)
-        jacobian, _ = _bounds._jacobians(theta, image, optics, free, 1.0)
+        jacobian, _ = _derivatives.jacobians(theta, image, optics, free, 1.0)
         for column in range(7):
 
             def render(values, column=column):
-                # The same for all pixels: a row holds the points of one of them.
+                # The points are the same for all pixels; each row is one pixel.
                 points = values.reshape(image.size, -1)[0]
                 moves = points - theta[column]
-                moved = [_bounds._moved(theta, column, move) for move in moves]
-                images = [_bounds._render(one, optics).ravel() for one in moved]
+                moved = [_derivatives._moved(theta, column, move) for move in moves]
+                images = [_derivatives.render(one, optics).ravel() for one in moved]
                 return np.stack(images, axis=-1).reshape(values.shape)
 
             expected = derivative(
@@ -178,11 +190,11 @@ class TestDerivatives:
         np.testing.assert_allclose(at[others], near[others], rtol=0.2)
 
     def test_sersic_index_is_rounded(self):
-        """GalSim cannot render 0.49999999999999994, and tables serve many stamps."""
+        """GalSim cannot render 0.49999999999999994, and stamps share tables."""
         theta = np.array([1.0, 1.0, 0.6 + 2e-16, 0.0, 0.0, 0.0, 0.0])
-        assert _bounds._moved(theta, 2, -0.1)[2] == 0.5
+        assert _derivatives._moved(theta, 2, -0.1)[2] == 0.5
         theta[2] = 0.3 - 2e-16
-        assert _bounds._moved(theta, 2, 0.2)[2] == 0.5
+        assert _derivatives._moved(theta, 2, 0.2)[2] == 0.5
 
     def test_almost_round_and_almost_flat(self):
         galaxies = make(3, ellipticity=[0.0, 1e-9, 0.9], half_light_radius=1.5)
@@ -194,7 +206,7 @@ class TestDerivatives:
         galaxies = make()
         expected = cramer_rao_bound(galaxies)
         assert 0 < expected.step_error[0] < 0.01
-        monkeypatch.setitem(_bounds._STEPS, "x0", 3.2)
+        monkeypatch.setitem(_derivatives._STEPS, "x0", 3.2)
         halved = cramer_rao_bound(galaxies)
         assert halved.step_error[0] <= 0.02
         np.testing.assert_allclose(halved.variance, expected.variance, rtol=0.02)
@@ -205,7 +217,7 @@ class TestDerivatives:
 
 
 class TestPrior:
-    def test_no_information_leaves_the_prior(self):
+    def test_without_information_the_bound_is_the_prior(self):
         galaxies = make(flux=1e-6)
         prior = {"flux": (1e-7, 1.0)}
         bound = cramer_rao_bound(galaxies, prior=prior)
@@ -233,7 +245,7 @@ class TestPrior:
             cramer_rao_bound(galaxies).covariance, expected, rtol=1e-3, atol=1e-6
         )
 
-    def test_known_parameters_are_certain(self):
+    def test_known_parameters_have_no_variance(self):
         prior = {**KNOWN, "flux": (500.0, 50_000.0)}
         variance = cramer_rao_bound(make(), prior=prior).variance[0]
         assert variance[0] > 0
@@ -247,7 +259,7 @@ class TestPrior:
         expected = 0.6**2 / 12 * np.outer(direction, direction)
         np.testing.assert_allclose(covariance, expected, rtol=1e-4)
 
-    def test_known_ellipticity_leaves_the_angle(self):
+    def test_known_ellipticity_and_unknown_angle(self):
         prior = {"ellipticity": 0.3, "flux": 1e-6}
         covariance = cramer_rao_bound(make(flux=1e-6), prior=prior).covariance[0]
         expected = 0.3**2 / 2 * np.eye(2)
@@ -271,7 +283,7 @@ class TestPrior:
 
 
 class TestResult:
-    def test_rows_are_those_of_the_galaxies(self):
+    def test_rows_are_in_the_order_of_the_galaxies(self):
         galaxies = make(5, sersic_index=[2.0, 3.0, 1.0, 0.5, 1.5], flux=(5e3, 2e4))
         both = [cramer_rao_bound(galaxies)]
         with joblib.parallel_config("threading"):
@@ -350,7 +362,9 @@ class TestErrors:
 
     def test_targets_of_the_galaxies(self):
         galaxies = make(targets=["position_angle"])
-        with pytest.raises(ValueError, match=r"'targets' .* targets .'position_angle'"):
+        with pytest.raises(
+            ValueError, match=r"'targets' .* galaxies.target_names=.'position_angle'"
+        ):
             cramer_rao_bound(galaxies)
 
     @pytest.mark.parametrize(
@@ -360,7 +374,7 @@ class TestErrors:
             ({"e1": (0, 1)}, "'prior' .* keys flux, .* Got .'e1'"),
             ({"flux": (2.0, 1.0)}, "'prior' .* 'flux' .* low <= high"),
             ({"flux": (1.0, 100.0)}, r"'prior' .* 'flux' .* \(1.0, 100.0\).* 20000"),
-            ({"x0": 3.0}, "'prior' .* 'x0' .* Got 3.0, .* 12 "),
+            ({"x0": 3.0}, "'prior' .* 'x0' .* Got 3.0 and the value 12 "),
             ({"flux": [1.0, 2.0]}, "'prior' .* 'flux' .* n_samples=1 .* 2 values"),
         ],
     )
@@ -368,8 +382,8 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             cramer_rao_bound(make(), prior=prior)
 
-    def test_galaxy_that_the_defaults_do_not_have(self):
-        with pytest.raises(ValueError, match=r"'prior' .* 'flux' .* 60000 .index 1"):
+    def test_galaxy_outside_the_default_ranges(self):
+        with pytest.raises(ValueError, match=r"'prior' .* 'flux' .* 60000 at index 1"):
             cramer_rao_bound(make(2, flux=[1000.0, 60_000.0]))
 
 
@@ -384,7 +398,7 @@ class TestSignalToNoise:
         )
         np.testing.assert_array_equal(flat, found)
 
-    def test_is_that_of_the_flux_where_the_rest_is_known(self):
+    def test_equals_the_bound_of_the_flux_alone(self):
         prior = {**KNOWN, "flux": (0.1, 1e12)}
         bound = cramer_rao_bound(make(), prior=prior, targets="flux")
         np.testing.assert_allclose(
@@ -414,16 +428,17 @@ class TestSignalToNoise:
 def fit_galaxy(galaxies, index, deviation):
     """Return the error of a maximum-likelihood fit, in units of the bound.
 
-    Read noise counts as so many more electrons of sky: Poisson noise of that mean has
-    the same variance.
+    Read noise is replaced by additional electrons of sky with the same variance.
     """
-    optics = {name: galaxies[name] for name in _bounds._OPTICS}
+    optics = {name: galaxies[name] for name in OPTICS}
     truth = galaxies.target[index]
     background = galaxies.sky_level + galaxies.read_noise**2
     data = np.maximum(galaxies.images[index] + background, 1e-3).ravel()
 
     def residuals(step):
-        model = _bounds._render(truth + deviation * step, optics).ravel() + background
+        model = (
+            _derivatives.render(truth + deviation * step, optics).ravel() + background
+        )
         deviance = 2 * (model - data + data * np.log(data / model))
         return np.sign(data - model) * np.sqrt(np.maximum(deviance, 0.0))
 
@@ -451,7 +466,7 @@ def fit_bright_galaxies(n_samples, **changes):
     )
     bound = cramer_rao_bound(galaxies, prior=None)
     assert bound.signal_to_noise.min() > 100
-    # In the order in which GalSim's tables serve several galaxies.
+    # In the order of the Sersic index, so that galaxies share GalSim's tables.
     order = np.argsort(galaxies.frame["sersic_index"])
     errors = [fit_galaxy(galaxies, i, np.sqrt(bound.variance[i])) for i in order]
     return np.array(errors), bound.covariance[order]
@@ -469,8 +484,8 @@ def test_maximum_likelihood_of_a_few_galaxies_reaches_the_bound():
     )
     scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     correlation = covariance / (scale[:, :, np.newaxis] * scale[:, np.newaxis])
-    # The squared distance of each from the truth has a mean of 7, one for each
-    # parameter, if the bound is reached.
+    # If the bound is reached, the squared distance from the truth has a mean of 7, one
+    # for each parameter.
     solved = np.linalg.solve(correlation, errors[:, :, np.newaxis])[..., 0]
     ratio = np.sqrt(np.mean(np.sum(errors * solved, axis=1)) / 7)
     assert 0.85 < ratio < 1.15

@@ -1,4 +1,4 @@
-"""The light of a galaxy's copies against GalSim and against sums of every copy."""
+"""The light of a galaxy's copies against GalSim and against sums of all copies."""
 
 import math
 
@@ -33,7 +33,7 @@ def choose_size(wings, psf_light=no_psf, psf_radius=1.75, shape=SHAPE, center=CE
 
 
 @pytest.mark.parametrize("galaxy", GALAXIES)
-def test_light_is_that_of_galsims_profile(galaxy):
+def test_light_equals_galsims_profile(galaxy):
     wings, profile = make_wings(*galaxy), galsim_profile(*galaxy)
     dx, dy = np.array([3.0, -20.0, 64.5]), np.array([0.5, 31.0])
     expected = [[profile.xValue(x, y) for x in dx] for y in dy]
@@ -43,7 +43,7 @@ def test_light_is_that_of_galsims_profile(galaxy):
 @pytest.mark.parametrize("galaxy", GALAXIES)
 @pytest.mark.parametrize("side", [30, 150])
 def test_light_outside_a_square(galaxy, side):
-    # A thousand points a side in the square, the cusp is not among them.
+    # A thousand points along each side of the square, without the cusp.
     points = (np.arange(1000) + 0.5) * side / 1000 - side / 2
     inside = make_wings(*galaxy).light(points, points).sum() * (side / 1000) ** 2
     outside = make_wings(*galaxy).light_outside(side)
@@ -71,7 +71,7 @@ def test_folded_light_is_the_sum_of_all_copies(galaxy):
 def test_a_small_fft_holds_the_stamp(galaxy):
     size = choose_size(make_wings(*galaxy))
     assert size % 2 == 0
-    # From the centre to the farthest pixel, and on to the nearest copy.
+    # From the centre to the farthest pixel plus the distance to the nearest copy.
     assert size >= 64 - 1 - CENTER[0] + max(SHAPE) / 2
 
 
@@ -100,7 +100,7 @@ def test_wings_of_the_psf_need_a_larger_fft():
     "hopeless",
     [
         {"half_light_radius": 2000.0},
-        # A needle, too thin for a few points a side.
+        # A needle, too thin for a few interpolation points.
         {"half_light_radius": 500.0, "ellipticity": 0.999, "sersic_index": 4.0},
         {"half_light_radius": 1e-200},
     ],
@@ -121,7 +121,7 @@ def test_a_small_fft_is_not_larger_than_allowed():
         assert size is None or size <= 1.1 * 1024
 
 
-def test_extreme_numbers_are_no_errors():
+def test_extreme_numbers_raise_no_error():
     for n in (0.3, 0.5, 6.2):
         for radius in (1e-30, 1e-3, 1e6):
             with np.errstate(all="raise", under="ignore"):
@@ -130,7 +130,7 @@ def test_extreme_numbers_are_no_errors():
 
 
 def test_copies_of_a_blurred_point_keep_their_distance():
-    # Its profile has no wings; the PSF's, unknown here, must not come near.
+    # The profile has no wings. The wings of the PSF, unknown here, must stay far away.
     point = make_wings(half_light_radius=0.01)
     size = choose_size(point, psf_radius=20.0, shape=(8, 8), center=(4.0, 4.0))
     assert size >= 4.0 + 6 * 20.0

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.utils import Bunch
 
-from sklcae.datasets import _stamps, make_galaxies
+from sklcae.datasets import _chunks, make_galaxies
 
 # One Sersic index and small stamps: quick to render.
 QUICK = {"sersic_index": 1.0, "image_shape": (16, 16), "random_state": 0}
@@ -25,7 +25,7 @@ def make_images(**changes):
     return make(**changes)[0]
 
 
-def test_defaults_are_those_of_the_paper():
+def test_defaults_follow_the_paper():
     galaxies = make_galaxies(60, random_state=0, noise=False, return_X_y=False)
     assert galaxies.images.shape == (60, 64, 64)
     assert galaxies.pixel_scale == 0.2
@@ -125,7 +125,7 @@ def test_bunch_keeps_the_settings():
     assert {name: galaxies[name] for name in settings} == settings
 
 
-def test_description_tells_the_settings():
+def test_description_has_the_settings():
     description = make(
         return_X_y=False,
         flux=(100.0, 200.0),
@@ -179,7 +179,7 @@ def test_threads_of_joblib_change_nothing():
 
 
 @pytest.mark.parametrize("sersic_index_step", [0.5, None])
-def test_no_way_of_sharing_the_work_changes_a_bit_of_the_papers_stamps(
+def test_the_papers_stamps_are_bitwise_the_same_for_any_number_of_jobs(
     sersic_index_step,
 ):
     def call(n_samples=40, **changes):
@@ -197,7 +197,7 @@ def test_no_way_of_sharing_the_work_changes_a_bit_of_the_papers_stamps(
 
 def test_parallel_jobs_need_no_scikit_learn():
     code = (
-        "import sys, sklcae.datasets._stamps\n"
+        "import sys, sklcae.datasets._chunks\n"
         "sys.exit(str({'sklearn', 'scipy.stats', 'pandas'} & set(sys.modules)))"
     )
     result = subprocess.run(
@@ -239,14 +239,14 @@ def test_without_random_state_calls_differ():
     assert (first != second).mean() > 0.9
 
 
-def test_the_stamps_of_a_call_have_noise_of_their_own():
+def test_the_stamps_of_a_call_have_independent_noise():
     dark = {"flux": 1e-6, "n_samples": 50, "return_X_y": False}
     stamps = make(**dark).data
     correlations = np.corrcoef(stamps) - np.eye(50)
     assert abs(correlations).max() < 6 / np.sqrt(256)
 
 
-def test_parameters_do_not_decide_the_noise():
+def test_noise_does_not_depend_on_the_parameters():
     noiseless = {"noise": False, "n_samples": 1}
     with_noise = {"n_samples": 1, "sky_level": 0.0, "flux": 1e-9}
     dim, other = (make_images(**with_noise, x0=x0) for x0 in (2.0, 12.0))
@@ -263,7 +263,7 @@ def test_the_global_random_state_is_left_alone():
     assert before[2:] == after[2:]
 
 
-def test_fixing_the_flux_leaves_the_rest():
+def test_fixing_the_flux_changes_nothing_else():
     free, fixed = (
         make(return_X_y=False, flux=flux, noise=False)
         for flux in ((500.0, 50_000.0), 1000.0)
@@ -332,7 +332,7 @@ def test_sersic_index_step():
     assert set(coarse[1]) <= {0.5, 1.0, 1.5}
     assert abs(coarse[1] - exact[1]).max() <= 0.25
     assert len(set(exact[1])) == 6
-    # What is returned is what is rendered.
+    # The returned values are the rendered ones.
     again = make(**{**ranged, "sersic_index": coarse[1]})
     np.testing.assert_array_equal(again[0], coarse[0])
 
@@ -392,7 +392,7 @@ def no_rendering(monkeypatch):
     def render_stamp(*args, **kwargs):
         raise AssertionError("rendered before everything was checked")
 
-    monkeypatch.setattr(_stamps, "render_stamp", render_stamp)
+    monkeypatch.setattr(_chunks, "render_stamp", render_stamp)
 
 
 @pytest.mark.usefixtures("no_rendering")
@@ -453,6 +453,6 @@ def test_importing_the_package_imports_no_optional_one():
         ({"flux": np.ma.array([1e3, 2e3], mask=[True, False])}, "without masked"),
     ],
 )
-def test_what_cannot_be_rendered_is_refused_before(parameters, message):
+def test_impossible_stamps_are_refused_before_rendering(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_galaxies(2, image_shape=(16, 16), random_state=0, **parameters)

@@ -33,13 +33,13 @@ def test_mean_and_variance(level, sky_level, gain, read_noise):
 
 
 @pytest.mark.parametrize(("sky_level", "gain", "read_noise"), DETECTORS)
-def test_variance_of_the_background_is_that_of_galsim(sky_level, gain, read_noise):
+def test_variance_of_the_background_equals_galsims(sky_level, gain, read_noise):
     model = galsim.CCDNoise(sky_level=sky_level, gain=gain, read_noise=read_noise)
     pixels = noisy(0.0, sky_level, gain, read_noise, seed=1)
     assert pixels.var() == pytest.approx(model.getVariance(), rel=0.03)
 
 
-def test_a_galaxy_gets_the_noise_that_galsim_gives_it():
+def test_noise_of_a_galaxy_equals_galsims():
     image = galsim.ImageD(SHAPE[1], SHAPE[0], init_value=50.0)
     image.addNoise(galsim.CCDNoise(galsim.BaseDeviate(1), 10.0, 2.0, 3.0))
     pixels = noisy(50.0, 10.0, 2.0, 3.0)
@@ -66,7 +66,7 @@ def test_pixels_are_independent():
     assert abs(correlation) < 5 / np.sqrt(pixels.size)
 
 
-def test_the_generator_decides_and_the_stamp_stays():
+def test_the_generator_determines_the_noise_and_the_stamp_is_not_changed():
     stamp = np.full(SHAPE, 5.0)
     detector = {"sky_level": 10.0, "gain": 1.0, "read_noise": 2.0}
     first, again, other = (

@@ -29,7 +29,7 @@ def draw(n_samples=50, *, step=0.05, seed=0, **changes):
 
 
 def test_columns_and_their_order():
-    # The order belongs to the promise that old seeds go on giving the same galaxies.
+    # The order guarantees that old seeds still give the same galaxies.
     assert list(ALLOWED) == list(RANGES)
     assert list(draw()) == list(COLUMNS) == [*RANGES, "e1", "e2"]
 
@@ -72,7 +72,7 @@ def test_seeds_differ():
 
 
 @pytest.mark.parametrize("name", sorted(RANGES))
-def test_fixing_one_parameter_leaves_the_others(name):
+def test_fixing_one_parameter_does_not_change_the_others(name):
     free, fixed = draw(), draw(**{name: 0.5})
     assert (fixed[name] == 0.5).all()
     for other in set(RANGES) - {name}:
@@ -85,7 +85,7 @@ def test_numbers_are_held_fixed(number):
 
 
 @pytest.mark.parametrize("kind", [list, np.array, np.float32])
-def test_arrays_are_taken_as_they_are(kind):
+def test_arrays_are_not_changed(kind):
     values = draw(3, flux=kind([1.0, 3.0, 2.0]))["flux"]
     np.testing.assert_array_equal(values, [1.0, 3.0, 2.0])
 
@@ -95,7 +95,7 @@ def test_only_tuples_are_ranges():
     assert draw(2, flux=(1.0, 3.0))["flux"].tolist() != [1.0, 3.0]
 
 
-def test_an_array_given_is_not_the_array_returned_changed():
+def test_changing_the_result_does_not_change_the_given_array():
     given_flux = np.array([1.0, 2.0, 3.0])
     draw(3, flux=given_flux)["flux"][0] = 9.0
     assert given_flux[0] == 1.0
@@ -132,7 +132,7 @@ def test_drawn_sersic_indices_are_rounded(source, step):
     values = draw(200, step=step, sersic_index=source)["sersic_index"]
     steps = values / step
     on_grid = np.isclose(steps, np.round(steps), atol=1e-9)
-    # Where the range does not end on the grid, the ends are drawn as well.
+    # If the range does not end on the grid, its ends are drawn as well.
     assert (on_grid | (values == 0.5) | (values == 4.0)).all()
     assert len(set(values)) <= 3.5 / step + 3
     exact = draw(200, step=None, sersic_index=source)["sersic_index"]

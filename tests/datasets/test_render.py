@@ -1,4 +1,4 @@
-"""Noiseless stamps against what is known analytically of Sersic profiles."""
+"""Noiseless stamps against analytic results for Sersic profiles."""
 
 import sys
 
@@ -101,7 +101,7 @@ def test_a_pixel_center_is_half_a_pixel_from_its_corner(psf):
 def test_a_corner_cuts_a_galaxy_to_a_quarter(psf):
     stamp = render(x0=0.0, y0=64.0, psf=psf, half_light_radius=0.5)
     assert stamp.sum() == pytest.approx(250, rel=5e-3)
-    # None of it comes back on the other side.
+    # No light folds back on the other side.
     assert abs(stamp[:32]).max() < 1e-5 * stamp.max()
     assert abs(stamp[:, 32:]).max() < 1e-5 * stamp.max()
 
@@ -133,7 +133,7 @@ def test_ellipticity_and_angle_from_second_moments(ellipticity, position_angle):
         half_light_radius=1.2,
     )
     x, y = pixel_centers(stamp.shape)
-    # The PSF and the pixel add to the moments what they have themselves.
+    # The moments of the PSF and the pixel add to the moments of the galaxy.
     blur = (0.3 / 0.2 / 2.35482) ** 2 + 1 / 12
     xx = ((x - 32) ** 2 * stamp).sum() / stamp.sum() - blur
     yy = ((y - 32) ** 2 * stamp).sum() / stamp.sum() - blur
@@ -207,7 +207,7 @@ def test_the_whole_range_renders_without_warnings(psf, sersic_index, half_light_
 
 
 @pytest.mark.parametrize("side", [32, 64, 192])
-def test_looser_folding_changes_no_pixel_that_matters(side):
+def test_a_larger_folding_threshold_changes_no_pixel(side):
     large = {
         "image_shape": (side, side),
         "sersic_index": 4.0,
@@ -219,7 +219,7 @@ def test_looser_folding_changes_no_pixel_that_matters(side):
     galaxy = galaxy.shear(e=0.6, beta=0 * galsim.degrees)
     seen = galsim.Convolve(galaxy, galsim.Gaussian(fwhm=0.7))
     expected = seen.drawImage(nx=side, ny=side, scale=0.2, dtype=float).array
-    # The share of the galaxy's light that a pixel may be wrong by.
+    # Allowed error of a pixel, as a fraction of the galaxy's light.
     assert abs(stamp - expected).max() < 1e-7 * 1000
 
 
@@ -257,7 +257,7 @@ def draw_plainly(row, optics, **accuracy):
             beta=optics["moffat_beta"], fwhm=optics["psf_fwhm"], gsparams=gsparams
         )
     height, width = optics["image_shape"]
-    # GalSim's offset is that from the middle of the stamp.
+    # GalSim's offset is relative to the middle of the stamp.
     return (
         galsim.Convolve(galaxy, psf)
         .drawImage(
@@ -285,7 +285,7 @@ def needed_fft(row, optics):
     return seen.getGoodImageSize(optics["pixel_scale"]) * max(1, sharpness)
 
 
-def test_stamps_of_the_paper_equal_those_of_plain_galsim():
+def test_stamps_of_the_paper_equal_plain_galsim():
     rng = np.random.default_rng(0)
     differences = []
     for sersic_index in np.repeat([0.5, 0.7, 1.0, 2.0, 3.0, 4.0], 8):
@@ -317,7 +317,7 @@ def spread(low, high):
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data())
-def test_stamps_of_any_kind_equal_those_of_plain_galsim(data):
+def test_stamps_of_any_kind_equal_plain_galsim(data):
     shape = tuple(data.draw(st.integers(4, 100)) for _ in range(2))
     pixel_scale = data.draw(spread(0.05, 1.0))
     optics = {
@@ -339,7 +339,7 @@ def test_stamps_of_any_kind_equal_those_of_plain_galsim(data):
     assume(needed_fft(row, optics) < 1500)
     stamp = render_stamp(row, **optics)
     plain = draw_plainly(row, optics, folding_threshold=1e-3, maxk_threshold=1e-4)
-    # Besides an empty pixel's noise there is that of the galaxy's own light.
+    # The noise of an empty pixel and of the galaxy's light.
     noise = np.sqrt(NOISE**2 + np.clip(plain, 0, None))
     assert rms((stamp - plain) / noise) < 0.01
 
@@ -381,14 +381,14 @@ def test_small_ffts_draw_most_galaxies(easy, large_ffts):
     [
         # A needle.
         {"half_light_radius": 5.0, "sersic_index": 0.5, "ellipticity": 0.999},
-        # A PSF whose wings would fold.
+        # A PSF with strong wings that would fold.
         {"psf": "moffat", "moffat_beta": 1.2},
         # A PSF so sharp that each pixel needs many points.
         {"psf_fwhm": 0.03},
     ],
     ids=str,
 )
-def test_galsim_draws_what_small_ffts_cannot(hard, large_ffts):
+def test_galsim_draws_galaxies_that_small_ffts_cannot(hard, large_ffts):
     render(**hard)
     assert len(large_ffts) == 1
 

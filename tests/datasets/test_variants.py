@@ -1,4 +1,4 @@
-"""make_galaxy_variants: what is shared, what differs, reproducibility and errors."""
+"""make_galaxy_variants: shared and varied parameters, reproducibility and errors."""
 
 import re
 from inspect import signature
@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.model_selection import GroupKFold
 
 from sklcae.datasets import (
-    _stamps,
+    _chunks,
     _variants,
     cramer_rao_bound,
     make_galaxies,
@@ -42,7 +42,7 @@ def assert_same(first, second):
         np.testing.assert_array_equal(one, other)
 
 
-def test_keywords_and_defaults_are_those_of_make_galaxies():
+def test_keywords_and_defaults_equal_make_galaxies():
     own = dict(signature(make_galaxy_variants).parameters)
     for name in ("n_galaxies", "n_variants", "varied"):
         del own[name]
@@ -91,7 +91,7 @@ def test_bunch():
     assert "differ in nothing and" in make_bunch(varied=(), noise=False).DESCR
 
 
-def test_the_bunch_is_one_that_the_bound_takes():
+def test_cramer_rao_bound_accepts_the_bunch():
     assert cramer_rao_bound(make_bunch(1)).variance.shape == (2, 2)
 
 
@@ -106,7 +106,7 @@ def test_the_varied_parameters_differ_and_the_others_are_shared(varied, n_varian
         each = [len(set(row)) for row in values]
         is_varied = name == varied or name in list(varied)
         assert each == [n_variants if is_varied else 1] * 4, name
-        # No two galaxies are alike.
+        # All galaxies differ.
         assert len(set(values[:, 0])) == 4
 
 
@@ -118,9 +118,9 @@ def test_one_name_is_a_sequence_of_one():
     assert_same(make(varied="ellipticity"), make(varied=["ellipticity"]))
 
 
-def test_variants_have_noise_of_their_own():
+def test_variants_have_independent_noise():
     pairs = by_galaxy(make(30, flux=1e-6, half_light_radius=1.0, varied=())[0])
-    # Nothing but the noise of sky and detector is in these stamps.
+    # These stamps contain only the noise of sky and detector.
     correlations = [np.corrcoef(pair)[0, 1] for pair in pairs]
     assert max(np.abs(correlations)) < 6 / np.sqrt(256)
     noiseless = by_galaxy(make(varied=(), noise=False)[0])
@@ -153,7 +153,7 @@ def test_the_first_variants_are_galaxies_of_make_galaxies():
     assert_same(make(12, n_variants=1)[:2], make_galaxies(12, **QUICK))
 
 
-def test_varying_one_more_parameter_leaves_the_others():
+def test_varying_one_more_parameter_does_not_change_the_others():
     few = make_bunch(varied="flux", noise=False).frame
     more = make_bunch(varied=("flux", "x0"), noise=False).frame
     assert few.drop(columns="x0").equals(more.drop(columns="x0"))
@@ -288,7 +288,7 @@ def test_bad_input(bad, name, got, monkeypatch):
     def render_stamp(*args, **kwargs):
         raise AssertionError("rendered before everything was checked")
 
-    monkeypatch.setattr(_stamps, "render_stamp", render_stamp)
+    monkeypatch.setattr(_chunks, "render_stamp", render_stamp)
     start = f"The {name} parameter of make_galaxy_variants must be "
     with pytest.raises(ValueError, match=f"^{start}.*{re.escape(got)}$"):
         make(**{"n_galaxies": 4, **bad})

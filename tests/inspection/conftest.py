@@ -1,4 +1,4 @@
-"""Round Gaussian galaxies, and an estimator that knows them exactly."""
+"""Round Gaussian galaxies, and an estimator that measures them exactly."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ def gaussian(flux, sigma):
 class GaussianModel(BaseEstimator):
     """The public methods of the autoencoder, for stamps of central Gaussians.
 
-    Latents: standardised flux and sigma, and one that no pixel depends on.
+    The latents are the standardised flux and sigma, and one that changes no pixel.
     """
 
     def fit(self, X, y):

@@ -1,4 +1,4 @@
-"""What the plots import, and when."""
+"""Imports of the plots."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ print(sorted({"matplotlib", "torch", "skorch", "galsim"} & set(sys.modules)))
 """
 
 
-def test_import_brings_no_heavy_package():
+def test_import_loads_no_heavy_package():
     out = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
     )

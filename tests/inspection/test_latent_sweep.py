@@ -1,4 +1,4 @@
-"""Images decoded along single latents."""
+"""Images decoded while single latents vary."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +15,7 @@ def stamp(galaxies):
     return galaxies[0][[3]]
 
 
-def test_one_latent_varies_and_the_others_stay(model, stamp):
+def test_one_latent_varies_and_the_others_are_constant(model, stamp):
     display = LatentSweepDisplay.from_estimator(model, stamp, n_steps=5)
     base = model.transform(stamp)[0]
     np.testing.assert_array_equal(display.base_latent, base)
@@ -29,7 +29,7 @@ def test_one_latent_varies_and_the_others_stay(model, stamp):
             )
 
 
-def test_measurements_follow_what_was_asked(model, stamp):
+def test_measurements_follow_the_requested_values(model, stamp):
     display = LatentSweepDisplay.from_estimator(model, stamp, pixel_scale=0.2)
     asked = display.values * model.scale_[:, np.newaxis] + model.mean_[:, np.newaxis]
     flux_slopes = sweep_slopes(asked, display.flux)
@@ -90,7 +90,7 @@ def test_values_for_each_latent(model, stamp):
 
 
 @pytest.mark.parametrize("shape", [(1, -1), (1, 20, 24), (1, 1, 20, 24)])
-def test_every_layout_gives_the_same(galaxies, model, stamp, shape):
+def test_all_layouts_give_the_same(galaxies, model, stamp, shape):
     expected = LatentSweepDisplay.from_estimator(model, stamp, n_steps=2)
     images, y = galaxies
     fitted = clone(model).fit(images.reshape(len(images), *shape[1:]), y)
@@ -146,7 +146,7 @@ def test_default_stretch_shows_faint_galaxies(model, stamp):
         ({"latents": []}, "latents must hold at least one"),
         ({"n_steps": 0}, "n_steps must be a positive integer, got 0"),
         ({"span": (0, 1, 2)}, r"span must hold two numbers, got \(0, 1, 2\)"),
-        ({"values": [[0, 1]] * 3}, "values must be one row .* or 2 rows.*got 3"),
+        ({"values": [[0, 1]] * 3}, "values must have one row .* or 2 rows.*got 3"),
         ({"values": [0, np.nan]}, "values contains NaN"),
         ({"channel": 1}, "channel must be an integer from 0 to 0"),
         ({"pixel_scale": -1}, "pixel_scale"),

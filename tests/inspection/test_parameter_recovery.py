@@ -1,4 +1,4 @@
-"""Predictions or latents over the true parameters."""
+"""Predictions or latents against the true parameters."""
 
 import matplotlib.pyplot as plt
 import numpy as np

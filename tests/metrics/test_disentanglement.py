@@ -1,4 +1,4 @@
-"""Codes and sweeps whose scores are known, and what leaves the scores alone."""
+"""Codes and sweeps with known scores, and invariances of the scores."""
 
 from functools import partial
 
@@ -24,8 +24,8 @@ GAPS = [mutual_information_gap, separated_attribute_predictability]
 
 dci = partial(dci_scores, n_estimators=10, cv=2, random_state=0)
 
-# Each value of one factor comes with each of the other: their correlation and their
-# mutual information are exactly 0.
+# Each value of one factor occurs once with each value of the other: their correlation
+# and their mutual information are exactly 0.
 GRID = np.stack(np.meshgrid(np.arange(8.0), np.arange(8.0)), axis=-1).reshape(-1, 2)
 
 
@@ -84,7 +84,7 @@ class TestMixed:
         scores = dci_scores(Z, GRID, n_estimators=60, random_state=0)
         assert scores.disentanglement < 0.05
         assert scores.completeness < 0.05
-        # Nothing is lost, though.
+        # No information is lost.
         assert scores.informativeness > 0.9
 
     @pytest.mark.parametrize("gap", GAPS)
@@ -97,7 +97,7 @@ class TestMixed:
         assert (scores.completeness < 0.75).all()
         assert (scores.disentanglement > 0.95).all()
 
-    def test_latents_that_know_a_part(self):
+    def test_latents_with_partial_information(self):
         # One of three bits each, or all of them.
         bits = np.arange(8)[:, np.newaxis] // [4, 2, 1] % 2
         gap = mutual_information_gap
@@ -154,14 +154,14 @@ class TestDefinition:
         assert mutual_information_gap(Z, y, n_bins=2) == pytest.approx(expected)
 
     @pytest.mark.parametrize("n_bins", [3, 10])
-    def test_rare_classes_are_not_thrown_together(self, n_bins):
+    def test_rare_classes_are_not_merged(self, n_bins):
         y = np.repeat([0, 1, 2], [46, 2, 2])
         Z = np.column_stack([y, y == 2])
         expected = 1 - entropy([48, 2]) / entropy([46, 2, 2])
         found = mutual_information_gap(Z, y, n_bins=n_bins)
         assert found == pytest.approx(expected)
 
-    def test_more_trees_read_more(self):
+    def test_more_trees_predict_better(self):
         few, many = (dci(self.Z, self.y, n_estimators=n) for n in (1, 30))
         assert few.informativeness < 0.3 < 0.6 < many.informativeness
 
@@ -262,7 +262,7 @@ class TestProperties:
         st.integers(-99, 99),
     )
     def test_dci(self, Z, y, order, power, shift):
-        # Latents of the same order have nothing to tell them apart.
+        # Latents with the same ranks cannot be distinguished.
         assume(np.unique(rankdata(Z, axis=0), axis=1).shape == Z.shape)
         options = {"n_estimators": 3, "multioutput": ALL}
         one = dci(Z, y, **options)

@@ -1,4 +1,4 @@
-"""Scores of the field against values computed by hand, and what leaves them alone."""
+"""Scores against values computed by hand, and their invariances."""
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,7 @@ class TestHandComputed:
         )
         np.testing.assert_allclose(found, [0.1, 0.0, 0.1], atol=1e-12)
 
-    def test_threshold_is_no_outlier_itself(self):
+    def test_an_error_at_the_threshold_is_no_outlier(self):
         y_pred = [1.5, 0.5, 1.75]
         share = outlier_share(np.ones(3), y_pred, errors="absolute")
         assert share == 1 / 3
@@ -218,7 +218,7 @@ class TestBest:
             best = best_dispersion(y_true, variance, errors=kind)
             np.testing.assert_allclose(found, best, rtol=0.02)
 
-    def test_bias_is_no_merit(self):
+    def test_bias_lowers_the_efficiency(self):
         y_true = np.array([1.0, 2.0, 3.0])
         biased = efficiency(y_true, y_true + 1.0, np.full(3, 0.5))
         assert biased == 0.5
@@ -272,7 +272,7 @@ class TestScorers:
         scores = cross_val_score(DummyRegressor(), self.X, self.y, scoring=scorer)
         assert (scores < 0).all()
 
-    def test_grid_search_takes_the_better(self):
+    def test_grid_search_selects_the_better(self):
         search = GridSearchCV(
             Ridge(),
             {"alpha": [1e-3, 1e6]},
@@ -386,7 +386,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({}, "errors are relative, in dex or absolute: .* targets without names"),
+            ({}, "kind of error .* is unknown .* Got targets without names"),
             ({"target_names": "position_angle"}, "Got the targets .'position_angle'"),
             ({"target_names": ["flux", "e1"]}, "'target_names' .* of 1 targets"),
             ({"errors": "log"}, "'errors' .* relative, dex, absolute, .* Got 'log'"),

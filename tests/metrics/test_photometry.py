@@ -78,7 +78,7 @@ class TestHalfLightRadius:
         np.testing.assert_allclose(half_light_radius(images), expected, rtol=0.005)
 
     def test_uniform_stamp(self):
-        # Half of a square lies within a circle of this radius.
+        # A circle of this radius contains half of the square.
         radius = half_light_radius(np.ones((1, 64, 64)))
         np.testing.assert_allclose(radius, 64 * np.sqrt(0.5 / np.pi), rtol=1e-3)
 
@@ -95,7 +95,7 @@ class TestHalfLightRadius:
     def test_faint_pedestal_does_not_move_the_centre(self):
         image = sersic(1, 4, shift=(12.0, -9.0))
         centers = (44.0, 23.0)
-        # A hundredth of the peak, twice the light of the galaxy over the stamp.
+        # A hundredth of the peak; over the stamp twice the light of the galaxy.
         images = (image + 0.01 * image.max())[np.newaxis]
         np.testing.assert_allclose(
             half_light_radius(images), half_light_radius(images, centers=centers)
@@ -160,7 +160,7 @@ class TestImages:
         with pytest.raises(ValueError, match="images contains NaN"):
             measure(images)
 
-    def test_input_stays_as_it_is(self, measure):
+    def test_input_is_not_changed(self, measure):
         images = np.ones((2, 4, 4))
         measure(images, background=0.5)
         np.testing.assert_array_equal(images, 1)

@@ -19,7 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Architecture", "Autoencoder", "Combination", "Encoder", "Encoding", "combine"]
+__all__ = [
+    "Architecture",
+    "Autoencoder",
+    "Combination",
+    "Encoder",
+    "Encoding",
+    "combine",
+]
 
 # Bounds of the logarithm of a variance, in units of the scaled targets. Beyond them
 # the exponential overflows, or a single stamp dominates the loss.

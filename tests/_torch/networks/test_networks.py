@@ -4,12 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from sklcae._torch import NETWORKS
-from sklcae._torch._layers import UpsampleConv2d, initialize_weights
-from sklcae._torch._networks._base import LOG_VARIANCE_BOUNDS
-from sklcae._torch._networks._neural_field import N_HIDDEN, NeuralFieldNetwork
-from sklcae._torch._networks._paper import PaperNetwork
-from sklcae._torch._networks._strided import StridedNetwork, _centers
+from sklcae._torch import NETWORKS, Architecture, Batch
+from sklcae._torch.networks import (
+    Encoding,
+    NeuralFieldDecoder,
+    PaperDecoder,
+    PaperEncoder,
+    StridedEncoder,
+    build_network,
+    combine,
+)
+from sklcae._torch.networks.base import LOG_VARIANCE_BOUNDS
+from sklcae._torch.networks.layers import UpsampleConv2d
+from sklcae._torch.networks.neural_field import N_HIDDEN
+from sklcae._torch.networks.strided import _centers
 from tests._torch.networks.reference import PlainPaperNetwork
 
 SHAPES = [(1, 64, 64), (3, 64, 64), (1, 32, 48), (2, 7, 5), (1, 1, 3), (1, 1, 1)]
@@ -18,37 +26,44 @@ SHAPES = [(1, 64, 64), (3, 64, 64), (1, 32, 48), (2, 7, 5), (1, 1, 3), (1, 1, 1)
 EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
 
 
-def filled(network):
-    initialize_weights(network, torch.Generator().manual_seed(0))
-    return network
+COMBINATIONS = [
+    combine(encoder, decoder)
+    for encoder in (PaperEncoder, StridedEncoder)
+    for decoder in (PaperDecoder, NeuralFieldDecoder)
+]
+
+
+def build(network, *sizes):
+    """Build a network, with the same weights each time."""
+    generator = torch.Generator().manual_seed(0)
+    return build_network(network, Architecture(*sizes), generator)
 
 
 @pytest.mark.parametrize("image_shape", SHAPES)
 @pytest.mark.parametrize(("n_targets", "latent_dim"), [(1, 2), (2, 64), (7, 20)])
 @pytest.mark.parametrize("predicts_variance", [False, True])
-@EVERY_NETWORK
+@pytest.mark.parametrize("network", [*NETWORKS, *COMBINATIONS])
 def test_every_network_keeps_the_interface(
-    name, image_shape, n_targets, latent_dim, predicts_variance
+    network, image_shape, n_targets, latent_dim, predicts_variance
 ):
-    sizes = (image_shape, n_targets, latent_dim, predicts_variance)
-    network = filled(NETWORKS[name](*sizes))
+    network = build(network, image_shape, n_targets, latent_dim, predicts_variance)
     images = torch.rand(3, *image_shape)
-    z_phy, z_rest, logits, log_variance = network(images)
-    assert z_phy.shape == (3, n_targets)
-    assert z_rest.shape == (3, latent_dim - n_targets)
+    encoding = network.encode(Batch(images))
+    assert isinstance(encoding, Encoding)
+    assert encoding.z_phy.shape == (3, n_targets)
+    assert encoding.z_rest.shape == (3, latent_dim - n_targets)
+    assert encoding.latents.shape == (3, latent_dim)
+    logits = network.decode(encoding.latents)
     assert logits.shape == images.shape
     assert logits.isfinite().all()
-    torch.testing.assert_close(network.encode(images), (z_phy, z_rest))
-    torch.testing.assert_close(
-        network.decode(torch.cat([z_phy, z_rest], dim=1)), logits
-    )
-    if not predicts_variance:
-        assert log_variance is None
-        return
-    assert log_variance.shape == (3, n_targets)
-    torch.testing.assert_close(
-        network.encode_with_variance(images), (z_phy, log_variance)
-    )
+    if predicts_variance:
+        assert encoding.log_variance.shape == (3, n_targets)
+    else:
+        assert encoding.log_variance is None
+
+
+def test_the_names_are_three_of_the_four_combinations():
+    assert set(NETWORKS.values()) < set(COMBINATIONS)
 
 
 KINDS = ("weight", "bias")
@@ -57,27 +72,30 @@ KINDS = ("weight", "bias")
 @EVERY_NETWORK
 def test_only_a_network_that_predicts_variances_has_weights_for_them(name):
     without, with_variance = (
-        NETWORKS[name]((1, 8, 8), 2, 6, predicts).state_dict()
+        build(name, (1, 8, 8), 2, 6, predicts).state_dict()
         for predicts in (False, True)
     )
-    further = {f"dense_variance.{i}.{kind}" for i in (0, 2, 4) for kind in KINDS}
+    head = "encoder.dense_variance"
+    further = {f"{head}.{i}.{kind}" for i in (0, 2, 4) for kind in KINDS}
     assert set(with_variance) - set(without) == further
     assert set(without) < set(with_variance)
 
 
 @EVERY_NETWORK
 def test_predicted_variances_have_bounds(name):
-    network = filled(NETWORKS[name]((1, 8, 8), 2, 6, True))
+    network = build(name, (1, 8, 8), 2, 6, True)
     with torch.no_grad():
-        network.dense_variance[-1].bias.copy_(torch.tensor([-1e6, 1e6]))
-    _, log_variance = network.encode_with_variance(torch.rand(3, 1, 8, 8))
+        network.encoder.dense_variance[-1].bias.copy_(torch.tensor([-1e6, 1e6]))
+    log_variance = network.encode(Batch(torch.rand(3, 1, 8, 8))).log_variance
     assert log_variance.tolist() == [list(LOG_VARIANCE_BOUNDS)] * 3
 
 
 @EVERY_NETWORK
 def test_every_weight_has_a_part_in_the_output(name):
-    network = filled(NETWORKS[name]((2, 12, 12), 2, 8, True))
-    sum(part.sum() for part in network(torch.rand(5, 2, 12, 12))).backward()
+    network = build(name, (2, 12, 12), 2, 8, True)
+    encoding = network.encode(Batch(torch.rand(5, 2, 12, 12)))
+    output = (network.decode(encoding.latents), *encoding)
+    sum(part.sum() for part in output).backward()
     for weight_name, weight in network.named_parameters():
         assert weight.grad.abs().max() > 0, weight_name
 
@@ -86,20 +104,27 @@ def test_every_weight_has_a_part_in_the_output(name):
 def test_paper_network_equals_plain_layers(channels, side):
     torch.manual_seed(0)
     plain = PlainPaperNetwork(channels, side, 2, 64)
-    network = PaperNetwork((channels, side, side), 2, 64)
-    network.load_state_dict(plain.state_dict())
+    network = build("paper", (channels, side, side), 2, 64)
+    for half in (network.encoder, network.decoder):
+        names = half.state_dict()
+        half.load_state_dict({n: plain.state_dict()[n] for n in names})
     images = torch.rand(5, channels, side, side)
 
-    z_phy, z_rest, logits, _ = network(images)
+    encoding = network.encode(Batch(images))
+    image = torch.sigmoid(network.decode(encoding.latents))
     for ours, reference in zip(
-        (z_phy, z_rest, torch.sigmoid(logits)), plain(images), strict=True
+        (encoding.z_phy, encoding.z_rest, image), plain(images), strict=True
     ):
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-6)
 
 
 def test_paper_network_has_the_sizes_of_the_appendix():
-    network = PaperNetwork((1, 64, 64), 2, 64)
-    sizes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    network = build("paper", (1, 64, 64), 2, 64)
+    sizes = {
+        name: tuple(p.shape)
+        for half in (network.encoder, network.decoder)
+        for name, p in half.named_parameters()
+    }
     assert sizes == {
         "conv1.weight": (32, 1, 3, 3),
         "conv1.bias": (32,),
@@ -123,8 +148,8 @@ def test_paper_network_has_the_sizes_of_the_appendix():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_rest_is_rectified_and_phy_is_not(name):
     torch.manual_seed(0)
-    network = NETWORKS[name]((1, 16, 16), 4, 32)
-    z_phy, z_rest = network.encode(torch.randn(50, 1, 16, 16))
+    network = build(name, (1, 16, 16), 4, 32)
+    z_phy, z_rest, _ = network.encode(Batch(torch.randn(50, 1, 16, 16)))
     assert (z_rest >= 0).all()
     assert (z_rest > 0).any()
     assert (z_phy < 0).any()
@@ -148,13 +173,13 @@ def multiplications(network, half, inputs):
 
 
 def stamp_networks(*names, n_targets=7):
-    return [filled(NETWORKS[name]((1, 64, 64), n_targets, 64)) for name in names]
+    return [build(name, (1, 64, 64), n_targets, 64) for name in names]
 
 
 @pytest.mark.parametrize("name", ["strided", "neural_field"])
 def test_deeper_networks_are_small(name):
     paper, network = stamp_networks("paper", name)
-    image = torch.rand(1, 1, 64, 64)
+    image = Batch(torch.rand(1, 1, 64, 64))
     assert sum(p.numel() for p in network.parameters()) < 1.5e6
     assert multiplications(network, "encode", image) < 2 * multiplications(
         paper, "encode", image
@@ -172,25 +197,6 @@ def test_neural_field_costs_less_than_the_decoder_of_the_paper():
     assert 8 * costs[1] < costs[0]
 
 
-def test_strided_network_has_the_decoder_of_the_paper():
-    paper, strided = stamp_networks("paper", "strided", n_targets=2)
-    decoder = {n: w for n, w in paper.state_dict().items() if n in strided.state_dict()}
-    strided.load_state_dict(decoder, strict=False)
-    assert {"dense_decoder.weight", "upconv1.bias", "conv_out.weight"} <= set(decoder)
-    latents = torch.rand(3, 64)
-    torch.testing.assert_close(strided.decode(latents), paper.decode(latents))
-
-
-def test_neural_field_has_the_encoder_of_the_strided_network():
-    strided, field = stamp_networks("strided", "neural_field")
-    field.load_state_dict(
-        {n: w for n, w in strided.state_dict().items() if n in field.state_dict()},
-        strict=False,
-    )
-    images = torch.rand(3, 1, 64, 64)
-    torch.testing.assert_close(field.encode(images), strided.encode(images))
-
-
 def test_centers_are_where_an_attention_map_peaks():
     maps = torch.zeros(2, 3, 4, 8)
     # Rows 0 to 3 have their centres at -0.75, -0.25, ...; columns at -0.875, ...
@@ -201,23 +207,23 @@ def test_centers_are_where_an_attention_map_peaks():
 
 
 def test_strided_network_sees_the_light_itself():
-    network = StridedNetwork((2, 16, 16), 2, 8)
+    encoder = build("strided", (2, 16, 16), 2, 8).encoder
     seen = []
-    network.convs[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder.convs[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = torch.rand(3, 2, 16, 16)
-    network.encode(images)
+    encoder(Batch(images))
     scaled, light = seen[0].tensor_split(2, dim=1)
     torch.testing.assert_close(scaled, images)
     torch.testing.assert_close(light, torch.expm1(6 * images) / math.expm1(6))
 
 
 def field(image_shape):
-    return filled(NeuralFieldNetwork(image_shape, 2, 8))
+    return build("neural_field", image_shape, 2, 8).decoder
 
 
 def test_all_that_neural_field_reads_off_the_latents_has_a_part_in_the_image():
     network = field((1, 12, 12))
-    network.decode(torch.rand(5, 8)).sum().backward()
+    network(torch.rand(5, 8)).sum().backward()
     for layer in (
         network.dense_scales,
         network.dense_geometry,
@@ -235,12 +241,12 @@ LATENTS = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
 @pytest.mark.parametrize("move", [(3, 0), (0, 2), (2, 1)])
 def test_neural_field_draws_the_same_wherever_the_centre_is(image_shape, move):
     network = field(image_shape)
-    before = network.decode(LATENTS)
+    before = network(LATENTS)
     # The geometry has its centres in units of half the longer side.
     rights, downs = move
     network.dense_geometry.bias[0] += 2 * rights / max(image_shape)
     network.dense_geometry.bias[1] += 2 * downs / max(image_shape)
-    after = network.decode(LATENTS)
+    after = network(LATENTS)
 
     height, width = image_shape[1:]
     kept = before[:, :, : height - downs, : width - rights]
@@ -256,7 +262,7 @@ def test_neural_field_is_centred_in_the_stamp():
     network.dense_geometry.weight.zero_()
     network.dense_geometry.bias.zero_()
     network.dense_scales.weight.zero_()
-    images = network.decode(LATENTS)
+    images = network(LATENTS)
     assert images.flatten(1).std(1).min() > 0.01
     for axes in ([2], [3]):
         torch.testing.assert_close(images.flip(axes), images)
@@ -325,7 +331,7 @@ def test_size_scales_the_coordinates(skew):
     # The pixels of the second are three of the first apart.
     latents = torch.zeros(2, 8)
     latents[:, 0], latents[:, 1] = 5.0, torch.tensor([20.0, 60.0])
-    small, large = network.decode(latents)
+    small, large = network(latents)
     assert small.std() > 0.1
     torch.testing.assert_close(
         large[:, 1:23:3, 1:23:3], small[:, 8:16, 8:16], rtol=0, atol=1e-4
@@ -336,13 +342,13 @@ def test_size_scales_the_coordinates(skew):
 def test_geometry_makes_a_round_galaxy_of_an_inclined_one():
     network = only_scales((1, 12, 12))
     latents = torch.tensor([[5.0, 20.0, *[0.0] * 6]])
-    (round_one,) = network.decode(latents)[0]
+    (round_one,) = network(latents)[0]
     geometry = network.dense_geometry.bias
     # Of two units over the size of 20.
     geometry[4] = 40.0
-    (skewed,) = network.decode(latents)[0]
+    (skewed,) = network(latents)[0]
     geometry[2], geometry[4] = math.log(60), 0.0
-    (stretched,) = network.decode(latents)[0]
+    (stretched,) = network(latents)[0]
 
     # The pixels of the row with y = 3 / 2 show what is at x + 3.
     torch.testing.assert_close(skewed[7, :9], round_one[7, 3:], rtol=0, atol=1e-4)
@@ -359,7 +365,7 @@ def test_brightness_scales_the_light():
     seen = []
     network.image.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     latents = torch.tensor([[4.0, 20.0, *[0.0] * 6], [9.0, 20.0, *[0.0] * 6]])
-    network.decode(latents)
+    network(latents)
     faint, bright = seen[0]
     brightness, _ = network._scales(with_hidden(latents))
     torch.testing.assert_close(
