@@ -61,10 +61,10 @@ class ConditionalAutoencoderRegressor(
     """Read physical parameters off galaxy images, and set them.
 
     A convolutional autoencoder compresses each image to `latent_dim` numbers. The
-    first of them, z_phy, are supervised to be the (standardised) targets, one each;
-    the others, z_rest, carry what is left. The decoder turns all of them back into an
-    image. The loss is Eq. 2 of [1]_, ``L_rec + alpha * L_phy + beta * L_reg``, and the
-    defaults are those of its appendix.
+    first of them, z_phy, are supervised to be the (standardised) targets, one latent
+    each; the others, z_rest, carry the remaining information. The decoder turns all
+    latents back into an image. The loss is Eq. 2 of [1]_, ``L_rec + alpha * L_phy +
+    beta * L_reg``, and the defaults are those of its appendix.
 
     Parameters
     ----------
@@ -77,71 +77,74 @@ class ConditionalAutoencoderRegressor(
     beta : float, default=1e-4
         Weight of the L1 regularization of z_rest, Eq. 5 of [1]_.
     gamma : float, default=0.0
-        Weight of the exchange loss, which makes the latents set what they are
-        supervised to be; it is not in [1]_, of which 0 is the loss. Above 0, fit needs
-        `groups`: images of one group differ in their targets only. The decoder is given
-        the targets of one of them and the z_rest of another, and its image is compared
-        with the first one's by the reconstruction loss. See
+        Weight of the exchange loss, which makes the latents set the targets that they
+        are supervised to be. It is not in [1]_; 0 gives the paper's loss. Above 0, fit
+        needs `groups`: the images of a group differ in their targets only. The decoder
+        takes the targets of one image and the z_rest of another, and its image is
+        compared with the first one by the reconstruction loss. See
         :func:`~sklcae.datasets.make_galaxy_variants`.
-    network : {"paper", "strided", "neural_field"}, default="paper"
-        The network, for images of any shape. "paper" is that of the appendix of [1]_.
-        "strided" has the same decoder and a deeper encoder, strided convolutions whose
-        features are pooled over the image. It is made for ``stretch="asinh"``, for
-        many targets and for a falling learning rate. "neural_field" has that encoder,
-        and a decoder that draws one galaxy, and one only, as a function of the place in
-        it; it is made for ``stretch="asinh"`` too.
+    network : {"paper", "strided", "neural_field"}, registered name or callable, \
+            default="paper"
+        The network, for images of any shape. "paper" is the network of the appendix of
+        [1]_. "strided" has the same decoder and a deeper encoder: strided convolutions
+        whose features are pooled over the image, made for ``stretch="asinh"``, many
+        targets and a falling learning rate. "neural_field" has the deeper encoder, and
+        a decoder that draws one galaxy, and only one, as a function of position; it is
+        also made for ``stretch="asinh"``. A callable takes an
+        :class:`~sklcae.networks.Architecture` and returns a torch module, see
+        `sklcae.networks`.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"}, \
             default="binary_cross_entropy"
-        The reconstruction loss. The first is Eq. 3 of [1]_, of the image scaled to
-        [0, 1], as is the second. "chi_square" is half the squared difference in the
-        unit of the images over the variance of its noise: that of empty pixels,
-        estimated from the training set, and the Poisson noise of the light, which is
-        what is above the median pixel of the training set (of a thousand or so of its
-        images), the sky.
+        The reconstruction loss. The first is Eq. 3 of [1]_; the first two compare
+        images scaled to [0, 1]. "chi_square" is half the squared difference in the unit
+        of the images over the variance of the noise. The variance is the sum of the
+        noise of empty pixels, estimated from the training set, and the Poisson noise of
+        the light. Light is counted from the sky, the median pixel of the training set
+        (of about a thousand of its images).
     gain : float, default=1.0
-        Electrons for each unit of light in the images, which the Poisson noise depends
-        on; a very large number leaves the noise of empty pixels alone. Has a part in
-        the "chi_square" loss and in `score_samples` only.
+        Electrons for each unit of light in the images, which decide the Poisson noise;
+        a very large number leaves only the noise of empty pixels. Used by "chi_square"
+        and by `score_samples`.
     physical_loss : {"squared_error", "gaussian_likelihood"}, default="squared_error"
         The physical loss. The first is Eq. 4 of [1]_. With the second the network also
-        predicts the variance of each target, which ``predict(X, return_std=True)``
-        returns, and each error is weighed by it [5]_.
+        predicts the variance of each target, which weights its error [5]_ and which
+        ``predict(X, return_std=True)`` returns.
     stretch : {"linear", "asinh"}, default="linear"
         How pixels are scaled to [0, 1] by the minimum and the maximum of each channel
-        over the training set: as they are, or after
-        ``asinh((pixel - background) / softening)``, which lifts what is faint.
+        over the training set: linearly, or after
+        ``asinh((pixel - background) / softening)``, which brings out faint parts.
     softening : float, default=None
         Softening of the "asinh" stretch, in the unit of the images. None takes ten
         times the noise per pixel, estimated from the differences of neighbouring
-        pixels; set it for images without noise. Has no part in the "linear" stretch.
+        pixels; set it for images without noise. Not used by the "linear" stretch.
     augmentation : {"dihedral"}, default=None
         "dihedral" gives every stamp, each time that it is used in training, one of the
-        four flips or, where stamps are square, eight flips and quarter turns. The
-        targets e1, e2, x0 and y0 (recognised by the column names of y) are turned
-        along; with targets of which that is unknown, fit raises. x0 and y0 must be in
-        pixels from the outer corner of the first pixel, as
-        :func:`~sklcae.datasets.make_galaxies` has them, x0 along the columns.
+        four flips or, for square stamps, eight flips and quarter turns. The targets e1,
+        e2, x0 and y0 (recognised by the column names of y) turn with it; fit raises if
+        the effect on a target is unknown. x0 and y0 must be in pixels from the outer
+        corner of the first pixel, x0 along the columns, as in
+        :func:`~sklcae.datasets.make_galaxies`.
     invariant_targets : "all" or list of str, default=None
-        Names of further targets that stay what they are when an image is flipped or
-        turned; "all" says so of all targets, named or not. Has a part in augmentation
-        only. ``flux``, ``half_light_radius``, ``sersic_index`` and ``ellipticity``
-        need not be listed.
+        Names of further targets that are invariant under flips and rotations; "all"
+        stands for all targets, with or without names. Used only with `augmentation`.
+        ``flux``, ``half_light_radius``, ``sersic_index`` and ``ellipticity`` need not
+        be listed.
     test_time_augmentation : bool, default=False
         Whether predictions are means over all flips and turns of an image, each turned
-        back [6]_. They then turn with the image, whatever the network does, and err
-        less, at eight times the cost (four where images are not square). Needs
-        `augmentation`. `transform`, `reconstruct` and `score_samples` take the image as
-        it is. It may be set on a fitted model.
+        back [6]_. Such predictions turn with the image, and their errors are smaller,
+        at eight times the cost (four for images that are not square). Needs
+        `augmentation`. `transform`, `reconstruct` and `score_samples` do not turn the
+        image. It may be set on a fitted model.
     image_shape : tuple of int, default=None
-        (H, W) or (C, H, W), channels first, the shape of the images in flat rows. None
-        takes flat rows for squares where their length is a square number and else for
-        images of one row of pixels.
+        (H, W) or (C, H, W), channels first, the shape of the images in flat rows. With
+        None, flat rows are assumed to be square images when the number of pixels is a
+        perfect square, and otherwise images of one row of pixels.
     allow_nan : bool, default=False
         Whether NaN in X (or a masked entry of a NumPy masked array) is a masked pixel,
-        such as one of a dead column or under a cosmic ray. Masked pixels enter neither
-        the reconstruction loss nor the scaling; for the network they are filled from
-        their neighbours, in prediction too. It may be set on a fitted model. With
-        False they are refused.
+        for example in a dead column or under a cosmic ray. Masked pixels enter neither
+        the reconstruction loss nor the scaling. For the network they are filled from
+        their neighbours, also in prediction. It may be set on a fitted model. With
+        False, NaN is refused.
     max_epochs : int, default=100
         Number of passes over the training set.
     batch_size : int, default=64
@@ -149,42 +152,42 @@ class ConditionalAutoencoderRegressor(
     optimizer : {"adam", "adamw"}, default="adam"
         The optimizer, Adam [2]_ or AdamW with decoupled weight decay [3]_.
     lr : float, default=1e-3
-        Learning rate of the optimizer, the highest one of the "one_cycle" schedule.
+        Learning rate of the optimizer; with "one_cycle" the highest learning rate.
     lr_schedule : {"constant", "one_cycle"}, default="constant"
         "one_cycle" raises the learning rate from a twenty-fifth of `lr` to `lr` in the
         first three tenths of the steps, and lowers it to nearly nothing in the others
         [4]_.
     weight_decay : float, default=0.0
         Weight decay of the optimizer: with "adam" an L2 penalty that is added to the
-        gradient, with "adamw" the share, times the learning rate, by which each step
+        gradient; with "adamw" the share, times the learning rate, by which each step
         shrinks the weights.
     early_stopping : bool, default=False
         Whether to hold out a share of the training set, to stop when its loss (Eq. 2)
         no longer falls, and to take the weights of its best epoch.
     validation_fraction : float, default=0.1
-        The share that is held out. Has a part in early stopping only.
+        The share that is held out. Used only with `early_stopping`.
     n_iter_no_change : int, default=10
         Number of epochs in which the loss of the held-out share may fail to fall by
-        `tol`. Has a part in early stopping only.
+        `tol`. Used only with `early_stopping`.
     tol : float, default=1e-4
         See `n_iter_no_change`.
     warm_start : bool, default=False
-        Whether fit goes on from the weights, the scaling and the history of the fit
-        before, for another `max_epochs` epochs, with a new optimizer.
+        Whether fit continues from the weights, the scaling and the history of the last
+        fit, for another `max_epochs` epochs, with a new optimizer.
     callbacks : list, default=None
-        List of skorch callbacks, or of tuples of a name and a callback. They are
-        used as they are, not copied. For the callbacks of scikit-learn itself see
-        `set_callbacks`.
+        List of skorch callbacks, or of tuples of a name and a callback. They are not
+        copied. For the callbacks of scikit-learn itself see `set_callbacks`.
     checkpoint : str or path-like, default=None
-        File that fit writes after every epoch. Where it exists already and is of the
-        same fit (same data, parameters and version of sklcae; only `verbose`, `device`
-        and `test_time_augmentation` may differ, and `max_epochs` with a constant
-        `lr_schedule`), fit goes on after its last epoch
-        and ends, bit for bit on the same machine, where it would have ended without the
-        interruption. The file stays, and a file of another fit is refused.
+        File that fit writes after every epoch. If the file exists and belongs to the
+        same fit, training resumes after its last epoch and gives bitwise the result of
+        an uninterrupted run on the same machine. The same fit has the same data,
+        parameters and version of sklcae; only `verbose`, `device` and
+        `test_time_augmentation` may differ, and `max_epochs` with a constant
+        `lr_schedule`. The file is not deleted, and a file of another fit is refused.
     device : str, default="cpu"
-        Where fit trains, and the fitted model predicts, a name that PyTorch knows, such
-        as "cuda". A pickled model is loaded to it, or to the CPU with a warning.
+        Where fit trains and the fitted model predicts: a device name of PyTorch, such
+        as "cuda". A pickled model is loaded to this device, or to the CPU with a
+        warning.
     random_state : int, RandomState instance or None, default=None
         Source of the first weights, of the order of the images and of their
         augmentation.
@@ -196,37 +199,40 @@ class ConditionalAutoencoderRegressor(
     net_ : skorch.NeuralNet
         The trained net.
     history_ : dict of list
-        One entry an epoch: ``epoch``, ``train_loss`` (Eq. 2), its terms
-        ``reconstruction_loss``, ``physical_loss``, ``regularization_loss`` and, with
-        `gamma`, ``exchange_loss``, before they are weighed, with early stopping the
+        One entry an epoch: ``epoch``, ``train_loss`` (Eq. 2), its terms without their
+        weights (``reconstruction_loss``, ``physical_loss``, ``regularization_loss``
+        and, with `gamma`, ``exchange_loss``), with early stopping the
         ``validation_loss`` (Eq. 2), and ``duration`` in seconds.
     best_epoch_ : int
-        The epoch that the weights are of, with `early_stopping` only.
+        The epoch of the weights, with `early_stopping` only.
     image_shape_ : tuple of int
         Channels, height and width.
     image_scaler_ : object
-        What scales images to [0, 1], with ``softening_``, ``background_``, and the
-        ``sky_`` and ``noise_`` of each channel.
+        Scales images to [0, 1]. Has ``softening_``, ``background_``, and the ``sky_``
+        and ``noise_`` of each channel.
     target_scaler_ : StandardScaler
-        What scales targets to mean 0 and variance 1.
+        Scales targets to mean 0 and variance 1.
     target_names_ : list of str or None
-        Column names of y, None where it had none.
+        Column names of y, None if it had no names.
     n_targets_ : int
         Number of targets, the size of z_phy.
     n_iter_ : int
-        Number of epochs in the history, those of earlier calls that this one went on
-        from among them.
+        Number of epochs in the history, including those of earlier calls that this one
+        continued.
     n_features_in_ : int
         Number of values in an image, C * H * W.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns of X, where they are all strings.
+        Names of the columns of X, if they are all strings.
+    codec_ : object
+        The scalers, the noise model and the net, which encode and decode arrays. The
+        attributes above are parts of it.
 
     Notes
     -----
     With an int `random_state`, fits on the CPU of one machine with the same versions of
     all packages give bitwise the same model: alone, in worker processes or in threads
     of joblib, and with any number of threads. The latents and predictions for an image
-    are bitwise the same whichever images are passed along, in whatever order and
+    are bitwise the same for any other images in the same call, in any order and
     batches, and with any number of threads. No call changes or reads the global random
     state of NumPy or PyTorch. None of this is promised across releases of PyTorch,
     across kinds of processors, or on a GPU, where results agree up to rounding.
@@ -568,10 +574,10 @@ class ConditionalAutoencoderRegressor(
         turns = symmetry_of(layout, self) if self.test_time_augmentation else None
         y, variance = self.codec_.read_targets(self._check_images(X), turns)
         if not return_std:
-            return self._in_form_of_y(y)
-        return self._in_form_of_y(y), self._in_form_of_y(np.sqrt(variance))
+            return self._like_y(y)
+        return self._like_y(y), self._like_y(np.sqrt(variance))
 
-    def _in_form_of_y(self, y):
+    def _like_y(self, y):
         return y.ravel() if self.codec_.layout.y_ndim == 1 else y
 
     def _check_test_time_augmentation(self, layout):
@@ -622,7 +628,7 @@ class ConditionalAutoencoderRegressor(
         check_is_fitted(self)
         y = check_wanted_targets(self, y, self.codec_.layout)
         rng = check_random_state(random_state)
-        return self._in_form_of_X(self.codec_.generate(y, rng))
+        return self._like_X(self.codec_.generate(y, rng))
 
     def score_samples(self, X):
         """Score how similar images are to the training set.
@@ -687,7 +693,7 @@ class ConditionalAutoencoderRegressor(
         """
         check_is_fitted(self)
         latents = check_latents(self, Z, self.get_feature_names_out())
-        return self._in_form_of_X(self.codec_.decode(latents))
+        return self._like_X(self.codec_.decode(latents))
 
     def reconstruct(self, X):
         """Encode images and decode them again.
@@ -709,7 +715,7 @@ class ConditionalAutoencoderRegressor(
             If the images do not have the shape of the training set, or are not finite.
         """
         latents = self.codec_.encode(self._check_images(X))
-        return self._in_form_of_X(self.codec_.decode(latents))
+        return self._like_X(self.codec_.decode(latents))
 
     def get_feature_names_out(self, input_features=None):
         """Name the latents.
@@ -742,7 +748,7 @@ class ConditionalAutoencoderRegressor(
         check_is_fitted(self)
         return check_images(self, X, self.codec_.layout)
 
-    def _in_form_of_X(self, images):
+    def _like_X(self, images):  # noqa: N802
         return images.reshape(len(images), *self.codec_.layout.sample_shape)
 
     def __sklearn_tags__(self):

@@ -1,7 +1,6 @@
 """Scores of images: low for what is like none of the training set."""
 
 import pickle
-
 from dataclasses import replace
 
 import numpy as np

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from sklcae._inputs import target_names_of
 from sklcae._symmetry import Symmetry, check_turnable
-
 from sklcae._torch.augmentation import dihedral_transform
 from sklcae.datasets import make_galaxies
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklcae._symmetry import Symmetry, variance_of_mean
 from sklearn.base import clone
 
+from sklcae._symmetry import Symmetry, variance_of_mean
 from sklcae._torch.augmentation import dihedral_transform
 from tests.blobs import (
     assert_same_for_any_split,

@@ -21,7 +21,7 @@ import secrets
 import stat
 from contextlib import contextmanager, suppress
 from math import isfinite, prod
-from reprlib import repr as short_repr
+from reprlib import Repr
 
 import numpy as np
 from safetensors import SafetensorError
@@ -29,7 +29,7 @@ from safetensors.numpy import load, save
 
 from sklcae.exceptions import ModelFileError
 
-__all__ = ["DTYPES", "naming_file", "read_archive", "write_archive"]
+__all__ = ["DTYPES", "naming_file", "read_archive", "short_repr", "write_archive"]
 
 FORMAT = "sklcae"
 FORMAT_VERSION = 1
@@ -54,6 +54,11 @@ MAX_DIMENSIONS = 16
 MAX_SIZE = 2**48
 
 TEMPORARY_NAME = ".sklcae-{}.tmp"
+
+# Messages show the names of weights, but never the content of a whole file.
+_REPR = Repr()
+_REPR.maxstring = 60
+short_repr = _REPR.repr
 
 
 def write_archive(path, manifest, tensors):

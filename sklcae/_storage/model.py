@@ -18,7 +18,6 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from numbers import Integral, Real
-from reprlib import repr as short_repr
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -28,9 +27,14 @@ from sklearn.utils.validation import check_is_fitted
 from sklcae._inputs import target_names_of
 from sklcae._novelty import MAX_IMAGES
 from sklcae._scaling import STRETCHES
-from sklcae._storage.archive import naming_file, read_archive, write_archive
+from sklcae._storage.archive import (
+    naming_file,
+    read_archive,
+    short_repr,
+    write_archive,
+)
 from sklcae._storage.values import pack, unpack
-from sklcae._torch import Architecture, name_of, weight_specs
+from sklcae._torch import NETWORKS, Architecture, name_of, weight_specs
 from sklcae._version import __version__
 from sklcae.exceptions import ModelFileError
 
@@ -402,6 +406,12 @@ def _make_model(manifest, parameters):
             f"it has the parameters {short_repr(unknown)}, which sklcae {__version__} "
             "does not know; it was saved by sklcae "
             f"{short_repr(manifest['versions'].get('sklcae'))}"
+        )
+    network = parameters.get("network")
+    if isinstance(network, str) and network not in NETWORKS:
+        raise ModelFileError(
+            f"its 'network' is {short_repr(network)}, which must be registered by "
+            "sklcae.networks.register_network before the model is loaded"
         )
     model = model_class(**parameters)
     try:

@@ -11,11 +11,10 @@ are, and every JSON object has one key, the kind of value that it stands for::
 """
 
 from math import isfinite
-from reprlib import repr as short_repr
 
 import numpy as np
 
-from sklcae._storage.archive import DTYPES
+from sklcae._storage.archive import DTYPES, short_repr
 from sklcae.exceptions import ModelFileError
 
 __all__ = ["pack", "unpack"]

@@ -16,8 +16,13 @@ class DrawFrom(TorchDispatchMode):
 
     Parameters
     ----------
-    generator : torch.Generator
-        The generator, on the CPU.
+    generator : torch.Generator or None
+        The generator, on the CPU. None refuses random operations.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no generator, or an operation takes none.
     """
 
     def __init__(self, generator):
@@ -27,30 +32,31 @@ class DrawFrom(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         """Run an operation, with the generator if it draws random numbers."""
         kwargs = dict(kwargs or {})
-        if torch.Tag.nondeterministic_seeded not in operation.tags:
+        drawing = torch.Tag.nondeterministic_seeded in operation.tags
+        if not drawing or kwargs.get("generator") is not None:
             return operation(*args, **kwargs)
-        operation = _with_generator(operation)
-        if kwargs.get("generator") is None:
-            kwargs["generator"] = self.generator
-        if operation.overloadpacket.__name__.endswith("_"):
-            return _draw_in_place(operation, *args, **kwargs)
-        return operation(*args, **kwargs)
+        seeded = _with_generator(operation)
+        if seeded is None or self.generator is None:
+            raise RuntimeError(
+                "A network must draw random numbers while it is built, or in training "
+                "by layers such as torch.nn.Dropout, so that they come from the "
+                f"estimator's random_state. Got a call of {operation}."
+            )
+        kwargs["generator"] = self.generator
+        if seeded.overloadpacket.__name__.endswith("_"):
+            return _draw_in_place(seeded, *args, **kwargs)
+        return seeded(*args, **kwargs)
 
 
 def _with_generator(operation):
-    """Return the overload of an operation that takes a generator."""
+    """Return the overload of an operation that takes a generator, or None."""
     arguments = {argument.name for argument in operation._schema.arguments}
     if "generator" in arguments:
         return operation
     packet = operation.overloadpacket
     overload = operation._overloadname
     name = "generator" if overload == "default" else f"{overload}_generator"
-    if name not in packet.overloads():
-        raise NotImplementedError(
-            f"A network must draw its random numbers by operations that take a "
-            f"generator. Got {operation}."
-        )
-    return getattr(packet, name)
+    return getattr(packet, name, None)
 
 
 def _draw_in_place(operation, tensor, *args, **kwargs):

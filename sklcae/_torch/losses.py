@@ -70,7 +70,7 @@ class LightScale(NamedTuple):
         )
 
     def noise_of(self, batch):
-        """Return the noise model of a batch, with its own variance plane if it has one."""
+        """Return the noise model of a batch, with its variance plane if it has one."""
         if batch.variance is None:
             return self.noise
         return self.noise._replace(background=batch.variance)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from sklcae import _archive
+from sklcae._storage import archive as _archive
 from sklcae._storage.archive import read_archive, write_archive
 from sklcae.exceptions import ModelFileError
 from tests.effort import repeats

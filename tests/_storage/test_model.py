@@ -19,13 +19,14 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklcae._archive import read_archive
-from sklcae._persistence import load_model, save_model
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 
-from sklcae import ConditionalAutoencoderRegressor, __version__, _persistence
+from sklcae import ConditionalAutoencoderRegressor, __version__
+from sklcae._storage import model as storage
+from sklcae._storage.archive import read_archive
+from sklcae._storage.model import load_model, save_model
 from sklcae.exceptions import ModelFileError
 from tests.effort import repeats
 from tests.forging import forge, memory_below, same_array, take_apart
@@ -135,13 +136,13 @@ def saved_part(model):
     return {
         name: value
         for name, value in sorted(model.__getstate__().items())
-        if name not in _persistence.TRAINING_ATTRIBUTES
+        if name not in storage.TRAINING_ATTRIBUTES
     }
 
 
 def images_for(model):
     rng = np.random.default_rng(1)
-    X = rng.normal(size=(40, *model._input_shape_))
+    X = rng.normal(size=(40, *model.codec_.layout.sample_shape))
     names = getattr(model, "feature_names_in_", None)
     return X if names is None else pd.DataFrame(X, columns=names)
 
@@ -154,7 +155,7 @@ def test_loaded_model_is_the_same_to_the_last_bit(models, path, name):
     assert type(loaded) is type(model)
     assert same(saved_part(loaded), saved_part(model))
     X, Z = images_for(model), np.random.default_rng(2).normal(size=(40, 5))
-    Z = Z[:, : model._architecture_["latent_dim"]]
+    Z = Z[:, : model.codec_.latent_dim]
     for method, data in (("predict", X), ("transform", X), ("reconstruct", X)):
         results = [np.asarray(getattr(m, method)(data)) for m in (model, loaded)]
         assert same_array(*results)
@@ -182,10 +183,9 @@ def test_every_fitted_attribute_of_every_model_is_in_the_table(models):
     """A new fitted attribute needs a line in FITTED, with how it is checked."""
     for model in models.values():
         fitted = set(model.__getstate__()) - set(model.get_params())
-        known = {*_persistence.FITTED, *_persistence.TRAINING_ATTRIBUTES}
+        known = {*storage.FITTED, *storage.TRAINING_ATTRIBUTES}
         assert fitted <= known
-        required = {name for name, r in _persistence.FITTED.items() if r.required}
-        assert required <= fitted
+        assert {"codec_", "history_"} <= fitted
 
 
 def test_the_file_says_what_made_it(whole):
@@ -262,7 +262,7 @@ Namesake = type("ConditionalAutoencoderRegressor", (BaseEstimator,), {})
 
 
 @pytest.mark.parametrize(
-    "model", [Derived(), Namesake(), LinearRegression(), {"net_": {}}]
+    "model", [Derived(), Namesake(), LinearRegression(), {"codec_": {}}]
 )
 def test_other_classes_are_not_saved(path, model):
     with pytest.raises(TypeError, match="must be one of"):
@@ -276,8 +276,12 @@ def test_other_classes_are_not_saved(path, model):
         (lambda m: setattr(m, "note", 1), ValueError, "cannot be saved.*'note'"),
         (lambda m: setattr(m, "new_", object()), TypeError, "fitted/new_ must be made"),
         (lambda m: m.set_params(lr=-1.0), ValueError, "cannot be saved.*'lr'"),
-        (lambda m: delattr(m, "n_iter_"), ValueError, "cannot be saved.*'n_iter_'"),
-        (lambda m: m.net_.module_.conv1.bias.data.fill_(np.nan), ValueError, "finite"),
+        (lambda m: delattr(m, "history_"), ValueError, "cannot be saved.*'history_'"),
+        (
+            lambda m: m.net_.module_.encoder.conv1.bias.data.fill_(np.nan),
+            ValueError,
+            "finite",
+        ),
     ],
 )
 def test_what_could_not_be_loaded_is_not_saved(models, path, change, error, message):
@@ -301,7 +305,7 @@ def test_new_parameters_and_attributes_need_no_new_format(models, path, monkeypa
     Later.__name__ = "ConditionalAutoencoderRegressor"
     Later._parameter_constraints = {"latent_dim": [int], "momentum": [float]}
     old = {"latent_dim": 4}
-    monkeypatch.setattr(_persistence, "_class_of_name", lambda name: Later)
+    monkeypatch.setattr(storage, "_class_of_name", lambda name: Later)
     manifest, tensors = read_archive(path)
     parameters_of(manifest).clear()
     parameters_of(manifest).update(old)
@@ -355,18 +359,30 @@ def set_array(name, change):
     return apply
 
 
-def drop_array(part, name):
+def drop_array(parts, name):
     def apply(manifest, tensors):
-        del part_of(manifest, part)[name]
-        del tensors[f"fitted/{part}/{name}"]
+        del part_of(manifest, *parts)[name]
+        del tensors["/".join(["fitted", *parts, name])]
 
     return apply
 
 
-def add_array(part, name, array):
+def add_array(parts, name, array):
     def apply(manifest, tensors):
         tensors["new"] = array
-        part_of(manifest, part)[name] = {"array": "new"}
+        part_of(manifest, *parts)[name] = {"array": "new"}
+
+    return apply
+
+
+def replace_part(name, value):
+    """Put something in the place of a part of the codec, and drop its arrays."""
+
+    def apply(manifest, tensors):
+        part_of(manifest, "codec_")[name] = value
+        for tensor in [*tensors]:
+            if f"/{name}/" in tensor:
+                del tensors[tensor]
 
     return apply
 
@@ -375,23 +391,23 @@ def set_sizes(latent_dim=4, image_shape=(1, 8, 8), n_targets=2):
     """Claim another architecture, and everything else that follows from it."""
 
     def apply(manifest, tensors):
-        shape = {"tuple": list(image_shape)}
-        architecture = {"latent_dim": latent_dim, "image_shape": shape}
-        part_of(manifest, "_architecture_").update(architecture, n_targets=n_targets)
         n_features = image_shape[0] * image_shape[1] * image_shape[2]
-        fitted_of(manifest).update(
-            image_shape_=shape,
-            n_features_in_=n_features,
-            _input_shape_={"tuple": [n_features]},
-            n_targets_=n_targets,
+        part_of(manifest, "codec_").update(latent_dim=latent_dim)
+        part_of(manifest, *LAYOUT).update(
+            image_shape={"tuple": list(image_shape)},
+            sample_shape={"tuple": [n_features]},
+            n_targets=n_targets,
         )
 
     return apply
 
 
-IMAGE, TARGET, ARCHITECTURE = "image_scaler_", "target_scaler_", "_architecture_"
-LATENTS, MISFITS = "_reference_/latents", "_reference_/misfits"
-TUPLE = {"tuple": [1, 8, 8]}
+CODEC = ("codec_",)
+LAYOUT, WEIGHTS = ("codec_", "layout"), ("codec_", "weights")
+IMAGE, TARGET = ("codec_", "image_scaler"), ("codec_", "target_scaler")
+REFERENCE = ("codec_", "reference")
+FIRST_BIAS = "encoder.conv1.bias"
+LATENTS, MISFITS = "codec_/reference/latents", "codec_/reference/misfits"
 
 FORGERIES = {
     "checkpoint": (set_top("kind", "checkpoint of a fit"), "'kind' .*fitted model"),
@@ -435,58 +451,104 @@ FORGERIES = {
     "unknown fitted attribute": (set_fitted("new_", 1), "has.*'new_'"),
     "method": (set_fitted("__class__", "x"), "has.*'__class__'"),
     "optimizer": (set_fitted("_optimizer_state_", {"dict": {}}), "_optimizer_state_"),
-    "no net": (drop_fitted("n_iter_"), "lacks.*'n_iter_'"),
-    "features negative": (set_fitted("n_features_in_", -64), "'n_features_in_'"),
-    "features of float": (set_fitted("n_features_in_", 64.0), "'n_features_in_'"),
-    "features of bool": (set_fitted("n_features_in_", True), "'n_features_in_'"),
-    "features many": (set_fitted("n_features_in_", 10**40), "'n_features_in_'"),
-    "features and shape": (set_fitted("n_features_in_", 63), "is 63, but image_shape_"),
-    "names of features": (set_fitted("feature_names_in_", ["a"]), "has 1 names"),
-    "names of features no texts": (
-        set_fitted("feature_names_in_", [1] * 64),
-        "'feature_names_in_' .*a list of str",
+    "no codec": (drop_fitted("codec_"), "arrays without a place"),
+    "no layout": (drop_fitted("layout", *CODEC), "lacks.*'layout'"),
+    "no history": (drop_fitted("history_"), "lacks.*'history_'"),
+    "layout has more": (set_fitted("n_features", 64, *LAYOUT), "has.*'n_features'"),
+    "layout no dict": (replace_part("layout", []), "'layout' must be a dict"),
+    "names of features": (
+        set_fitted("feature_names", ["a"], *LAYOUT),
+        "feature_names has 1 names for 64 pixels",
     ),
-    "shape a list": (set_fitted("image_shape_", [1, 8, 8]), "'image_shape_' .*three"),
-    "shape of two": (set_fitted("image_shape_", {"tuple": [8, 8]}), "'image_shape_'"),
-    "shape of zero": (set_fitted("image_shape_", {"tuple": [1, 0, 8]}), "three posit"),
+    "names of features no texts": (
+        set_fitted("feature_names", [1] * 64, *LAYOUT),
+        "'feature_names' .*a list of str",
+    ),
+    "shape a list": (
+        set_fitted("image_shape", [1, 8, 8], *LAYOUT),
+        "'image_shape' .*three",
+    ),
+    "shape of two": (
+        set_fitted("image_shape", {"tuple": [8, 8]}, *LAYOUT),
+        "'image_shape'",
+    ),
+    "shape of zero": (
+        set_fitted("image_shape", {"tuple": [1, 0, 8]}, *LAYOUT),
+        "three posit",
+    ),
+    "shape of bool": (
+        set_fitted("image_shape", {"tuple": [True, 8, 8]}, *LAYOUT),
+        "three posit",
+    ),
+    "shape of floats": (
+        set_fitted("image_shape", {"tuple": [1.0, 8, 8]}, *LAYOUT),
+        "three posit",
+    ),
+    "shape of many": (
+        set_fitted("image_shape", {"tuple": [1, 10**40, 8]}, *LAYOUT),
+        "three posit",
+    ),
     "shape of texts": (
-        set_fitted("image_shape_", {"tuple": ["1", "8", "8"]}),
+        set_fitted("image_shape", {"tuple": ["1", "8", "8"]}, *LAYOUT),
         "three positive",
     ),
+    "shape of another size": (
+        set_fitted("image_shape", {"tuple": [1, 7, 9]}, *LAYOUT),
+        "but image_shape is",
+    ),
     "shape of the other order": (
-        set_fitted("image_shape_", {"tuple": [1, 4, 16]}),
-        "_architecture_ has another image_shape",
+        set_fitted("image_shape", {"tuple": [1, 2, 32]}, *LAYOUT),
+        "its weights .*not of the shape",
     ),
-    "input shape": (
-        set_fitted("_input_shape_", {"tuple": [4, 16]}),
-        "_input_shape_ is",
+    "sample shape": (
+        set_fitted("sample_shape", {"tuple": [4, 16]}, *LAYOUT),
+        "sample_shape is",
     ),
-    "input shape empty": (set_fitted("_input_shape_", {"tuple": []}), "_input_shape_"),
-    "input shape a list": (set_fitted("_input_shape_", [64]), "must be a tuple"),
-    "targets none": (set_fitted("n_targets_", 0), "'n_targets_'"),
-    "targets another number": (set_fitted("n_targets_", 3), "another n_targets"),
-    "names of targets": (set_fitted("target_names_", ["a"]), "has 1 names for 2"),
+    "sample shape empty": (
+        set_fitted("sample_shape", {"tuple": []}, *LAYOUT),
+        "sample_shape",
+    ),
+    "sample shape a list": (
+        set_fitted("sample_shape", [64], *LAYOUT),
+        "must be a tuple",
+    ),
+    "targets none": (set_fitted("n_targets", 0, *LAYOUT), "'n_targets'"),
+    "targets another number": (set_fitted("n_targets", 3, *LAYOUT), "must be 3"),
+    "names of targets": (
+        set_fitted("target_names", ["a"], *LAYOUT),
+        "has 1 names for 2",
+    ),
     "names of targets twice": (
-        set_fitted("target_names_", ["a", "a"]),
-        "'target_names_' .*different names",
+        set_fitted("target_names", ["a", "a"], *LAYOUT),
+        "'target_names' .*different names",
     ),
-    "names of latents": (set_fitted("target_names_", ["a", "z_rest0"]), "'target_na"),
-    "names of targets empty": (set_fitted("target_names_", []), "'target_names_'"),
-    "names of targets no texts": (set_fitted("target_names_", [1, 2]), "'target_name"),
-    "names of targets a text": (set_fitted("target_names_", "ab"), "'target_names_'"),
-    "y with three axes": (set_fitted("_y_ndim_", 3), "'_y_ndim_' .*1 or 2"),
-    "y of bool": (set_fitted("_y_ndim_", True), "'_y_ndim_' .*1 or 2"),
-    "y with one axis": (set_fitted("_y_ndim_", 1), "_y_ndim_ is 1 for 2 targets"),
-    "epochs none": (set_fitted("n_iter_", 0), "'n_iter_'"),
-    "epochs another number": (
-        set_fitted("n_iter_", 2),
-        "number of epochs than n_iter_",
+    "names of latents": (
+        set_fitted("target_names", ["a", "z_rest0"], *LAYOUT),
+        "'target_names'",
     ),
+    "names of targets empty": (set_fitted("target_names", [], *LAYOUT), "'target_na"),
+    "names of targets no texts": (
+        set_fitted("target_names", [1, 2], *LAYOUT),
+        "'target_names'",
+    ),
+    "names of targets a text": (
+        set_fitted("target_names", "ab", *LAYOUT),
+        "'target_names'",
+    ),
+    "y with three axes": (set_fitted("y_ndim", 3, *LAYOUT), "'y_ndim' .*1 or 2"),
+    "y of bool": (set_fitted("y_ndim", True, *LAYOUT), "'y_ndim' .*1 or 2"),
+    "y with one axis": (set_fitted("y_ndim", 1, *LAYOUT), "y_ndim is 1 for 2 targets"),
+    "gain": (set_fitted("gain", 0.0, *CODEC), "'gain' .*a positive number"),
+    "gain infinite": (set_fitted("gain", {"float": "inf"}, *CODEC), "'gain'"),
     "best epoch": (set_fitted("best_epoch_", 2), "best_epoch_ is 2 of 1"),
     "best epoch no number": (set_fitted("best_epoch_", "1"), "'best_epoch_'"),
     "history no dict": (set_fitted("history_", []), "'history_'"),
     "history empty": (set_fitted("history_", {"dict": {}}), "'history_'"),
     "history without epochs": (drop_fitted("epoch", "history_"), "'history_'"),
+    "history of no epoch": (
+        set_fitted("history_", {"dict": {"epoch": [], "train_loss": []}}),
+        "'history_'",
+    ),
     "history of other lengths": (set_fitted("epoch", [1, 2], "history_"), "'history_'"),
     "history of texts": (set_fitted("train_loss", ["low"], "history_"), "'history_'"),
     "history with a number": (set_fitted("train_loss", 1.0, "history_"), "'history_'"),
@@ -497,231 +559,234 @@ FORGERIES = {
         "_sklearn_output_config",
     ),
     "scaler no dict": (
-        lambda m, t: [
-            fitted_of(m).update(image_scaler_=None),
-            [t.pop(name) for name in [*t] if "image_scaler_" in name],
-        ],
-        "'image_scaler_' .*a dict",
+        replace_part("image_scaler", None),
+        "'image_scaler' must be a dict",
     ),
-    "scaler lacks": (drop_array(IMAGE, "range_"), "image_scaler_ lacks.*'range_'"),
-    "scaler has more": (set_fitted("fit", 1, IMAGE), "image_scaler_ .*has.*'fit'"),
-    "stretch": (set_fitted("stretch", "log", IMAGE), "'stretch' .* one of"),
-    "stretch no text": (set_fitted("stretch", [], IMAGE), "'stretch' .* one of"),
-    "softening": (set_fitted("softening", -1.0, IMAGE), "'softening'"),
+    "scaler lacks": (drop_array(IMAGE, "range_"), "image_scaler lacks.*'range_'"),
+    "scaler has more": (set_fitted("fit", 1, *IMAGE), "image_scaler .*has.*'fit'"),
+    "stretch": (set_fitted("stretch", "log", *IMAGE), "'stretch' .* one of"),
+    "stretch no text": (set_fitted("stretch", [], *IMAGE), "'stretch' .* one of"),
+    "softening": (set_fitted("softening", -1.0, *IMAGE), "'softening'"),
     "softening infinite": (
-        set_fitted("softening", {"float": "inf"}, IMAGE),
+        set_fitted("softening", {"float": "inf"}, *IMAGE),
         "'softening'",
     ),
     "softening_ zero": (
-        set_array("image_scaler_/softening_", np.zeros_like),
+        set_array("codec_/image_scaler/softening_", np.zeros_like),
         "positive",
     ),
-    "range_ zero": (set_array("image_scaler_/range_", np.zeros_like), "range_ .*posit"),
-    "range_ negative": (set_array("image_scaler_/range_", np.negative), "range_ .*pos"),
-    "range_ flat": (set_array("image_scaler_/range_", np.ravel), r"shape \(1,\)"),
+    "range_ zero": (
+        set_array("codec_/image_scaler/range_", np.zeros_like),
+        "range_ .*posit",
+    ),
+    "range_ negative": (
+        set_array("codec_/image_scaler/range_", np.negative),
+        "range_ .*pos",
+    ),
+    "range_ flat": (set_array("codec_/image_scaler/range_", np.ravel), r"shape \(1,\)"),
     "minimum_ for two": (
-        set_array("image_scaler_/minimum_", lambda a: np.repeat(a, 2, 0)),
-        r"minimum_ of image_scaler_ has the shape \(2, 1, 1\)",
+        set_array("codec_/image_scaler/minimum_", lambda a: np.repeat(a, 2, 0)),
+        r"minimum_ of image_scaler has the shape \(2, 1, 1\)",
     ),
     "minimum_ double": (
-        set_array("image_scaler_/minimum_", lambda a: a.astype(float)),
+        set_array("codec_/image_scaler/minimum_", lambda a: a.astype(float)),
         "different types",
     ),
-    "noise_ missing": (drop_array(IMAGE, "noise_"), "image_scaler_ lacks.*'noise_'"),
-    "noise_ zero": (set_array("image_scaler_/noise_", np.zeros_like), "noise_ .*posit"),
-    "noise_ negative": (set_array("image_scaler_/noise_", np.negative), "noise_ .*pos"),
+    "noise_ missing": (drop_array(IMAGE, "noise_"), "image_scaler lacks.*'noise_'"),
+    "noise_ zero": (
+        set_array("codec_/image_scaler/noise_", np.zeros_like),
+        "noise_ .*posit",
+    ),
+    "noise_ negative": (
+        set_array("codec_/image_scaler/noise_", np.negative),
+        "noise_ .*pos",
+    ),
     "noise_ double": (
-        set_array("image_scaler_/noise_", lambda a: a.astype(float)),
+        set_array("codec_/image_scaler/noise_", lambda a: a.astype(float)),
         "different types",
     ),
     "noise_ for two": (
-        set_array("image_scaler_/noise_", lambda a: np.repeat(a, 2, 0)),
-        r"noise_ of image_scaler_ has the shape \(2, 1, 1\)",
+        set_array("codec_/image_scaler/noise_", lambda a: np.repeat(a, 2, 0)),
+        r"noise_ of image_scaler has the shape \(2, 1, 1\)",
     ),
-    "sky_ missing": (drop_array(IMAGE, "sky_"), "image_scaler_ lacks.*'sky_'"),
+    "sky_ missing": (drop_array(IMAGE, "sky_"), "image_scaler lacks.*'sky_'"),
     "sky_ not finite": (
-        set_array("image_scaler_/sky_", lambda a: np.full_like(a, np.nan)),
+        set_array("codec_/image_scaler/sky_", lambda a: np.full_like(a, np.nan)),
         "sky_' has values that are not finite",
     ),
     "sky_ for two": (
-        set_array("image_scaler_/sky_", lambda a: np.repeat(a, 2, 0)),
-        r"sky_ of image_scaler_ has the shape \(2, 1, 1\)",
+        set_array("codec_/image_scaler/sky_", lambda a: np.repeat(a, 2, 0)),
+        r"sky_ of image_scaler has the shape \(2, 1, 1\)",
     ),
     "another sky_ than the stretch has": (
         lambda m, t: [
-            set_fitted("stretch", "asinh", IMAGE)(m, t),
-            set_array("image_scaler_/sky_", lambda a: a + 1)(m, t),
+            set_fitted("stretch", "asinh", *IMAGE)(m, t),
+            set_array("codec_/image_scaler/sky_", lambda a: a + 1)(m, t),
         ],
         "sky_ and background_ .* the same",
     ),
     "background_ of integers": (
-        set_array("image_scaler_/background_", lambda a: a.astype(np.int64)),
+        set_array("codec_/image_scaler/background_", lambda a: a.astype(np.int64)),
         "'background_' .*an array of floats",
     ),
     "background_ a number": (
         lambda m, t: [
-            t.pop("fitted/image_scaler_/background_"),
-            part_of(m, IMAGE).update(background_=0.0),
+            t.pop("fitted/codec_/image_scaler/background_"),
+            part_of(m, *IMAGE).update(background_=0.0),
         ],
         "'background_' .*an array of floats",
     ),
-    "target scaler lacks": (drop_array(TARGET, "mean_"), "target_scaler_ lacks"),
-    "target scaler of three": (set_fitted("n_features_in_", 3, TARGET), "must be 2"),
-    "with_mean": (set_fitted("with_mean", False, TARGET), "'with_mean' .*True"),
-    "with_std": (set_fitted("with_std", 1, TARGET), "'with_std' .*True"),
-    "copy": (set_fitted("copy", None, TARGET), "'copy'"),
+    "target scaler lacks": (drop_array(TARGET, "mean_"), "target_scaler lacks"),
+    "target scaler of three": (set_fitted("n_features_in_", 3, *TARGET), "must be 2"),
+    "with_mean": (set_fitted("with_mean", False, *TARGET), "'with_mean' .*True"),
+    "with_std": (set_fitted("with_std", 1, *TARGET), "'with_std' .*True"),
+    "copy": (set_fitted("copy", None, *TARGET), "'copy'"),
     "mean_ of one": (
-        set_array("target_scaler_/mean_", lambda a: a[:1]),
+        set_array("codec_/target_scaler/mean_", lambda a: a[:1]),
         "mean_ of tar",
     ),
     "mean_ single": (
-        set_array("target_scaler_/mean_", lambda a: a.astype(np.float32)),
+        set_array("codec_/target_scaler/mean_", lambda a: a.astype(np.float32)),
         "'mean_' .*float64",
     ),
-    "scale_ zero": (set_array("target_scaler_/scale_", np.zeros_like), "positive"),
-    "scale_ negative": (set_array("target_scaler_/scale_", np.negative), "positive"),
-    "var_ negative": (set_array("target_scaler_/var_", np.negative), "positive"),
+    "scale_ zero": (
+        set_array("codec_/target_scaler/scale_", np.zeros_like),
+        "positive",
+    ),
+    "scale_ negative": (
+        set_array("codec_/target_scaler/scale_", np.negative),
+        "positive",
+    ),
+    "var_ negative": (set_array("codec_/target_scaler/var_", np.negative), "positive"),
     "seen negative": (
-        set_array("target_scaler_/n_samples_seen_", np.negative),
+        set_array("codec_/target_scaler/n_samples_seen_", np.negative),
         "'n_samples_seen_' .*positive",
     ),
     "seen of three": (
         lambda m, t: [
-            set_array("target_scaler_/n_samples_seen_", lambda a: np.full(3, a))(m, t),
-            part_of(m, TARGET).update(
-                n_samples_seen_={"array": "fitted/target_scaler_/n_samples_seen_"}
+            set_array("codec_/target_scaler/n_samples_seen_", lambda a: np.full(3, a))(
+                m, t
+            ),
+            part_of(m, *TARGET).update(
+                n_samples_seen_={"array": "fitted/codec_/target_scaler/n_samples_seen_"}
             ),
         ],
-        "n_samples_seen_ of target_scaler_ has another length",
+        "n_samples_seen_ of target_scaler has another length",
     ),
-    "network": (set_fitted("network", "vgg", ARCHITECTURE), "network must be one of"),
-    "network no text": (set_fitted("network", None, ARCHITECTURE), "'network' .*str"),
-    "architecture lacks": (drop_fitted("latent_dim", ARCHITECTURE), "lacks.*'latent_d"),
-    "architecture has more": (set_fitted("depth", 3, ARCHITECTURE), "has.*'depth'"),
-    "architecture of another shape": (
-        set_fitted("image_shape", {"tuple": [1, 64, 1]}, ARCHITECTURE),
-        "another image_shape",
-    ),
-    "architecture of three targets": (
-        set_fitted("n_targets", 3, ARCHITECTURE),
-        "another n_targets",
-    ),
+    "network": (set_fitted("network", "vgg", *CODEC), "must be one of.*registered"),
+    "network no text": (set_fitted("network", None, *CODEC), "'network' .*str"),
+    "codec lacks": (drop_fitted("latent_dim", *CODEC), "lacks.*'latent_dim'"),
+    "codec has more": (set_fitted("depth", 3, *CODEC), "has.*'depth'"),
     "latents fewer than targets": (
-        set_fitted("latent_dim", 2, ARCHITECTURE),
+        set_fitted("latent_dim", 2, *CODEC),
         "more latents than targets",
     ),
     "latents another number": (
-        set_fitted("latent_dim", 5, ARCHITECTURE),
+        set_fitted("latent_dim", 5, *CODEC),
         "its weights .*dense_",
     ),
-    "latents a text": (set_fitted("latent_dim", "4", ARCHITECTURE), "'latent_dim'"),
+    "latents a text": (set_fitted("latent_dim", "4", *CODEC), "'latent_dim'"),
     "variances of a network without": (
-        set_fitted("predicts_variance", True, ARCHITECTURE),
+        set_fitted("predicts_variance", True, *CODEC),
         "its weights .*dense_variance",
     ),
     "variances no bool": (
-        set_fitted("predicts_variance", 1, ARCHITECTURE),
+        set_fitted("predicts_variance", 1, *CODEC),
         "'predicts_variance' .*True or False",
     ),
     "variances missing": (
-        drop_fitted("predicts_variance", ARCHITECTURE),
+        drop_fitted("predicts_variance", *CODEC),
         "lacks.*'predicts_variance'",
     ),
-    "no reference": (
-        lambda m, t: [
-            fitted_of(m).pop("_reference_"),
-            [t.pop(name) for name in [*t] if "_reference_" in name],
-        ],
-        "lacks.*'_reference_'",
-    ),
-    "reference no dict": (
-        lambda m, t: [
-            fitted_of(m).update(_reference_=None),
-            [t.pop(name) for name in [*t] if "_reference_" in name],
-        ],
-        "'_reference_' .*a dict",
-    ),
-    "reference lacks": (drop_array("_reference_", "misfits"), "lacks.*'misfits'"),
+    "no reference": (replace_part("reference", None), "'reference' must be a dict"),
+    "reference lacks": (drop_array(REFERENCE, "misfits"), "lacks.*'misfits'"),
     "reference has more": (
-        add_array("_reference_", "weights", np.ones(12, np.float32)),
-        "_reference_ .*has.*'weights'",
+        add_array(REFERENCE, "weights", np.ones(12, np.float32)),
+        "reference .*has.*'weights'",
     ),
     "reference with variances that are not predicted": (
-        add_array("_reference_", "variances", np.ones((12, 2), np.float32)),
+        add_array(REFERENCE, "variances", np.ones((12, 2), np.float32)),
         r"must have \['latents', 'misfits'\], not",
     ),
     "latents double": (
         set_array(LATENTS, lambda a: a.astype(float)),
-        "'latents' in _reference_ .*float32",
+        "'latents' in reference .*float32",
     ),
     "misfits of integers": (
         set_array(MISFITS, lambda a: a.astype(np.int64)),
-        "'misfits' in _reference_ .*float32",
+        "'misfits' in reference .*float32",
     ),
     "latents of no image": (
         set_array(LATENTS, lambda a: a[:0]),
-        "of 1 to 1000 images, not 0",
+        "1 to 1000 images, not 0",
     ),
     "latents of too many": (
         lambda m, t: [
             set_array(LATENTS, lambda a: np.ones((1001, 4), np.float32))(m, t),
             set_array(MISFITS, lambda a: np.ones((1001, 2), np.float32))(m, t),
         ],
-        "of 1 to 1000 images, not 1001",
+        "1 to 1000 images, not 1001",
     ),
     "latents of one axis": (set_array(LATENTS, np.ravel), r"shape \(48, 4\), not"),
     "latents no axis": (
         set_array(LATENTS, lambda a: a[0, 0]),
-        "of 1 to 1000 images, not 0",
+        "1 to 1000 images, not 0",
     ),
     "latents of another width": (
         set_array(LATENTS, lambda a: a[:, :3]),
-        r"latents of _reference_ must have the shape \(12, 4\)",
+        r"latents of reference must have the shape \(12, 4\)",
     ),
     "misfits of another length": (
         set_array(MISFITS, lambda a: a[:5]),
-        r"misfits of _reference_ must have the shape \(12, 2\)",
+        r"misfits of reference must have the shape \(12, 2\)",
     ),
     "misfits of one column": (
         set_array(MISFITS, lambda a: a[:, :1]),
-        r"misfits of _reference_ must have the shape \(12, 2\)",
+        r"misfits of reference must have the shape \(12, 2\)",
     ),
     "misfits negative": (
         set_array(MISFITS, lambda a: a - 1e6),
-        "misfits of _reference_ must not be negative",
+        "misfits of reference must not be negative",
     ),
     "latents not finite": (
         set_array(LATENTS, lambda a: np.full_like(a, np.inf)),
-        "'fitted/_reference_/latents' has values that are not finite",
+        "codec_/reference/latents' has values that are not finite",
     ),
-    "weights no dict": (set_fitted("net_", []), "arrays without a place"),
-    "weight missing": (drop_array("net_", "conv1.bias"), "'conv1.bias'.*missing"),
+    "weights no dict": (replace_part("weights", []), "'weights' .*a dict of arrays"),
+    "weight missing": (
+        drop_array(WEIGHTS, FIRST_BIAS),
+        "'encoder.conv1.bias'.*missing",
+    ),
     "weight unknown": (
-        add_array("net_", "conv9.bias", np.zeros(3, np.float32)),
-        "'conv9.bias'.*unknown",
+        add_array(WEIGHTS, "encoder.conv9.bias", np.zeros(3, np.float32)),
+        "'encoder.conv9.bias'.*unknown",
     ),
     "weight of another shape": (
-        set_array("net_/conv1.weight", np.transpose),
-        "'conv1.weight'.*not of the shape",
+        set_array("codec_/weights/encoder.conv1.weight", np.transpose),
+        "'encoder.conv1.weight'.*not of the shape",
     ),
     "weight double": (
-        set_array("net_/conv1.bias", lambda a: a.astype(float)),
-        "'net_' .*float32 arrays",
+        set_array(f"codec_/weights/{FIRST_BIAS}", lambda a: a.astype(float)),
+        "'encoder.conv1.bias'.*not of the shape and type",
     ),
     "weight no array": (
         lambda m, t: [
-            t.pop("fitted/net_/conv1.bias"),
-            part_of(m, "net_").update({"conv1.bias": [0.0] * 32}),
+            t.pop(f"fitted/codec_/weights/{FIRST_BIAS}"),
+            part_of(m, *WEIGHTS).update({FIRST_BIAS: [0.0] * 32}),
         ],
-        "'net_' .*float32 arrays",
+        "'weights' .*a dict of arrays",
     ),
     "weight not finite": (
-        set_array("net_/conv1.bias", lambda a: np.full_like(a, np.nan)),
-        "'fitted/net_/conv1.bias' has values that are not finite",
+        set_array(f"codec_/weights/{FIRST_BIAS}", lambda a: np.full_like(a, np.nan)),
+        "encoder.conv1.bias' has values that are not finite",
     ),
     "array without a place": (lambda m, t: t.update(x=np.ones(2)), "without a place"),
     "array with two places": (
-        set_fitted("conv1.bias", {"array": "fitted/net_/conv2.bias"}, "net_"),
+        set_fitted(
+            FIRST_BIAS,
+            {"array": "fitted/codec_/weights/encoder.conv2.bias"},
+            *WEIGHTS,
+        ),
         "two places",
     ),
 }
@@ -865,7 +930,7 @@ JUNK = st.sampled_from(
         1e-300, 1e300, "", "x", "cpu", "asinh", "paper", "all", "epoch", [], [1], ["a"],
         [[]], {}, {"dict": {}}, {"tuple": []}, {"tuple": [1, 8, 8]}, {"tuple": [64]},
         {"float": "nan"}, {"float": "-inf"}, {"float": 0}, {"scalar": "x"}, {"x": 1},
-        {"array": "fitted/net_/conv1.bias"}, {"dict": []}, {"tuple": {}},
+        {"array": f"fitted/codec_/weights/{FIRST_BIAS}"}, {"dict": []}, {"tuple": {}},
     ]
 )  # fmt: skip
 
@@ -915,7 +980,7 @@ def change_tree(draw, manifest):
     else:
         value = parent.pop(way[-1])
         if kind == "rename" and isinstance(parent, dict):
-            parent[draw(st.sampled_from(["x", "dict", "net_", "latent_dim"]))] = value
+            parent[draw(st.sampled_from(["x", "dict", "codec_", "latent_dim"]))] = value
 
 
 def _at(tree, way):
@@ -990,7 +1055,7 @@ def test_many_forgeries_are_refused_or_models(folder, whole, data):
 SAVE_IN_A_LOOP = """
 import sys
 from itertools import cycle
-from sklcae._archive import read_archive, write_archive
+from sklcae._storage.archive import read_archive, write_archive
 
 path, *versions = sys.argv[1:]
 versions = [read_archive(version) for version in versions]

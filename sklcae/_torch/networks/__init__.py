@@ -12,6 +12,7 @@ from sklcae._torch.networks.paper import PaperDecoder, PaperEncoder
 from sklcae._torch.networks.register import (
     NETWORKS,
     build_network,
+    check_output,
     name_of,
     register_network,
     weight_specs,
@@ -29,6 +30,7 @@ __all__ = [
     "PaperEncoder",
     "StridedEncoder",
     "build_network",
+    "check_output",
     "combine",
     "name_of",
     "register_network",

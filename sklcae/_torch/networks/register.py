@@ -4,13 +4,21 @@ from contextlib import nullcontext
 
 import torch
 
+from sklcae._torch.batches import Batch
 from sklcae._torch.generators import DrawFrom
-from sklcae._torch.networks.base import Architecture, combine
+from sklcae._torch.networks.base import Encoding, combine
 from sklcae._torch.networks.neural_field import NeuralFieldDecoder
 from sklcae._torch.networks.paper import PaperDecoder, PaperEncoder
 from sklcae._torch.networks.strided import StridedEncoder
 
-__all__ = ["NETWORKS", "build_network", "name_of", "register_network", "weight_specs"]
+__all__ = [
+    "NETWORKS",
+    "build_network",
+    "check_output",
+    "name_of",
+    "register_network",
+    "weight_specs",
+]
 
 NETWORKS = {
     "paper": combine(PaperEncoder, PaperDecoder),
@@ -98,6 +106,37 @@ def build_network(network, architecture, generator, device=None):
     return module.float()
 
 
+@torch.no_grad()
+def check_output(module, architecture):
+    """Raise ValueError unless a network returns what the architecture asks for.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network, on the CPU. Two empty images are passed through it.
+    architecture : Architecture
+        The sizes of the network.
+    """
+    image_shape, n_targets, latent_dim, predicts_variance = architecture
+    module.eval()
+    encoding = module.encode(Batch(torch.zeros(2, *image_shape)))
+    logits = module.decode(torch.zeros(2, latent_dim))
+    found = {"decode(latents)": logits}
+    wanted = {"decode(latents)": (2, *image_shape)}
+    for name in Encoding._fields:
+        found[f"encode(batch).{name}"] = getattr(encoding, name, None)
+    wanted["encode(batch).z_phy"] = (2, n_targets)
+    wanted["encode(batch).z_rest"] = (2, architecture.n_rest)
+    wanted["encode(batch).log_variance"] = (2, n_targets) if predicts_variance else None
+    for name, value in found.items():
+        shape = None if value is None else tuple(value.shape)
+        if shape != wanted[name]:
+            raise ValueError(
+                f"The 'network' parameter must make a network with {name} of the shape "
+                f"{wanted[name]} for two images and {architecture}. Got {shape}."
+            )
+
+
 def weight_specs(network, architecture):
     """Return shapes and types of the weights of a network, without their memory.
 
@@ -140,7 +179,7 @@ def _check_architecture(network, architecture):
     image_shape, n_targets, latent_dim, _ = architecture
     sizes = (*image_shape, n_targets, latent_dim)
     if len(image_shape) != 3 or not all(0 < size < 2**31 for size in sizes):
-        raise ValueError(f"no network can be of the sizes {str(sizes):.100}")
+        raise ValueError(f"no network can be of the sizes {sizes!s:.100}")
     if latent_dim <= n_targets:
         raise ValueError(
             f"there must be more latents than targets, not {latent_dim} latents and "
