@@ -32,28 +32,8 @@ class Codec:
     """Scalers, noise and network of a fitted estimator.
 
     Images are arrays of shape (n, C, H, W) in the unit of the training set, NaN where a
-    pixel is masked.
-
-    Parameters
-    ----------
-    layout : Layout
-        The form of images and targets.
-    image_scaler : ImageScaler
-        Scales images to [0, 1].
-    target_scaler : StandardScaler
-        Scales targets to mean 0 and variance 1.
-    gain : float
-        Electrons for each unit of light.
-    network : str or callable
-        The network, or its name.
-    latent_dim : int
-        Size of the latent space.
-    predicts_variance : bool
-        Whether the network predicts the variance of the targets.
-    net : ConditionalAutoencoderNet
-        The net with its weights.
-    reference : Reference or None
-        Images of the training set to compare with; None before the training ends.
+    pixel is masked. The codec has no net before the training, and no reference, the
+    images of the training set to compare with, before its end.
     """
 
     layout: Layout
@@ -116,22 +96,9 @@ class Codec:
         return self.image_scaler.transform(fill_masked(images)[0])
 
     def read_targets(self, images, symmetry=None):
-        """Read the targets off images.
+        """Return the targets of images, (n, n_targets), and their variance or None.
 
-        Parameters
-        ----------
-        images : ndarray of shape (n, C, H, W)
-            The images.
-        symmetry : Symmetry or None
-            Takes the mean over all flips and turns of an image; None takes the image
-            as it is.
-
-        Returns
-        -------
-        y : ndarray of shape (n, n_targets), float64
-            The targets, in their units.
-        variance : ndarray of shape (n, n_targets) or None
-            Their variance, if the network predicts it.
+        With a symmetry both belong to the mean over all flips and turns of an image.
         """
         elements = range(1 if symmetry is None else len(symmetry.matrices))
         z_phy, variance = self.net.read_targets(images, self._prepare, elements)
@@ -207,8 +174,8 @@ class Codec:
     def to_state(self):
         """Return arrays and plain values, without live objects.
 
-        All ways to keep a model use this state: files, pickles, checkpoints, copies in
-        an epoch, and a warm start.
+        All ways to keep a model use this state: files, pickles, checkpoints, and copies
+        for callbacks.
         """
         reference = self.reference
         return {

@@ -46,24 +46,7 @@ __all__ = [
 def import_optional(module, *, extra, purpose):
     """Import a module of an optional dependency, or name the extra that installs it.
 
-    Parameters
-    ----------
-    module : str
-        Dotted name of the module.
-    extra : str
-        The extra of sklcae that installs it.
-    purpose : str
-        The function that needs it, as the start of the error message.
-
-    Returns
-    -------
-    module
-        The imported module.
-
-    Raises
-    ------
-    ImportError
-        If the module is not installed.
+    The function that needs it, `purpose`, begins the message of the ImportError.
     """
     try:
         return import_module(module)

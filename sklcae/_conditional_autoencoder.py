@@ -714,8 +714,8 @@ class ConditionalAutoencoderRegressor(
         ValueError
             If the images do not have the shape of the training set, or are not finite.
         """
-        latents = self.codec_.encode(self._check_images(X))
-        return self._like_X(self.codec_.decode(latents))
+        images = self._check_images(X)
+        return self._like_X(self.codec_.decode(self.codec_.encode(images)))
 
     def get_feature_names_out(self, input_features=None):
         """Name the latents.
@@ -762,8 +762,10 @@ class ConditionalAutoencoderRegressor(
         """Save the fitted model to one file that is safe to load.
 
         The file holds the weights as `safetensors` and the rest as JSON, and no code.
-        It replaces an older file of that name in one step. A model with a network of
-        your own can be saved after :func:`~sklcae.networks.register_network`.
+        It replaces an older file of that name in one step; if the process is killed, a
+        file ``.sklcae-<16 digits>.tmp`` may be left beside it. `checkpoint` is not in
+        the file. A model with a network of your own can be saved after
+        :func:`~sklcae.networks.register_network`.
 
         Parameters
         ----------
@@ -774,6 +776,8 @@ class ConditionalAutoencoderRegressor(
         ------
         NotFittedError
             If the model is not fitted.
+        TypeError
+            If the model is of another class, or has an attribute that is not plain.
         ValueError
             If the network is a callable that is not registered.
         OSError

@@ -6,14 +6,7 @@ __all__ = ["FitMonitor"]
 class FitMonitor:
     """Report a fit and its epochs to the callbacks of an estimator.
 
-    Before scikit-learn 1.9 estimators have no callbacks and nothing is reported.
-
-    Parameters
-    ----------
-    estimator : estimator or None
-        The estimator that is fitted; None reports nothing.
-    X, y, sample_weight, groups : array-like
-        The arguments of ``fit``.
+    Nothing is reported for None, and before scikit-learn 1.9, which has no callbacks.
     """
 
     def __init__(self, estimator, X, y, sample_weight, groups):
@@ -36,17 +29,9 @@ class FitMonitor:
             self.epoch.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def end_epoch(self, make_attributes):
-        """Report the end of an epoch.
+        """Report the end of an epoch, and return whether a callback asks to stop.
 
-        Parameters
-        ----------
-        make_attributes : callable
-            Returns the attributes of the estimator, were it fitted now.
-
-        Returns
-        -------
-        bool
-            Whether a callback asks to stop.
+        `make_attributes` returns the attributes of the estimator, were it fitted now.
         """
         return self.context is not None and self._end(self.epoch, make_attributes)
 

@@ -23,15 +23,9 @@ CHUNK_SIZE = 64
 class Fit(NamedTuple):
     """The result of a fit, from which another fit may continue.
 
-    Attributes
-    ----------
-    codec : Codec
-        Scalers and network.
-    training : dict
-        The ``history``, one entry an epoch. To continue, the state of ``optimizer``
-        and ``early_stopping`` too, see `get_training_state` of the net.
-    best_epoch : int or None
-        The epoch of the weights, with early stopping only.
+    ``training`` has the ``history``, one entry an epoch, and to continue also the state
+    of the optimizer and of early stopping, see `get_training_state` of the net.
+    ``best_epoch`` is the epoch of the weights, with early stopping only.
     """
 
     codec: Codec
@@ -54,23 +48,8 @@ class Fit(NamedTuple):
 def fit_codec(data, settings, monitor, checkpoint, previous=None):
     """Train a codec.
 
-    Parameters
-    ----------
-    data : TrainingData
-        The checked data.
-    settings : SimpleNamespace
-        The parameters of the estimator.
-    monitor : FitMonitor
-        Reports the fit and its epochs.
-    checkpoint : Checkpoint or NoCheckpoint
-        Reads and writes the state of the fit.
-    previous : Fit or None
-        The fit that this one continues.
-
-    Returns
-    -------
-    Fit
-        The trained codec with its history.
+    Takes checked data, the parameters of the estimator in a namespace, the monitor and
+    the checkpoint of the fit, and the previous fit if this one continues it.
     """
     seeds = checkpoint.seeds or _draw_seeds(settings)
     train, held_out = _hold_out(data, settings, seeds)
@@ -110,15 +89,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
 
 
 def symmetry_of(layout, settings):
-    """Return the effect of flips and turns on the targets.
-
-    Parameters
-    ----------
-    layout : Layout
-        The form of images and targets.
-    settings : object
-        With the parameter ``invariant_targets`` of the estimator.
-    """
+    """Return the effect of flips and turns on the targets, from the parameters."""
     return Symmetry.of_targets(
         layout.target_names,
         layout.n_targets,
@@ -222,19 +193,7 @@ def _training_net(codec, settings, symmetry, seed):
 class ScaledImages:
     """Images that are scaled when they are read, without a scaled copy of them all.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, C, H, W)
-        Images without NaN.
-    rows : int array of shape (m,)
-        The images to read.
-    image_scaler : ImageScaler
-        The fitted scaler.
-
-    Raises
-    ------
-    ValueError
-        If an image overflows when it is scaled.
+    Raises ValueError if one of them overflows when it is scaled.
     """
 
     def __init__(self, images, rows, image_scaler):
@@ -260,23 +219,9 @@ def _make_batches(data, codec, parts):
 
 
 def make_batch(data, mask, codec, rows):
-    """Scale and weight some stamps for the training.
+    """Scale and weight the stamps of some rows for the training.
 
-    Parameters
-    ----------
-    data : TrainingData
-        The data, images without NaN.
-    mask : bool ndarray of shape (n, C, H, W) or None
-        True where a pixel counts; None if all pixels do.
-    codec : Codec
-        With its scalers.
-    rows : int array of shape (m,)
-        The stamps to train on.
-
-    Returns
-    -------
-    Batch
-        Of objects that are indexed as arrays.
+    The images have no NaN; the mask is True where a pixel counts, or None.
     """
     y = data.y[rows]
     weights = None if data.weights is None else data.weights[rows]

@@ -33,20 +33,8 @@ NAME = "ConditionalAutoencoderRegressor"
 class Layout(NamedTuple):
     """The form of images and targets.
 
-    Attributes
-    ----------
-    image_shape : tuple of int
-        Channels, height and width.
-    sample_shape : tuple of int
-        Shape of one image in X: (p,), (H, W) or (C, H, W).
-    n_targets : int
-        Number of targets.
-    y_ndim : int
-        Number of axes of y, 1 or 2.
-    target_names : list of str or None
-        Names of the columns of y.
-    feature_names : list of str or None
-        Names of the columns of X.
+    ``image_shape`` is (C, H, W); ``sample_shape`` is the shape of one image in X, (p,),
+    (H, W) or (C, H, W). Names are None if y or X had no column names.
     """
 
     image_shape: tuple[int, int, int]
@@ -65,18 +53,8 @@ class Layout(NamedTuple):
 class TrainingData(NamedTuple):
     """Checked data of a fit.
 
-    Attributes
-    ----------
-    images : ndarray of shape (n, C, H, W)
-        The images, NaN where a pixel is masked.
-    y : ndarray of shape (n, n_targets)
-        Targets, NaN where one is missing.
-    weights : ndarray of shape (n,) or None
-        Weights of the images; None for equal weights.
-    groups : int ndarray of shape (n,) or None
-        Which images belong together.
-    layout : Layout
-        The form of images and targets.
+    Images (n, C, H, W) and targets y (n, n_targets) are NaN where a pixel is masked or
+    a target missing. Weights (n,) are None if equal, groups (n,) are numbers or None.
     """
 
     images: np.ndarray
@@ -91,26 +69,10 @@ class TrainingData(NamedTuple):
 
 
 def check_training_data(estimator, X, y, sample_weight, groups, previous):
-    """Check all that a fit is called with.
+    """Check the arguments of ``fit``, and leave out images of weight 0.
 
-    Parameters
-    ----------
-    estimator : ConditionalAutoencoderRegressor
-        The estimator with its parameters.
-    X, y, sample_weight, groups : object
-        The arguments of ``fit``.
-    previous : Layout or None
-        The layout of the fit that this one continues.
-
-    Returns
-    -------
-    TrainingData
-        The data, without images of weight 0.
-
-    Raises
-    ------
-    ValueError
-        If anything is wrong with them.
+    `previous` is the layout of the fit that this one continues, or None. Raises
+    ValueError if anything is wrong.
     """
     check_not_masked(y, "y")
     rows, shape, feature_names = _check_rows(estimator, X, y, previous)
@@ -140,27 +102,7 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
 
 
 def check_images(estimator, X, layout):
-    """Check images for a fitted estimator.
-
-    Parameters
-    ----------
-    estimator : ConditionalAutoencoderRegressor
-        The fitted estimator.
-    X : object
-        The argument of the method.
-    layout : Layout
-        The layout of the fit.
-
-    Returns
-    -------
-    ndarray of shape (n, C, H, W)
-        The images, NaN where a pixel is masked.
-
-    Raises
-    ------
-    ValueError
-        If they are not images of the shape of the fit, or not finite.
-    """
+    """Check images for a fitted estimator, and return them as (n, C, H, W)."""
     rows, shape, _ = _check_rows(estimator, X, "no_validation", layout)
     if shape is not None and (1, *shape)[-3:] != layout.image_shape:
         raise ImageShapeError(
@@ -171,22 +113,7 @@ def check_images(estimator, X, layout):
 
 
 def check_wanted_targets(estimator, y, layout):
-    """Check targets for images to be made, and return them as (n, n_targets).
-
-    Parameters
-    ----------
-    estimator : ConditionalAutoencoderRegressor
-        The fitted estimator.
-    y : object
-        The argument of the method.
-    layout : Layout
-        The layout of the fit.
-
-    Raises
-    ------
-    ValueError
-        If y is not finite, or its columns are not the targets of the fit.
-    """
+    """Check targets of images to be made, and return them as (n, n_targets)."""
     check_not_masked(y, "y")
     names = target_names_of(y)
     if names and layout.target_names and names != layout.target_names:
@@ -207,22 +134,7 @@ def check_wanted_targets(estimator, y, layout):
 
 
 def check_latents(estimator, Z, names):
-    """Check latents, and return them as float32.
-
-    Parameters
-    ----------
-    estimator : ConditionalAutoencoderRegressor
-        The fitted estimator.
-    Z : object
-        The argument of the method.
-    names : ndarray of str
-        The names of the latents.
-
-    Raises
-    ------
-    ValueError
-        If Z does not have one finite column for each latent, or other column names.
-    """
+    """Check latents, whose columns have these names if any, and return float32."""
     columns = list(getattr(Z, "columns", ()))
     named = columns and all(isinstance(name, str) for name in columns)
     if named and len(columns) == len(names) and columns != list(names):
@@ -278,21 +190,10 @@ def _check_rows(estimator, X, y, layout):
 
 
 def flatten_images(X):
-    """Return X with one row an image, and the shape of an image in X.
+    """Return X with one row an image, and the shape of one image or None.
 
-    Parameters
-    ----------
-    X : array-like
-        Images as (n, p), (n, H, W) or (n, C, H, W). Anything else, such as a
-        DataFrame, is left to scikit-learn's checks.
-
-    Returns
-    -------
-    X : array-like of shape (n, p)
-        The images as rows.
-    shape : tuple of int or None
-        The shape of one image if X is an array or nested lists with three or four
-        axes, else None.
+    The shape is None unless X is an array or nested lists with three or four axes.
+    Anything else, such as a DataFrame, is left to scikit-learn's checks.
     """
     if not hasattr(X, "shape") and not hasattr(X, "__array__"):
         X = _nested_lists_to_array(X)
@@ -314,26 +215,9 @@ def _nested_lists_to_array(X):
 def resolve_image_shape(shape, n_pixels, image_shape=None):
     """Return (C, H, W) of images, or raise if the shapes contradict each other.
 
-    Parameters
-    ----------
-    shape : tuple of int or None
-        Shape of an image from `flatten_images`; None for flat rows.
-    n_pixels : int
-        Length of a flat row.
-    image_shape : tuple of int or None
-        The parameter of the estimator: (H, W) or (C, H, W).
-
-    Returns
-    -------
-    tuple of int
-        Channels, height and width. Without ``image_shape``, flat rows are assumed to
-        be square images when the number of pixels is a perfect square, and else images
-        of one row of pixels.
-
-    Raises
-    ------
-    ImageShapeError
-        If ``image_shape`` does not fit the images.
+    `shape` comes from `flatten_images`, `image_shape` is the parameter. Without either,
+    flat rows are assumed to be square images when the number of pixels is a perfect
+    square, and else images of one row of pixels.
     """
     wanted = None if image_shape is None else _check_image_shape(image_shape)
     if shape is not None:
@@ -377,21 +261,8 @@ def _with_channel(shape):
 def target_names_of(y):
     """Return the names of the columns of y, or None if it has no names.
 
-    Parameters
-    ----------
-    y : array-like
-        A DataFrame or a Series with names that are strings; anything else has no
-        names.
-
-    Returns
-    -------
-    list of str or None
-        The names.
-
-    Raises
-    ------
-    ValueError
-        If a name occurs twice, or belongs to another latent.
+    Only a DataFrame or a Series has names, and only if all of them are strings. Raises
+    ValueError if a name occurs twice, or belongs to another latent.
     """
     columns = getattr(y, "columns", None)
     names = [getattr(y, "name", None)] if columns is None else list(columns)

@@ -12,15 +12,7 @@ LEAST_WEIGHT = 1e-3
 
 
 def check_not_masked(array, name):
-    """Raise ValueError if an array has masked entries, which would be used as data.
-
-    Parameters
-    ----------
-    array : object
-        Anything; only masked arrays of NumPy can have masked entries.
-    name : str
-        Its name in the error message.
-    """
+    """Raise ValueError if an array has masked entries, which would be used as data."""
     if np.ma.is_masked(array):
         raise ValueError(
             f"{name} must not have masked entries. Got a masked array with "
@@ -37,15 +29,7 @@ def masked_to_nan(X):
 
 
 def check_nan_pixels(X, allow_nan):
-    """Raise ValueError for NaN, unless it is allowed and no image is all NaN.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, p)
-        Images as rows.
-    allow_nan : bool
-        Whether NaN is a masked pixel.
-    """
+    """Raise ValueError for NaN in rows, unless it is allowed and leaves a pixel."""
     # The minimum is NaN if any pixel is, and needs no copy.
     if not np.isnan(X.min(initial=np.inf)):
         return
@@ -73,17 +57,8 @@ def fill_masked(images):
     It is not used because sklcae's estimator would then need astropy (with pyerfa and
     the IERS tables), and gaps wider than its kernel would stay NaN.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, C, H, W)
-        Images with NaN where pixels are masked.
-
-    Returns
-    -------
-    filled : ndarray of shape (n, C, H, W)
-        Images without NaN; the given array if it has none.
-    mask : bool ndarray of shape (n, C, H, W) or None
-        True where a pixel counts; None if all pixels do.
+    Returns the images (n, C, H, W) without NaN, the given array if it has none, and a
+    mask of the same shape, True where a pixel counts, or None if all pixels do.
     """
     if not np.isnan(images.min(initial=np.inf)):
         return images, None

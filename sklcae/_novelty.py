@@ -29,19 +29,12 @@ def evenly_spaced(rows):
 def misfits_of(residuals):
     """Return two misfits of each reconstruction, (n, 2), float32.
 
-    Parameters
-    ----------
-    residuals : ndarray of shape (n, C, H, W)
-        Image minus reconstruction over the standard deviation of the noise, NaN where
-        a pixel is masked.
-
-    Returns
-    -------
-    ndarray of shape (n, 2)
-        The mean square of the residuals, and the mean square of their sums in boxes
-        over the root of the number of pixels in the box, which is smaller at edges and
-        masks. Both are 1 for white noise. The second exceeds 1 when residuals are
-        correlated across pixels, for example where another galaxy is.
+    Residuals (n, C, H, W) are image minus reconstruction over the standard deviation of
+    the noise, NaN where a pixel is masked. The misfits are the mean square of the
+    residuals, and the mean square of their sums in boxes over the root of the number of
+    pixels in the box, which is smaller at edges and masks. Both are 1 for white noise.
+    The second exceeds 1 when residuals are correlated across pixels, for example where
+    another galaxy is.
     """
     seen = ~np.isnan(residuals)
     residuals = np.where(seen, residuals, 0).astype(np.float64)
@@ -59,18 +52,10 @@ def _box_sums(values):
 
 
 class Reference:
-    """Descriptions of images of the training set.
+    """Descriptions of m images of the training set.
 
-    Parameters
-    ----------
-    n_targets : int
-        Size of z_phy.
-    latents : ndarray of shape (m, latent_dim)
-        z_phy and z_rest.
-    misfits : ndarray of shape (m, 2)
-        The result of `misfits_of`.
-    variances : ndarray of shape (m, n_targets) or None
-        Predicted variances of z_phy, if the network predicts them.
+    They have latents (m, latent_dim), misfits (m, 2) from `misfits_of` and, if the
+    network predicts them, variances of z_phy (m, n_targets).
     """
 
     def __init__(self, n_targets, latents, misfits, variances=None):

@@ -34,27 +34,14 @@ class ImageScaler:
     Minimum and maximum are taken over the whole training set: scaling each image by its
     own range would lose its absolute flux. With the "asinh" stretch the scaled quantity
     is ``asinh((pixel - background) / softening)``, which is linear for faint pixels and
-    logarithmic in the bright centres (Lupton, Gunn and Szalay 1999, AJ 118, 1406).
+    logarithmic in the bright centres (Lupton, Gunn and Szalay 1999, AJ 118, 1406). A
+    `softening` of None takes ten times the standard deviation of the noise.
 
-    Parameters
-    ----------
-    stretch : str
-        A key of ``STRETCHES``.
-    softening : float or None
-        In the unit of the images. None takes ten times the standard deviation of the
-        noise, estimated from the differences of neighbouring pixels.
-
-    Attributes
-    ----------
-    background_, softening_, minimum_, range_ : ndarray of shape (C, 1, 1)
-        Background and softening in the unit of the images, minimum and range of the
-        stretched images.
-    sky_ : ndarray of shape (C, 1, 1)
-        Median of up to `SAMPLE_PIXELS` pixels, in the unit of the images. Light is
-        counted from here; the "asinh" stretch takes it as its background.
-    noise_ : ndarray of shape (C, 1, 1)
-        Standard deviation of the noise of pixels without light, in the unit of the
-        images.
+    The fitted attributes have the shape (C, 1, 1): ``background_`` and ``softening_``
+    in the unit of the images, ``minimum_`` and ``range_`` of the stretched images.
+    Light is counted from ``sky_``, the median of up to `SAMPLE_PIXELS` pixels, which is
+    also the background of the "asinh" stretch. ``noise_`` is the standard deviation of
+    the noise of pixels without light.
     """
 
     def __init__(self, stretch="linear", softening=None):
@@ -62,15 +49,7 @@ class ImageScaler:
         self.softening = softening
 
     def fit(self, images, rows=None):
-        """Learn the scaling from images of shape (n, C, H, W), ignoring NaN.
-
-        Parameters
-        ----------
-        images : ndarray of shape (n, C, H, W)
-            The images.
-        rows : int array of shape (m,) or None
-            Which of them to learn from; None for all.
-        """
+        """Learn the scaling from some rows of images (n, C, H, W), ignoring NaN."""
         rows = np.arange(len(images)) if rows is None else rows
         lowest, highest = _extremes(images, rows)
         if np.isnan(lowest).any():
@@ -180,19 +159,7 @@ def noise_level(pixels):
 def fit_target_scaler(y, weights, symmetry):
     """Fit a StandardScaler to all targets of the training, including turned ones.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n, n_targets)
-        Targets, NaN where one is missing.
-    weights : ndarray of shape (n,) or None
-        Weights of the images; None for equal weights.
-    symmetry : Symmetry or None
-        The turns of the augmentation; None for no augmentation.
-
-    Raises
-    ------
-    ValueError
-        If the mean or the variance of a target overflows.
+    Targets are NaN where one is missing; without a symmetry no target turns.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         seen = y if symmetry is None else symmetry.turned_targets(y)

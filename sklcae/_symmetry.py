@@ -14,16 +14,11 @@ INVARIANT_TARGETS = ("flux", "half_light_radius", "sersic_index", "ellipticity")
 class Symmetry(NamedTuple):
     """The maps of the targets under the symmetries of the square.
 
+    Turned targets are ``matrix @ target + offset``, in physical units, with matrices of
+    shape (n_elements, n_targets, n_targets) and offsets (n_elements, n_targets).
     Element k belongs to :func:`sklcae._torch.augmentation.dihedral_transform`: bit 0
     flips the columns, bit 1 the rows, bit 2 swaps rows and columns. Images that are not
     square have the four flips only.
-
-    Attributes
-    ----------
-    matrices : ndarray of shape (n_elements, n_targets, n_targets)
-        Turned targets are ``matrix @ target + offset``, in physical units.
-    offsets : ndarray of shape (n_elements, n_targets)
-        See ``matrices``.
     """
 
     matrices: np.ndarray
@@ -31,19 +26,7 @@ class Symmetry(NamedTuple):
 
     @classmethod
     def of_targets(cls, names, n_targets, image_size, invariant_targets):
-        """Make the maps for some targets.
-
-        Parameters
-        ----------
-        names : list of str or None
-            Names of the targets, checked by `check_turnable`.
-        n_targets : int
-            Number of targets.
-        image_size : tuple of int
-            Height and width in pixels.
-        invariant_targets : "all", list of str or None
-            Further targets that do not change.
-        """
+        """Make the maps for targets with names that `check_turnable` accepts."""
         height, width = image_size
         n_elements = 8 if height == width else 4
         matrices = np.tile(np.eye(n_targets), (n_elements, 1, 1))
@@ -60,18 +43,7 @@ class Symmetry(NamedTuple):
         return cls(matrices, offsets)
 
     def turned_targets(self, y):
-        """Return the targets of all images turned in every way.
-
-        Parameters
-        ----------
-        y : ndarray of shape (n, n_targets)
-            Targets in physical units, NaN where one is missing.
-
-        Returns
-        -------
-        ndarray of shape (n * n_different_maps, n_targets)
-            The targets; just y if no target turns.
-        """
+        """Return the targets (n, n_targets) of all images turned in every way."""
         maps = np.concatenate([self.matrices, self.offsets[:, None]], axis=1)
         different = np.unique(maps, axis=0)
         return np.concatenate([_turn(y, one[:-1], one[-1]) for one in different])
@@ -85,19 +57,8 @@ class Symmetry(NamedTuple):
     def mean_over_turns(self, values, variances=None):
         """Return the mean of the targets of images turned in every way, turned back.
 
-        Parameters
-        ----------
-        values : sequence of ndarray of shape (n, n_targets)
-            The targets of the images turned by each element.
-        variances : sequence of ndarray of shape (n, n_targets) or None
-            Their variances.
-
-        Returns
-        -------
-        y : ndarray of shape (n, n_targets)
-            The mean of the targets, turned back.
-        variance : ndarray of shape (n, n_targets) or None
-            Its variance, see `variance_of_mean`; None without ``variances``.
+        Each element has values (n, n_targets) and, if known, variances. The variance of
+        the mean is None without them, else from `variance_of_mean`.
         """
         # The matrices swap and change signs: their transposes are their inverses.
         y = [
@@ -152,26 +113,12 @@ def _mean(parts):
 
 
 def variance_of_mean(variance, spread, n):
-    """Return the variance of the mean of several predictions of the same target.
+    """Return the variance of the mean of n predictions of the same target.
 
     Suppose that the predicted variances are right, and that each error is the sum of a
-    common and an independent part. Then the spread of the n predictions is the variance
-    of the independent part, and the rest of the predicted variance is the variance of
-    the common part.
-
-    Parameters
-    ----------
-    variance : ndarray
-        Mean of the predicted variances.
-    spread : ndarray
-        Unbiased variance of the predictions.
-    n : int
-        Number of predictions.
-
-    Returns
-    -------
-    ndarray
-        The variance.
+    common and an independent part. Then the unbiased spread of the n predictions is the
+    variance of the independent part, and the rest of the predicted variance is the
+    variance of the common part.
     """
     return np.maximum(variance - spread, 0) + spread / n
 
@@ -184,20 +131,9 @@ def check_turnable(
 ):
     """Raise ValueError unless the effect of a turn on every target is known.
 
-    Parameters
-    ----------
-    names : list of str or None
-        Names of the targets.
-    invariant_targets : "all", list of str or None
-        Further targets that do not change.
-    wanted, otherwise : str
-        For the message: the setting that needs the turns, and how to do without.
-
-    Raises
-    ------
-    ValueError
-        If a target has no name, an unknown name, or lacks its partner, or if
-        ``invariant_targets`` has a name that no target has.
+    Targets need a known name, and x0 and y0 each other; `invariant_targets` must be
+    names of targets. The message says that `wanted` needs the turns, and how to do
+    `otherwise`.
     """
     if isinstance(invariant_targets, str):
         return

@@ -8,18 +8,17 @@ logits of shape (n, C, H, W). The sigmoid of the logits is the image in [0, 1].
 """
 
 from sklcae._torch import Batch
-from sklcae._torch.networks import (
+from sklcae._torch.networks.base import (
     Architecture,
     Autoencoder,
     Encoder,
     Encoding,
-    NeuralFieldDecoder,
-    PaperDecoder,
-    PaperEncoder,
-    StridedEncoder,
     combine,
-    register_network,
 )
+from sklcae._torch.networks.neural_field import NeuralFieldDecoder
+from sklcae._torch.networks.paper import PaperDecoder, PaperEncoder
+from sklcae._torch.networks.register import register_network
+from sklcae._torch.networks.strided import StridedEncoder
 
 __all__ = [
     "Architecture",

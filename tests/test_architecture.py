@@ -61,7 +61,7 @@ def test_one_file_imports_galsim():
 
 
 def test_files_are_read_in_one_place_and_never_unpickled():
-    assert users_of("safetensors") == {"_archive.py"}
+    assert users_of("safetensors") == {"_storage/archive.py"}
     for package in ("pickle", "cloudpickle", "marshal", "shelve", "zipfile"):
         assert users_of(package) == set(), package
 
@@ -74,6 +74,49 @@ def test_private_names_of_scikit_learn_stand_in_one_file():
         if name.startswith("sklearn.") and "._" in name
     }
     assert private == {"_compat.py"}
+
+
+# A room, a file or a folder of the package, imports only from those before it.
+ROOMS = [
+    "_version",
+    "exceptions",
+    "_compat",
+    "_noise",
+    "_masking",
+    "_scaling",
+    "_symmetry",
+    "_novelty",
+    "_inputs",
+    "datasets",
+    "metrics",
+    "inspection",
+    "baselines",
+    "_torch",
+    "networks",
+    "_codec",
+    "_fitting",
+    "_storage",
+    "_fit_monitor",
+    "_conditional_autoencoder",
+    "__init__",
+]
+
+
+def room_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_all_rooms_are_named():
+    assert {room_of(path) for path in FILES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_go_one_way(path):
+    below = ROOMS[: ROOMS.index(room_of(path)) + 1]
+    for imported in imported_by(path):
+        parts = imported.split(".")
+        if parts[0] == "sklcae" and parts[1] != "_version":
+            assert parts[1] in below, imported
 
 
 @pytest.mark.parametrize("folder", ["datasets", "inspection", "metrics"])

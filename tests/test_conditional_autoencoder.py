@@ -459,7 +459,7 @@ def test_overflow_is_an_error_and_not_a_model(
 
 def test_images_that_overflow_the_scaling_are_refused(blobs):
     model = quick(max_epochs=1).fit(*blobs)
-    with pytest.raises(ValueError, match=r"size of those that fit saw.*overflow"):
+    with pytest.raises(ValueError, match=r"size of the training set.*overflow"):
         model.predict(blobs[0].astype(float) * 1e300)
 
 
@@ -480,8 +480,8 @@ def test_masked_entries_are_refused_and_not_used(blobs, shape):
     ("columns", "message"),
     [
         (["flux", "flux"], "must have different names"),
-        (["z_rest0", "flux"], r"names that other latents have.*\['z_rest0'\]"),
-        (["z_phy1", "flux"], r"names that other latents have.*\['z_phy1'\]"),
+        (["z_rest0", "flux"], r"names of other latents.*\['z_rest0'\]"),
+        (["z_phy1", "flux"], r"names of other latents.*\['z_phy1'\]"),
     ],
 )
 def test_confusing_target_names_are_refused(blobs, columns, message):

@@ -15,7 +15,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.utils import estimator_checks
 
-from sklcae import _images
+from sklcae import _scaling
 from tests.blobs import make_blobs_of_light
 from tests.instances import CHOICES, DEFAULT, INSTANCES, fast
 
@@ -115,8 +115,8 @@ def test_images_come_back_as_precise_as_fit_saw_them(blobs, dtype, expected):
 def test_a_whole_weight_is_a_number_of_copies(blobs, loss, monkeypatch):
     """In one batch, where the order of the images is nothing but rounding."""
     # They are those of the images, copies among them, and weights have no part.
-    monkeypatch.setattr(_images, "noise_level", lambda pixels: 8.0)
-    monkeypatch.setattr(_images, "sky_level", lambda pixels: 0.0)
+    monkeypatch.setattr(_scaling, "noise_level", lambda pixels: 8.0)
+    monkeypatch.setattr(_scaling, "sky_level", lambda pixels: 0.0)
     X, y = blobs
     weight = np.arange(len(X)) % 4
     model = fast(reconstruction_loss=loss, batch_size=100)

@@ -13,6 +13,7 @@ MODULES = [
     "sklcae.exceptions",
     "sklcae.inspection",
     "sklcae.metrics",
+    "sklcae.networks",
 ]
 # Examples, See Also and an extended summary are there where they help; a return value
 # may have a name, as in scikit-learn.
@@ -33,7 +34,10 @@ def public_objects():
 
 def own_methods(path, cls):
     for name, value in vars(cls).items():
-        if not name.startswith("_") and callable(getattr(value, "__func__", value)):
+        # PyTorch's `forward`, and the methods of a base class, are documented there.
+        inherited = name == "forward" or any(name in vars(b) for b in cls.__mro__[1:])
+        callable_ = callable(getattr(value, "__func__", value))
+        if callable_ and not name.startswith("_") and not inherited:
             yield f"{path}.{name}"
 
 

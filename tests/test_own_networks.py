@@ -278,13 +278,13 @@ def test_random_numbers_outside_of_layers_are_refused(blobs):
 
 
 class WrongRest(PaperEncoder):
-    def latents(self, features):
-        z_phy, z_rest = super().latents(features)
+    def _latents(self, features):
+        z_phy, z_rest = super()._latents(features)
         return z_phy, z_rest[:, 1:]
 
 
 class NoVariance(PaperEncoder):
-    def log_variance(self, features):
+    def _log_variance(self, features):
         return None
 
 

@@ -65,55 +65,22 @@ def write_archive(path, manifest, tensors):
     """Write a manifest and arrays to a file, whole or not at all.
 
     An existing file is replaced in one step when all of the new file is on the disk; it
-    keeps its permissions. A link is followed.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    manifest : dict
-        Values that JSON can hold, with finite numbers only; no key may be ``format``,
-        ``format_version`` or ``sha256``.
-    tensors : dict of str to ndarray
-        Arrays of float32, float64, int64, uint8 or bool, with finite values only.
-
-    Raises
-    ------
-    ValueError
-        If the manifest or an array is not as described.
-    OSError
-        If the file cannot be written. An existing file is then unchanged, except that
-        it may be the new one after a failed synchronisation of the folder.
+    keeps its permissions. A link is followed. The manifest must be values that JSON can
+    hold, with finite numbers only, and without the keys ``format``, ``format_version``
+    and ``sha256``. The arrays must be of a type in ``DTYPES``, with finite values only.
+    ValueError is raised otherwise. After an OSError an existing file is unchanged,
+    except that it may be the new one after a failed synchronisation of the folder.
     """
     data = _to_bytes(manifest, tensors)
     _replace_file(os.path.realpath(path), data)
 
 
 def read_archive(path):
-    """Read a file of `write_archive`, or any other file that claims to be one.
+    """Read the manifest and the arrays of a file from any source.
 
+    ModelFileError is raised unless the file is exactly as `write_archive` writes it.
     The size of the file limits the memory that this takes, whatever its content: about
-    twice that size, or up to sixteen times the size of the header, which may have
-    16 MiB.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    manifest : dict
-        The manifest given to `write_archive`.
-    tensors : dict of str to ndarray
-        The arrays.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is not exactly as `write_archive` writes it.
-    OSError
-        If it cannot be read; FileNotFoundError if there is none.
+    twice the file's size, or up to sixteen times the header's, which may have 16 MiB.
     """
     with naming_file(path):
         data, manifest = _read_checked(path)

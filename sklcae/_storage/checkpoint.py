@@ -32,27 +32,10 @@ FREE_PARAMETERS = (
 def open_checkpoint(settings, data, previous):
     """Return the checkpoint of a fit, with the content of its file.
 
-    Parameters
-    ----------
-    settings : SimpleNamespace
-        The parameters of the estimator, with ``checkpoint`` None or the path.
-    data : TrainingData
-        The checked data.
-    previous : Fit or None
-        The fit that this one continues.
-
-    Returns
-    -------
-    NoCheckpoint or Checkpoint
-        With ``seeds`` and ``fit``, None if there is no file yet, and ``write``.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is damaged, no checkpoint, of another fit, or has more epochs than
-        ``max_epochs``.
-    ValueError
-        If the fit cannot be described in a file.
+    ``previous`` is the fit that this one continues, or None. The checkpoint's ``seeds``
+    and ``fit`` are None if there is no file yet. ModelFileError is raised if the file
+    is damaged, is no checkpoint, belongs to another fit, or has more epochs than
+    ``max_epochs``. ValueError is raised if the fit cannot be described in a file.
     """
     if settings.checkpoint is None:
         return NoCheckpoint()
@@ -117,17 +100,7 @@ class Checkpoint:
                 )
 
     def write(self, seeds, codec, net):
-        """Write the state of a fit.
-
-        Parameters
-        ----------
-        seeds : dict of int
-            The seeds of the fit.
-        codec : Codec
-            The codec as it is now.
-        net : ConditionalAutoencoderNet
-            Its net in training.
-        """
+        """Write the seeds, the codec as it is now, and its net in training."""
         state = {
             "seeds": seeds,
             "codec": codec.to_state(),

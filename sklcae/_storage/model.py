@@ -54,32 +54,12 @@ OBJECT_ATTRIBUTES = {"_metadata_request", "_skl_callbacks"}
 
 
 def save_model(model, path):
-    """Save a fitted estimator to one file.
+    """Save a fitted estimator to one file, see its method ``save``.
 
-    The file is a safetensors file without pickled objects. Parameters that are not
-    plain values, such as a RandomState as `random_state`, are left out with a warning,
-    and `checkpoint` without one; a loaded model has their defaults. The file is
-    replaced in one step: at any moment it is the old file or the new one.
-
-    Parameters
-    ----------
-    model : ConditionalAutoencoderRegressor
-        The fitted estimator.
-    path : str or path-like
-        The file. A temporary file ``.sklcae-<16 digits>.tmp`` beside it is left over
-        only if the process is killed, and may then be removed.
-
-    Raises
-    ------
-    NotFittedError
-        If the model is not fitted.
-    TypeError
-        If the model is of another class, or an attribute is not a plain value.
-    ValueError
-        If the model has parameters or attributes that could not be loaded again, such
-        as a network that is not registered.
-    OSError
-        If the file cannot be written.
+    Parameters that are not plain values are left out with a warning, and ``checkpoint``
+    without one; a loaded model has their defaults. TypeError is raised for another
+    class or an attribute that is not a plain value. ValueError is raised if the model
+    could not be loaded again, for example because its network is not registered.
     """
     name = _name_of_class(model)
     check_is_fitted(model)
@@ -101,22 +81,7 @@ def save_model(model, path):
 def load_model(path):
     """Load an estimator that `save_model` has saved. Safe for untrusted files.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    Returns
-    -------
-    ConditionalAutoencoderRegressor
-        The fitted estimator.
-
-    Raises
-    ------
-    ModelFileError
-        If the file does not hold a whole model that this version can load.
-    OSError
-        If it cannot be read; FileNotFoundError if it does not exist.
+    ModelFileError is raised unless it is a whole model that this version can load.
     """
     manifest, tensors = read_archive(path)
     with naming_file(path):

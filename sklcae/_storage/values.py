@@ -23,49 +23,20 @@ FLOATS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 
 def pack(value):
-    """Split a value into JSON and arrays.
+    """Split a value into JSON and a dict of arrays, named by the path to them.
 
-    Parameters
-    ----------
-    value : object
-        None, bool, int, float, str, a NumPy scalar or an array of one of the types of
-        an archive, or a list, a tuple or a dict (with str as keys) of such.
-
-    Returns
-    -------
-    packed : object
-        Values that JSON can hold.
-    arrays : dict of str to ndarray
-        The arrays, named by the path to them.
-
-    Raises
-    ------
-    TypeError
-        If the value contains anything else.
+    The value may be None, bool, int, float, str, a NumPy scalar or an array of one of
+    the types of an archive, or a list, a tuple or a dict (with str as keys) of such.
+    TypeError is raised if it contains anything else.
     """
     arrays = {}
     return _pack(value, "", arrays), arrays
 
 
 def unpack(packed, arrays):
-    """Restore a value that `pack` has split.
+    """Restore a value that `pack` has split; the JSON may come from any source.
 
-    Parameters
-    ----------
-    packed : object
-        The JSON, from any source.
-    arrays : dict of str to ndarray
-        The arrays. Each must be used once.
-
-    Returns
-    -------
-    object
-        The value.
-
-    Raises
-    ------
-    ModelFileError
-        If `pack` cannot have made it.
+    ModelFileError is raised if `pack` cannot have made it. An array must be used once.
     """
     left = dict(arrays)
     value = _unpack(packed, left)

@@ -7,7 +7,8 @@ torch or skorch.
 from sklcae._torch.batches import Batch
 from sklcae._torch.callbacks import EpochHook, check_callbacks
 from sklcae._torch.losses import PHYSICAL_LOSSES, RECONSTRUCTION_LOSSES, LightScale
-from sklcae._torch.networks import NETWORKS, Architecture, name_of, weight_specs
+from sklcae._torch.networks.base import Architecture
+from sklcae._torch.networks.register import NETWORKS, name_of, weight_specs
 from sklcae._torch.optimizers import LR_SCHEDULES, OPTIMIZERS
 from sklcae._torch.partners import Partners
 from sklcae._torch.training import ConditionalAutoencoderNet, build_net, check_device

@@ -8,20 +8,10 @@ __all__ = ["DihedralAugmentation", "dihedral_transform"]
 
 
 def dihedral_transform(images, element):
-    """Apply one of the eight symmetries of the square.
+    """Apply one of the eight symmetries of the square to images, (n, C, H, W).
 
-    Parameters
-    ----------
-    images : torch.Tensor of shape (n, C, H, W)
-        The images; H and W must be equal for elements of 4 and above.
-    element : int
-        From 0 to 7. Bit 0 flips the columns, then bit 1 flips the rows, then bit 2
-        swaps rows and columns.
-
-    Returns
-    -------
-    torch.Tensor of shape (n, C, H, W)
-        The transformed images.
+    The element is a number from 0 to 7. Bit 0 flips the columns, then bit 1 flips the
+    rows, then bit 2 swaps rows and columns, which needs square images.
     """
     axes = [axis for bit, axis in ((1, 3), (2, 2)) if element & bit]
     images = images.flip(axes) if axes else images
@@ -31,15 +21,9 @@ def dihedral_transform(images, element):
 class DihedralAugmentation:
     """Give every stamp of a batch a random symmetry of the square.
 
-    Parameters
-    ----------
-    matrices : ndarray of shape (n_elements, n_targets, n_targets)
-        Each element maps the scaled targets to ``matrix @ target + offset``. Four
-        elements are the flips alone, eight include the quarter turns.
-    offsets : ndarray of shape (n_elements, n_targets)
-        See ``matrices``.
-    generator : torch.Generator
-        Source of the random elements, on the CPU.
+    Each element maps the scaled targets to ``matrix @ target + offset``. The matrices
+    are (n_elements, n_targets, n_targets), the offsets (n_elements, n_targets). Four
+    elements are flips, eight include the quarter turns. The generator is on the CPU.
     """
 
     def __init__(self, matrices, offsets, generator):

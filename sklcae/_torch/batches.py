@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     The fields hold tensors, or arrays in a dataset. None stands for equal weights, or
     for a plane that the stamps do not have.
 
-    Attributes
+    Parameters
     ----------
     images : array of shape (n, C, H, W)
         The scaled images, float32.
@@ -55,6 +55,11 @@ class Batch(NamedTuple):
             Takes and returns an array.
         fields : tuple of str or None
             The fields to change, in the partners too; None for all fields.
+
+        Returns
+        -------
+        Batch
+            The changed batch.
         """
         changed = {
             name: _map(function, value, fields)
@@ -75,12 +80,8 @@ def _map(function, value, fields):
 class BatchDataset(Dataset):
     """Dataset that is indexed by the rows of a whole batch.
 
-    Parameters
-    ----------
-    batch : Batch
-        All stamps, as arrays or as objects that a list of rows turns into an array.
-    generator : torch.Generator or None
-        Source of the choice of partners, see `Partners.draw`.
+    The batch has all stamps, as arrays or as objects that a list of rows turns into an
+    array. The generator draws the partners, see `Partners.draw`.
     """
 
     def __init__(self, batch, generator=None):

@@ -1,4 +1,4 @@
-"""skorch callbacks: those of the user, early stopping, a hook for each epoch."""
+"""skorch callbacks: the user's, early stopping, a hook for each epoch."""
 
 import inspect
 
@@ -18,14 +18,9 @@ class TrainingStoppedError(Exception):
 
 
 class EpochHook(Callback):
-    """Call two functions at the begin and at the end of each epoch.
+    """Call two functions with the net, at the start and at the end of each epoch.
 
-    Parameters
-    ----------
-    begin : callable
-        Called with the net.
-    end : callable
-        Called with the net; the training stops where it returns True.
+    The training stops when ``end`` returns True.
     """
 
     def __init__(self, begin, end):
@@ -54,17 +49,14 @@ def early_stopping(n_iter_no_change, tol):
 
 
 def wants_to_stop(callback):
-    """Return whether a callback stops by a KeyboardInterrupt, as those of skorch do."""
+    """Return whether a callback stops by a KeyboardInterrupt, as skorch's do."""
     return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
 
 
 def check_callbacks(callbacks):
     """Raise TypeError, naming the parameter, unless all are skorch callbacks.
 
-    Parameters
-    ----------
-    callbacks : list or None
-        Callback instances, classes, or tuples of a name and one of these.
+    Each must be an instance, a class, or a tuple of a name and one of these.
     """
     for item in callbacks or ():
         named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)

@@ -7,22 +7,13 @@ __all__ = ["DrawFrom"]
 
 
 class DrawFrom(TorchDispatchMode):
-    """Let the random operations of this thread draw from one generator.
+    """Let the random operations of this thread draw from one generator, on the CPU.
 
     Layers of PyTorch initialise themselves from the global generator, which other
     threads read at the same time. Within this context manager each random operation on
     the CPU gets the given generator, in the thread that entered the context only. An
-    operation with a generator of its own keeps it.
-
-    Parameters
-    ----------
-    generator : torch.Generator or None
-        The generator, on the CPU. None refuses random operations.
-
-    Raises
-    ------
-    RuntimeError
-        If there is no generator, or an operation takes none.
+    operation with a generator of its own keeps it. RuntimeError is raised if the given
+    generator is None, or the operation takes none.
     """
 
     def __init__(self, generator):

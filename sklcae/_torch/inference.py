@@ -16,23 +16,10 @@ MANY_PARTS = 1024
 
 
 def encode(module, images, executor, prepare=None):
-    """Return the latents of images.
+    """Return the latents of images, (n, latent_dim), float32.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network.
-    images : ndarray of shape (n, C, H, W)
-        The images, in [0, 1] unless `prepare` scales them.
-    executor : callable
-        Maps a function over batches, such as `in_order`.
-    prepare : callable or None
-        Applied to a few images before the network.
-
-    Returns
-    -------
-    ndarray of shape (n, latent_dim), float32
-        The latents.
+    Images are (n, C, H, W), in [0, 1] unless ``prepare`` scales them, a few at a time.
+    The executor, such as `in_order`, maps a function over a list of parts.
     """
 
     def encode_batch(images):
@@ -45,20 +32,9 @@ def encode(module, images, executor, prepare=None):
 def read_targets(module, images, executor, prepare=None, elements=(0,)):
     """Return z_phy of turned images, and its variance.
 
-    Parameters
-    ----------
-    module, images, executor, prepare
-        As for `encode`.
-    elements : sequence of int
-        The symmetries of the square, see `dihedral_transform`, that turn each image
-        before the network.
-
-    Returns
-    -------
-    z_phy : ndarray of shape (n, n_elements, n_targets), float32
-        The predicted targets.
-    variance : ndarray of shape (n, n_elements, n_targets), float32, or None
-        Their variances, if the network predicts them.
+    Each image is turned by each of the elements, see `dihedral_transform`. Both arrays
+    are (n, n_elements, n_targets), float32. The variance is None unless the network
+    predicts it. The other arguments are as for `encode`.
     """
 
     def read(images):
@@ -75,23 +51,10 @@ def read_targets(module, images, executor, prepare=None, elements=(0,)):
 
 
 def decode(module, latents, executor, finish=None):
-    """Return the images of latents.
+    """Return the images of latents, (n, C, H, W).
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network.
-    latents : ndarray of shape (n, latent_dim), float32
-        The latents.
-    executor : callable
-        As for `encode`.
-    finish : callable or None
-        Applied to a few images in [0, 1] at a time.
-
-    Returns
-    -------
-    ndarray of shape (n, C, H, W)
-        The images, in [0, 1] and float32 unless `finish` changes them.
+    Latents are (n, latent_dim), float32. Images are in [0, 1] and float32 unless
+    ``finish`` changes them, a few at a time. The executor is as for `encode`.
     """
 
     def decode_batch(latents):
@@ -102,27 +65,12 @@ def decode(module, latents, executor, finish=None):
 
 
 def map_padded(function, module, rows, executor, before=None, after=None):
-    """Apply a function to a fixed number of rows at a time.
+    """Apply a function to a fixed number of rows at a time; return a list of arrays.
 
-    The memory beyond input and output does not depend on the number of rows.
-
-    Parameters
-    ----------
-    function : callable
-        Takes a tensor of ``BATCH_SIZE`` rows and returns a tuple of tensors.
-    module : torch.nn.Module
-        The network, which decides the device.
-    rows : ndarray of shape (n, ...)
-        The rows.
-    executor : callable
-        ``executor(function, parts)`` maps a function over a list of parts.
-    before, after : callable or None
-        Applied to a few rows before, and to the results after, as arrays.
-
-    Returns
-    -------
-    list of ndarray
-        The results for all rows.
+    The function takes a tensor of ``BATCH_SIZE`` rows, on the device of the module, and
+    returns a tuple of tensors. ``before`` is applied to a few rows before, and
+    ``after`` to each of the results, as arrays. The memory beyond input and output does
+    not depend on the number of rows.
     """
     device = next(module.parameters()).device
     module.eval()

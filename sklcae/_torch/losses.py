@@ -45,16 +45,9 @@ class LossTerms(NamedTuple):
 class LightScale(NamedTuple):
     """From scaled pixels back to light, and the noise of that light.
 
-    A pixel is ``softening * unstretch(scaled * range + minimum)`` above the sky.
-
-    Attributes
-    ----------
-    stretch : str
-        A key of ``UNSTRETCH``.
-    minimum, range, softening : array of shape (C, 1, 1)
-        The scaling of each channel.
-    noise : NoiseModel
-        Its ``variance(light)`` is the variance of pixels with that expected light.
+    A pixel is ``softening * unstretch(scaled * range + minimum)`` above the sky, with
+    arrays of shape (C, 1, 1); ``stretch`` is a key of ``UNSTRETCH``. The `NoiseModel`
+    gives the variance of pixels with that expected light, ``noise.variance(light)``.
     """
 
     stretch: str
@@ -160,29 +153,11 @@ PHYSICAL_LOSSES = {
 
 
 def loss_terms(output, batch, reconstruction_loss, physical_loss, scale=None):
-    """Return the terms for the output of a network, with an exchange loss of 0.
+    """Return the scalar terms for the output of a network; the exchange loss is 0.
 
     The physical loss, Eq. 4, is in units of the standardised targets. The
     regularization is Eq. 5 as its text describes it: the mean of abs(z_rest), which
-    drives z_rest to zero.
-
-    Parameters
-    ----------
-    output : Output
-        Encoding and logits.
-    batch : Batch
-        The scaled images and targets, with their weights.
-    reconstruction_loss : str
-        A key of ``RECONSTRUCTION_LOSSES``.
-    physical_loss : str
-        A key of ``PHYSICAL_LOSSES``.
-    scale : LightScale or None
-        Needed by "chi_square".
-
-    Returns
-    -------
-    LossTerms
-        The terms, scalars.
+    drives z_rest to zero. The reconstruction loss "chi_square" needs a `LightScale`.
     """
     encoding, logits = output
     targets = PHYSICAL_LOSSES[physical_loss](encoding, batch.targets)
@@ -195,24 +170,10 @@ def loss_terms(output, batch, reconstruction_loss, physical_loss, scale=None):
 
 
 def pixel_loss(logits, batch, reconstruction_loss, scale=None):
-    """Return the reconstruction loss of decoded images.
+    """Return the reconstruction loss of decoded images, a scalar.
 
-    Parameters
-    ----------
-    logits : torch.Tensor of shape (n, C, H, W)
-        The decoded images. For the exchange loss they come from the z_rest of some
-        stamps and the targets of their partners.
-    batch : Batch
-        The images to compare with; for the exchange loss the partners.
-    reconstruction_loss : str
-        A key of ``RECONSTRUCTION_LOSSES``.
-    scale : LightScale or None
-        Needed by "chi_square".
-
-    Returns
-    -------
-    torch.Tensor
-        The loss, a scalar.
+    For the exchange loss the logits come from the z_rest of some stamps and the targets
+    of their partners, and the batch is the partners. "chi_square" needs a `LightScale`.
     """
     pixels = RECONSTRUCTION_LOSSES[reconstruction_loss](logits, batch, scale)
     return _mean(_image_means(pixels, batch.mask), batch.image_weights)

@@ -13,21 +13,10 @@ LR_SCHEDULES = {"constant": None, "one_cycle": OneCycleLR}
 
 
 def make_schedule(name, lr, n_steps):
-    """Return the skorch callback that sets the learning rate before each step.
+    """Return the skorch callback that sets the learning rate before each step, or None.
 
-    Parameters
-    ----------
-    name : str
-        A key of ``LR_SCHEDULES``.
-    lr : float
-        The highest learning rate.
-    n_steps : int
-        Number of steps of the whole schedule.
-
-    Returns
-    -------
-    LRScheduler or None
-        None where nothing is to be done.
+    ``lr`` is the highest learning rate, ``n_steps`` the number of steps of the whole
+    schedule. A constant learning rate needs no callback.
     """
     if LR_SCHEDULES[name] is None:
         return None
@@ -42,15 +31,7 @@ def make_schedule(name, lr, n_steps):
 
 
 def fast_forward(schedule, n_steps):
-    """Set the learning rate to what it is after some steps.
-
-    Parameters
-    ----------
-    schedule : LRScheduler
-        The callback, at the begin of its training.
-    n_steps : int
-        Steps that were made before.
-    """
+    """Set the learning rate of a new schedule to its value after some steps."""
     if n_steps > 0:
         scheduler = schedule.lr_scheduler_
         moved = {"last_epoch": n_steps - 1, "_step_count": n_steps + 1}

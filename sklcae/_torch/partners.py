@@ -9,14 +9,8 @@ __all__ = ["Partners"]
 class Partners:
     """For each stamp, another stamp of the same group.
 
-    Parameters
-    ----------
-    groups : int array of shape (n,)
-        The groups of the stamps.
-    usable : bool array of shape (n,)
-        Which stamps may be the partner of another.
-    weights : array of shape (n,) or None
-        Weights of the stamps; None for equal weights.
+    All arguments have the shape (n,). Only a usable stamp may be the partner of
+    another. Without weights all stamps have the same weight.
     """
 
     def __init__(self, groups, usable, weights=None):
@@ -34,22 +28,10 @@ class Partners:
         self.mean_of_others = others / np.maximum(self.n_others, 1)
 
     def draw(self, rows, generator=None):
-        """Return the partners of some rows.
+        """Return the partners of some rows, (m,), and whether each has one, (m,).
 
-        Parameters
-        ----------
-        rows : int array of shape (m,)
-            The stamps.
-        generator : torch.Generator or None
-            Source of the choice. None takes the next stamp of the group, always the
-            same one.
-
-        Returns
-        -------
-        partners : int array of shape (m,)
-            Their partners. A stamp without a partner is its own.
-        has_partner : bool array of shape (m,)
-            Whether there is a partner.
+        A stamp without a partner is its own. Without a generator the partner is always
+        the next stamp of the group.
         """
         rows = np.asarray(rows)
         n_others, place = self.n_others[rows], self.place[rows]
@@ -68,18 +50,11 @@ class Partners:
         return np.where(has_partner, partner, rows), has_partner
 
     def shares(self, rows, partner_rows):
-        """Return the weights of partners relative to the mean of all candidates.
+        """Return the weights of partners relative to the mean of all candidates, (m,).
 
-        Parameters
-        ----------
-        rows, partner_rows : int array of shape (m,)
-            The stamps and their partners, as `draw` returns them.
-
-        Returns
-        -------
-        float32 array of shape (m,)
-            Weights of mean 1 over the candidates of a stamp. A weight then decides
-            which candidates count, and not how much all of them count.
+        The arguments are rows and partners as in `draw`. The shares, float32, have mean
+        1 over the candidates of a stamp. A weight then decides which candidates count,
+        and not how much all of them count.
         """
         mean = self.mean_of_others[np.asarray(rows)]
         shares = self.weights[partner_rows] / np.where(mean > 0, mean, 1)

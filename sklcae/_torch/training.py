@@ -18,7 +18,8 @@ from sklcae._torch.batches import BatchDataset
 from sklcae._torch.callbacks import TrainingStoppedError, early_stopping, wants_to_stop
 from sklcae._torch.generators import DrawFrom
 from sklcae._torch.losses import LossTerms, LossWeights, loss_terms, pixel_loss
-from sklcae._torch.networks import Encoding, build_network, check_output
+from sklcae._torch.networks.base import Encoding
+from sklcae._torch.networks.register import build_network, check_output
 from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
 from sklcae._torch.workers import in_order, single_threads
 
@@ -49,34 +50,13 @@ class Output(NamedTuple):
 class ConditionalAutoencoderNet(NeuralNet):
     """Train a network on Eq. 2, and apply it.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        A network, see `sklcae._torch.networks.base`.
-    generator : torch.Generator
-        Source of the order of the stamps, their augmentation and their dropout, on
-        the CPU.
-    alpha, beta, gamma : float
-        Weights of the physical, the regularization and the exchange term. The exchange
-        term needs stamps with partners.
-    reconstruction_loss : str
-        A key of ``RECONSTRUCTION_LOSSES``.
-    physical_loss : str
-        A key of ``PHYSICAL_LOSSES``.
-    light_scale : LightScale or None
-        Needed by the reconstruction loss "chi_square".
-    target_maps : tuple of ndarray or None
-        Matrices and offsets of `DihedralAugmentation`; None for no augmentation.
-    optimizer : str
-        A key of ``OPTIMIZERS``.
-    weight_decay : float
-        See the optimizer.
-    lr_schedule : str
-        A key of ``LR_SCHEDULES``.
-    n_iter_no_change, tol : int and float
-        When to stop, if there are stamps to validate with.
-    **kwargs
-        Passed to skorch.NeuralNet.
+    For the methods of a network see `sklcae._torch.networks.base`. The generator, on
+    the CPU, determines the order of the stamps, their partners, augmentation and
+    dropout. ``alpha``, ``beta`` and ``gamma`` are the weights of the physical, the
+    regularization and the exchange term; the exchange term needs stamps with partners.
+    The reconstruction loss "chi_square" needs a `LightScale`. ``target_maps`` are the
+    matrices and offsets of `DihedralAugmentation`; None for no augmentation.
+    ``n_iter_no_change`` and ``tol`` decide when to stop, given stamps to validate with.
     """
 
     def __init__(
@@ -280,27 +260,12 @@ class ConditionalAutoencoderNet(NeuralNet):
         state=None,
         epoch_hook=None,
     ):
-        """Train for a number of epochs, counting those before an interruption.
+        """Train for a number of epochs, including the epochs before an interruption.
 
-        Parameters
-        ----------
-        batch : Batch
-            The training set, see `BatchDataset`.
-        n_epochs : int
-            Number of epochs.
-        n_before : int
-            Number of epochs of earlier fits that this one continues.
-        validation : Batch or None
-            Stamps whose loss decides when to stop.
-        state : dict or None
-            State of `get_training_state` to continue from.
-        epoch_hook : EpochHook or None
-            Called at the begin and the end of each epoch.
-
-        Returns
-        -------
-        self : ConditionalAutoencoderNet
-            The trained net.
+        ``n_before`` is the number of epochs of earlier fits that this one continues.
+        The loss of the batch ``validation`` decides when to stop; None for no early
+        stopping. ``state`` is a state of `get_training_state` to continue from. The
+        `EpochHook` is called at the start and at the end of each epoch.
         """
         dataset = BatchDataset(batch, self.generator)
         callbacks = list(self.callbacks_)
@@ -478,8 +443,8 @@ def _is_known(module):
 def _needs_whole_batches(module):
     """Return whether a network must see whole batches, on one thread.
 
-    Buffers may change in training and depend on all images of a batch, such as those
-    of BatchNorm, and dropout draws random numbers in order.
+    Buffers, such as BatchNorm's, may change in training and depend on all images of a
+    batch, and dropout draws random numbers in order.
     """
     return any(True for _ in module.buffers()) or _has_dropout(module)
 
@@ -510,23 +475,10 @@ def _laid_out_as(parameter, tensor):
 
 @torch.inference_mode(False)
 def build_net(network, architecture, *, seed, **kwargs):
-    """Build a network with random weights, and the net that trains it.
+    """Build a network with random weights, and the initialised net that trains it.
 
-    Parameters
-    ----------
-    network : str or callable
-        A key of ``NETWORKS``, or a callable that takes an architecture.
-    architecture : Architecture
-        The sizes of the network.
-    seed : int
-        Seed of the weights, of the order of the stamps and of the augmentation.
-    **kwargs
-        Passed to `ConditionalAutoencoderNet`.
-
-    Returns
-    -------
-    ConditionalAutoencoderNet
-        The initialised net.
+    The network is a key of ``NETWORKS``, or a callable that takes an architecture. The
+    seed determines the weights, the order of the stamps and the augmentation.
     """
     generator = torch.Generator().manual_seed(seed)
     module = build_network(network, architecture, generator)

@@ -21,20 +21,10 @@ def in_order(function, parts):
 def single_threads(device):
     """Give an executor that maps parts on as many threads as PyTorch may use.
 
+    ``executor(function, parts)`` returns the list of results in the order of the parts.
     One thread alone works on each part. How PyTorch would divide sums among several
-    threads then does not change the last bits of the result, and no layer waits for
-    its slowest thread.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        Where the work is done. On anything but a CPU the parts follow one another.
-
-    Yields
-    ------
-    callable
-        ``executor(function, parts)`` returns the list of results in the order of the
-        parts.
+    threads then does not change the last bits of the result, and no layer waits for its
+    slowest thread. On a device other than a CPU the parts follow one another.
     """
     n_threads = torch.get_num_threads()
     if torch.device(device).type != "cpu" or n_threads == 1:

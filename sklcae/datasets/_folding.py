@@ -40,16 +40,9 @@ _LIMIT_SIDES = 8
 class Wings:
     """A Sersic profile of unit flux in pixel coordinates.
 
-    Parameters
-    ----------
-    sersic_index : float
-        The index n of the profile ``exp(-(r / scale_radius)**(1 / n))``.
-    half_light_radius : float
-        Circularised half-light radius in pixels.
-    axis_ratio : float
-        Minor over major axis.
-    to_circle : ndarray of shape (2, 2)
-        Inverse of the shear. It maps an offset (x, y) to the round galaxy.
+    The profile is ``exp(-(r / scale_radius)**(1 / n))``. The half-light radius is
+    circularised and in pixels, the axis ratio is minor over major. ``to_circle``, the
+    inverse of the shear, (2, 2), maps an offset (x, y) to the round galaxy.
     """
 
     sersic_index: float
@@ -124,23 +117,10 @@ def largest_fft(image_shape):
 def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
     """Choose the side of a small FFT such that its copies can be subtracted.
 
-    Parameters
-    ----------
-    wings : Wings
-        Profile of the galaxy.
-    psf_light : callable
-        Fraction of the PSF's light in a pixel as a function of the distance in pixels.
-    psf_radius : float
-        Half-light radius of the PSF, in pixels.
-    image_shape : tuple of two ints
-        Height and width of the stamp.
-    center : tuple of two floats
-        Centre of the galaxy, x and y, from the centre of the first pixel.
-
-    Returns
-    -------
-    int or None
-        The side in pixels, or None if no affordable FFT is accurate enough.
+    ``psf_light`` returns the fraction of the PSF's light in a pixel for a distance, and
+    ``psf_radius`` is its half-light radius, both in pixels. The centre of the galaxy, x
+    and y, counts from the centre of the first pixel. Returns the side in pixels, or
+    None if no affordable FFT is accurate enough.
     """
     side = max(image_shape)
     limit = largest_fft(image_shape)
@@ -162,21 +142,8 @@ def small_fft_size(wings, psf_light, psf_radius, image_shape, center):
 def folded_light(wings, image_shape, center, size):
     """Return the light of a galaxy of unit flux that an FFT folds into the stamp.
 
-    Parameters
-    ----------
-    wings : Wings
-        Profile of the galaxy.
-    image_shape : tuple of two ints
-        Height and width of the stamp.
-    center : tuple of two floats
-        Centre of the galaxy, x and y, from the centre of the first pixel.
-    size : int
-        Side of the FFT, in pixels.
-
-    Returns
-    -------
-    ndarray of shape image_shape, float64
-        The light of all copies, without the galaxy itself.
+    It is the light of all copies without the galaxy itself, as an image. The centre is
+    given as in `small_fft_size`, and ``size`` is the side of the FFT in pixels.
     """
     height, width = image_shape
     copies = size * np.arange(-_RINGS, _RINGS + 1)

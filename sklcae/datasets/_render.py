@@ -67,25 +67,10 @@ PSFS = {"gaussian": _gaussian, "moffat": _moffat}
 
 
 def render_stamp(row, *, image_shape, pixel_scale, psf, psf_fwhm, moffat_beta):
-    """Render one galaxy without noise.
+    """Render one galaxy without noise, as an image in ADU per pixel, float64.
 
-    Parameters
-    ----------
-    row : mapping of str to float
-        The seven physical parameters, in the units of ``make_galaxies``.
-    image_shape : tuple of two ints
-        Height and width in pixels.
-    pixel_scale : float
-        Arcsec per pixel.
-    psf : key of PSFS or None
-        The point spread function; None for no PSF.
-    psf_fwhm, moffat_beta : float
-        Full width at half maximum in arcsec, and the Moffat exponent.
-
-    Returns
-    -------
-    ndarray of shape image_shape, float64
-        ADU per pixel.
+    The row has the seven physical parameters in the units of ``make_galaxies``. ``psf``
+    is a key of ``PSFS`` or None, ``psf_fwhm`` in arcsec.
     """
     optics = Optics(tuple(image_shape), pixel_scale, psf, psf_fwhm, moffat_beta)
     if psf is None:

@@ -13,23 +13,9 @@ LINEAR_PART = 0.02
 
 
 def select_channel(images, name, *, image_shape=None, channel=0):
-    """Return one channel of images.
+    """Return one channel of images (n, H, W) or (n, C, H, W), as (n, H, W).
 
-    Parameters
-    ----------
-    images : array-like
-        Images (n, H, W) or (n, C, H, W); with `image_shape` also flat images.
-    name : str
-        Name of the images in error messages.
-    image_shape : tuple of int, default=None
-        Shape of one image, (C, H, W).
-    channel : int, default=0
-        The channel to return.
-
-    Returns
-    -------
-    ndarray of shape (n, H, W)
-        The channel.
+    With an `image_shape` (C, H, W) the images may be flat. Messages use their `name`.
     """
     images = check_array(images, allow_nd=True, ensure_2d=False, input_name=name)
     if image_shape is not None:
@@ -50,25 +36,10 @@ def select_channel(images, name, *, image_shape=None, channel=0):
 
 
 def make_axes(ax, shape, *, panel_size, purpose):
-    """Return a figure and its grid of axes, either new or given.
+    """Return a figure and its grid of axes of a shape, either new or given.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes, array-like of them or None
-        Axes to use, in row-major order; None makes a new figure.
-    shape : tuple of int
-        Number of rows and columns.
-    panel_size : tuple of float
-        Width and height of one panel of a new figure, in inches.
-    purpose : str
-        Name of the method, for the error message if matplotlib is missing.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Figure that holds the axes.
-    axes : ndarray of shape `shape`
-        The axes.
+    A panel of a new figure has the `panel_size` in inches. `purpose` is the method that
+    needs matplotlib, for the message if it is missing.
     """
     if ax is None:
         plt = import_optional("matplotlib.pyplot", extra="plot", purpose=purpose)

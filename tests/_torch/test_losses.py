@@ -12,7 +12,7 @@ from sklcae._torch import (
 )
 from sklcae._torch.losses import LossTerms, LossWeights, loss_terms
 from sklcae._torch.losses import pixel_loss as loss_of_images
-from sklcae._torch.networks import Encoding
+from sklcae._torch.networks.base import Encoding
 from sklcae._torch.training import Output
 
 TORCH = torch.Generator().manual_seed(0)

@@ -133,44 +133,46 @@ def overhead(folder, n, epochs):
 
 def bare_epochs(X, y):
     """Yield the seconds of epochs of network, micro-batches and Adam alone."""
-    from sklcae._torch._net import MICRO_BATCH_PIXELS, build_net
-    from sklcae._torch._workers import part_workers
+    from sklcae._torch.networks.base import Architecture
+    from sklcae._torch.training import MICRO_BATCH_PIXELS, build_net
+    from sklcae._torch.workers import single_threads
 
     model = make_model(1).fit(X[:8], y[:8])
-    net = build_net("paper", (1, 64, 64), y.shape[1], 64, seed=0)
+    net = build_net("paper", Architecture((1, 64, 64), y.shape[1], 64), seed=0)
     network = net.module_
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     images = model.image_scaler_.transform(X.reshape(-1, 1, 64, 64))
     targets = model.target_scaler_.transform(y).astype(np.float32)
     data = torch.from_numpy(images), torch.from_numpy(targets)
     size = MICRO_BATCH_PIXELS // (64 * 64)
-    with part_workers("cpu") as map_parts:
+    with single_threads("cpu") as executor:
         while True:
             start = time.perf_counter()
             for rows in torch.randperm(len(X)).split(64):
                 batch = [part[rows] for part in data]
-                bare_step(network, optimizer, map_parts, batch, size)
+                bare_step(network, optimizer, executor, batch, size)
             yield time.perf_counter() - start
 
 
-def bare_step(network, optimizer, map_parts, batch, size):
+def bare_step(network, optimizer, executor, batch, size):
     """Make one step of the net, without the surrounding code."""
-    from sklcae._torch._losses import LossWeights, loss_terms
-    from sklcae._torch._stamps import Stamps
+    from sklcae._torch.batches import Batch
+    from sklcae._torch.losses import LossWeights, loss_terms
+    from sklcae._torch.training import Output
 
     n = len(batch[0])
     images = batch[0].contiguous(memory_format=torch.channels_last)
     parameters = list(network.parameters())
 
     def gradients(rows):
-        part = Stamps(images[rows], batch[1][rows])
-        terms = loss_terms(
-            network(part.images), part, "binary_cross_entropy", "squared_error"
-        )
+        part = Batch(images[rows], batch[1][rows])
+        encoding = network.encode(part)
+        output = Output(encoding, network.decode(encoding.latents))
+        terms = loss_terms(output, part, "binary_cross_entropy", "squared_error")
         loss = terms.total(LossWeights(1.0, 1e-4)) * (len(part.images) / n)
         return torch.autograd.grad(loss, parameters), loss.item()
 
-    parts = map_parts(gradients, [slice(i, i + size) for i in range(0, n, size)])
+    parts = executor(gradients, [slice(i, i + size) for i in range(0, n, size)])
     for parameter, grads in zip(
         parameters, zip(*(grads for grads, _ in parts), strict=True), strict=True
     ):

@@ -26,18 +26,14 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.stats import norm
-from sklcae._images import ImageScaler
-from sklcae._targets import (
-    dihedral_target_maps,
-    mean_over_turns,
-    turned_targets,
-    variance_of_mean,
-)
-from sklcae._torch._augmentation import DihedralAugmentation, dihedral_transform
 from sklearn.metrics import r2_score
 
-from sklcae._torch import NETWORKS, PHYSICAL_LOSSES, Stamps
+from sklcae._scaling import ImageScaler, fit_target_scaler
+from sklcae._symmetry import Symmetry, variance_of_mean
+from sklcae._torch import PHYSICAL_LOSSES, Architecture, Batch
+from sklcae._torch.augmentation import DihedralAugmentation, dihedral_transform
 from sklcae.datasets import make_galaxies, signal_to_noise
+from sklcae.networks import Encoding, StridedEncoder
 
 TARGETS = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
 RATES = (0.05, 0.1, 0.2)
@@ -54,22 +50,16 @@ class Galaxies:
         test = make_galaxies(n_test, random_state=1, **settings)
         clean = make_galaxies(n_test, random_state=1, noise=False, **settings)
         scaler = ImageScaler("asinh").fit(train.images[:, None])
-        maps = dihedral_target_maps(TARGETS, len(TARGETS), (64, 64), None)
-        seen = turned_targets(train.target, maps)
-        self.mean, self.scale = seen.mean(0), seen.std(0)
-        self.maps_in_units, self.maps = maps, self._scaled(*maps)
+        self.symmetry = Symmetry.of_targets(TARGETS, len(TARGETS), (64, 64), None)
+        self.target_scaler = fit_target_scaler(train.target, None, self.symmetry)
         self.train = self._stamps(train, scaler)
         self.test = self._stamps(test, scaler)
         self.parts = parts_of(test, signal_to_noise(clean.images))
 
-    def _scaled(self, matrices, offsets):
-        moved = (matrices @ self.mean + offsets - self.mean) / self.scale
-        return matrices * self.scale / self.scale[:, None], moved
-
     def _stamps(self, galaxies, scaler):
-        targets = ((galaxies.target - self.mean) / self.scale).astype(np.float32)
+        targets = self.target_scaler.transform(galaxies.target).astype(np.float32)
         images = torch.from_numpy(scaler.transform(galaxies.images[:, None]))
-        return Stamps(images, torch.from_numpy(targets))
+        return Batch(images, torch.from_numpy(targets))
 
 
 def parts_of(galaxies, ratios):
@@ -84,9 +74,10 @@ def parts_of(galaxies, ratios):
 def train(galaxies, options, seed, rate=None):
     """Train an encoder; with a rate, use the squared error and dropout."""
     torch.manual_seed(seed)
-    network = NETWORKS["strided"]((1, 64, 64), len(TARGETS), 64, rate is None)
-    network = network.to(memory_format=torch.channels_last)
-    augment = DihedralAugmentation(*galaxies.maps, torch.Generator().manual_seed(seed))
+    sizes = Architecture((1, 64, 64), len(TARGETS), 64, predicts_variance=rate is None)
+    network = StridedEncoder(sizes).to(memory_format=torch.channels_last)
+    maps = galaxies.symmetry.scaled(galaxies.target_scaler)
+    augment = DihedralAugmentation(*maps, torch.Generator().manual_seed(seed))
     images, targets = galaxies.train[:2]
     n_steps = options.epochs * -(-len(images) // BATCH)
     optimizer = torch.optim.AdamW(
@@ -95,7 +86,7 @@ def train(galaxies, options, seed, rate=None):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=n_steps)
     for _ in range(options.epochs):
         for rows in torch.randperm(len(images)).split(BATCH):
-            stamps = augment(Stamps(images[rows], targets[rows]))
+            stamps = augment(Batch(images[rows], targets[rows]))
             optimizer.zero_grad()
             loss_of(network, stamps, rate).backward()
             optimizer.step()
@@ -105,32 +96,33 @@ def train(galaxies, options, seed, rate=None):
 
 def loss_of(network, stamps, rate):
     if rate is None:
-        z_phy, log_variance = network.encode_with_variance(stamps.images)
         loss = PHYSICAL_LOSSES["gaussian_likelihood"]
-        return loss(z_phy, stamps.targets, log_variance).mean()
-    features = F.dropout(network.features(stamps.images), rate)
-    return F.mse_loss(network.latents(features)[0], stamps.targets)
+        return loss(network(stamps), stamps.targets).mean()
+    features = F.dropout(network.features(stamps), rate)
+    return F.mse_loss(network._latents(features)[0], stamps.targets)
 
 
 @torch.inference_mode()
 def likelihood(network, images):
     """Return the mean and the variance that the network predicts."""
-    parts = [network.encode_with_variance(part) for part in images.split(128)]
-    mean, log_variance = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    parts = [network(Batch(part)) for part in images.split(128)]
+    encoding = Encoding(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    mean, log_variance = encoding.z_phy.numpy(), encoding.log_variance.numpy()
     return mean.astype(float), np.exp(log_variance.astype(float))
 
 
 def turned(network, galaxies):
     """Return the mean over all flips and rotations, and its variance."""
     values, variances = [], []
-    for element in range(len(galaxies.maps_in_units[0])):
+    scaler = galaxies.target_scaler
+    for element in range(len(galaxies.symmetry.matrices)):
         images = dihedral_transform(galaxies.test.images, element)
         images = images.contiguous(memory_format=torch.channels_last)
         mean, variance = likelihood(network, images)
-        values.append(mean * galaxies.scale + galaxies.mean)
-        variances.append(variance * galaxies.scale**2)
-    mean, variance = mean_over_turns(values, variances, galaxies.maps_in_units)
-    return (mean - galaxies.mean) / galaxies.scale, variance / galaxies.scale**2
+        values.append(scaler.inverse_transform(mean))
+        variances.append(variance * scaler.scale_**2)
+    mean, variance = galaxies.symmetry.mean_over_turns(values, variances)
+    return scaler.transform(mean), variance / scaler.scale_**2
 
 
 def ensembles(predictions):
@@ -150,10 +142,11 @@ def dropout(network, galaxies, rate, n_passes):
     torch.manual_seed(0)
 
     def passes(images):
-        features = torch.cat([network.features(part) for part in images.split(128)])
+        parts = [network.features(Batch(part)) for part in images.split(128)]
+        features = torch.cat(parts)
         return np.stack(
             [
-                network.latents(F.dropout(features, rate))[0].numpy().astype(float)
+                network._latents(F.dropout(features, rate))[0].numpy().astype(float)
                 for _ in range(n_passes)
             ]
         )

@@ -36,7 +36,7 @@ LOG_VARIANCE_BOUNDS = (-14.0, 6.0)
 class Architecture(NamedTuple):
     """The sizes from which a network is built.
 
-    Attributes
+    Parameters
     ----------
     image_shape : tuple of int
         Channels, height and width of an image.
@@ -62,7 +62,7 @@ class Architecture(NamedTuple):
 class Encoding(NamedTuple):
     """The output of an encoder.
 
-    Attributes
+    Parameters
     ----------
     z_phy : torch.Tensor of shape (n, n_targets)
         The supervised latents, standardised targets.
@@ -86,8 +86,26 @@ class Encoder(nn.Module):
     """Base class of encoders: features, and dense layers that read latents off them.
 
     A subclass makes its own layers in ``__init__``, calls :meth:`add_heads`, and
-    implements ``features(batch)``, which returns (n, n_features).
+    implements :meth:`features`.
     """
+
+    def __init__(self):
+        super().__init__()
+
+    def features(self, batch):
+        """Compute the features of a batch, (n, n_features).
+
+        Parameters
+        ----------
+        batch : Batch
+            The stamps.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, n_features)
+            The features.
+        """
+        raise NotImplementedError
 
     def add_heads(self, architecture, n_features, n_variance_units=32):
         """Add the dense layers for z_phy (linear), z_rest (ReLU) and the variance.
@@ -103,9 +121,9 @@ class Encoder(nn.Module):
         """
         self.dense_phy = nn.Linear(n_features, architecture.n_targets)
         self.dense_rest = nn.Linear(n_features, architecture.n_rest)
-        self.add_variance_head(architecture, n_features, n_variance_units)
+        self._add_variance_head(architecture, n_features, n_variance_units)
 
-    def add_variance_head(self, architecture, n_features, n_units):
+    def _add_variance_head(self, architecture, n_features, n_units):
         """Add the layers that predict the variance, if the architecture asks for it."""
         self.dense_variance = None
         if architecture.predicts_variance:
@@ -120,13 +138,13 @@ class Encoder(nn.Module):
     def forward(self, batch):
         """Return the `Encoding` of a batch."""
         features = self.features(batch)
-        return Encoding(*self.latents(features), self.log_variance(features))
+        return Encoding(*self._latents(features), self._log_variance(features))
 
-    def latents(self, features):
+    def _latents(self, features):
         """Return z_phy and z_rest."""
         return self.dense_phy(features), F.relu(self.dense_rest(features))
 
-    def log_variance(self, features):
+    def _log_variance(self, features):
         """Return the logarithm of the variance of z_phy, or None."""
         if self.dense_variance is None:
             return None
@@ -151,11 +169,33 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
 
     def encode(self, batch):
-        """Return the `Encoding` of a batch."""
+        """Encode a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            The stamps.
+
+        Returns
+        -------
+        Encoding
+            The latents.
+        """
         return self.encoder(batch)
 
     def decode(self, latents):
-        """Return the logits of the images of latents."""
+        """Decode latents.
+
+        Parameters
+        ----------
+        latents : torch.Tensor of shape (n, latent_dim)
+            The latents.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, C, H, W)
+            The logits of the images.
+        """
         return self.decoder(latents)
 
 

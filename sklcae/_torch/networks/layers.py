@@ -15,16 +15,11 @@ __all__ = [
 class UpsampleConv2d(nn.Conv2d):
     """Nearest-neighbour 2x2 upsampling and a 3x3 convolution, as one operation.
 
-    Parameters and output are those of a 3x3 convolution of the upsampled image, up to
-    rounding. Every pixel of the upsampled image is one of four copies, so that the
-    nine weights meet only 2x2 different pixels. Spreading the weights over a box of
+    It has the parameters and, up to rounding, the output of a 3x3 convolution of the
+    upsampled image. Every pixel of the upsampled image is one of four copies, so that
+    the nine weights meet only 2x2 different pixels. Spreading the weights over a box of
     2x2 gives the 4x4 kernel of a transposed convolution with stride 2. It needs 2.25
     times fewer multiplications and never stores the large image.
-
-    Parameters
-    ----------
-    in_channels, out_channels : int
-        Number of channels of the input and of the output.
     """
 
     def __init__(self, in_channels, out_channels):
@@ -49,14 +44,9 @@ _FOLD = torch.kron(_FOLD_AXIS, _FOLD_AXIS)
 class SoftplusImage(nn.Module):
     """From the logarithm of the brightness to the logits of a scaled image.
 
-    The scaled image is ``floor + range * softplus(logarithm)``. The softplus is nearly
-    the asinh of an exponential: linear in the light where it is faint, logarithmic
-    where it is bright, like images with the asinh stretch.
-
-    Parameters
-    ----------
-    n_channels : int
-        Number of channels, each with a floor and a range of its own.
+    The scaled image of a channel is ``floor + range * softplus(logarithm)``. The
+    softplus is nearly the asinh of an exponential: linear in the light where it is
+    faint, logarithmic where it is bright, like images with the asinh stretch.
     """
 
     def __init__(self, n_channels):

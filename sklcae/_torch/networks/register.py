@@ -74,24 +74,11 @@ def name_of(network):
 
 
 def build_network(network, architecture, generator, device=None):
-    """Build a network by ordinary construction, from an owned generator.
+    """Build a network with float32 weights, from an owned generator.
 
-    Parameters
-    ----------
-    network : str or callable
-        A key of ``NETWORKS``, or a callable that takes an architecture.
-    architecture : Architecture
-        The sizes of the network.
-    generator : torch.Generator
-        Source of the first weights, on the CPU. PyTorch's global generator is neither
-        read nor changed.
-    device : str or None
-        Where to build; None for the CPU.
-
-    Returns
-    -------
-    torch.nn.Module
-        The network, with float32 weights.
+    The network is a key of ``NETWORKS``, or a callable that takes an architecture. The
+    first weights come from the generator, on the CPU; PyTorch's global generator is
+    neither read nor changed. A device of None is the CPU.
     """
     build = NETWORKS[network] if isinstance(network, str) else network
     with DrawFrom(generator), torch.device(device) if device else nullcontext():
@@ -108,19 +95,14 @@ def build_network(network, architecture, generator, device=None):
 
 @torch.no_grad()
 def check_output(module, architecture):
-    """Raise ValueError unless a network returns what the architecture asks for.
+    """Raise ValueError unless the outputs of a network fit the architecture.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The network, on the CPU. Two empty images are passed through it.
-    architecture : Architecture
-        The sizes of the network.
+    Two empty images are passed through the network, which must be on the CPU.
     """
     image_shape, n_targets, latent_dim, predicts_variance = architecture
     module.eval()
-    encoding = module.encode(Batch(torch.zeros(2, *image_shape)))
-    logits = module.decode(torch.zeros(2, latent_dim))
+    encoding = module.encode(Batch(torch.zeros(2, *image_shape, dtype=torch.float32)))
+    logits = module.decode(torch.zeros(2, latent_dim, dtype=torch.float32))
     found = {"decode(latents)": logits}
     wanted = {"decode(latents)": (2, *image_shape)}
     for name in Encoding._fields:
@@ -138,24 +120,10 @@ def check_output(module, architecture):
 
 
 def weight_specs(network, architecture):
-    """Return shapes and types of the weights of a network, without their memory.
+    """Return shape and type of each weight and buffer of a network, by name.
 
-    Parameters
-    ----------
-    network : str or callable
-        A key of ``NETWORKS``, or a callable that takes an architecture.
-    architecture : Architecture
-        The sizes of the network.
-
-    Returns
-    -------
-    dict of str to tuple of (tuple of int, str)
-        Shape and NumPy name of the type, by the names of the weights and buffers.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network, or its weights would be too large to count.
+    A type is a NumPy name. No memory is taken for the weights. ValueError is raised if
+    there is no such network, or its weights would be too large to count.
     """
     _check_architecture(network, architecture)
     try:

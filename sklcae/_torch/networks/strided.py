@@ -48,7 +48,7 @@ class StridedEncoder(Encoder):
         self.attention = nn.Conv2d(LAYERS[ATTENTION_AFTER][0], N_MAPS, 1)
         self.dense_hidden = nn.Linear(2 * widths[-1] + 2 * N_MAPS, N_HIDDEN)
         self.dense_latents = nn.Linear(N_HIDDEN, architecture.latent_dim)
-        self.add_variance_head(architecture, N_HIDDEN, N_HIDDEN)
+        self._add_variance_head(architecture, N_HIDDEN, N_HIDDEN)
 
     def features(self, batch):
         """Return the features of the images, (n, n_features)."""
@@ -62,7 +62,7 @@ class StridedEncoder(Encoder):
         pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3)), centers], dim=1)
         return F.silu(self.dense_hidden(pooled))
 
-    def latents(self, features):
+    def _latents(self, features):
         """Return z_phy and z_rest."""
         z_phy, z_rest = self.dense_latents(features).split(self.sizes, dim=1)
         return z_phy, F.relu(z_rest)

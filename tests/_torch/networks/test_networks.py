@@ -5,19 +5,19 @@ import torch
 from torch import nn
 
 from sklcae._torch import NETWORKS, Architecture, Batch
-from sklcae._torch.networks import (
+from sklcae._torch.networks.base import LOG_VARIANCE_BOUNDS
+from sklcae._torch.networks.layers import UpsampleConv2d
+from sklcae._torch.networks.neural_field import N_HIDDEN
+from sklcae._torch.networks.register import build_network
+from sklcae._torch.networks.strided import _centers
+from sklcae.networks import (
     Encoding,
     NeuralFieldDecoder,
     PaperDecoder,
     PaperEncoder,
     StridedEncoder,
-    build_network,
     combine,
 )
-from sklcae._torch.networks.base import LOG_VARIANCE_BOUNDS
-from sklcae._torch.networks.layers import UpsampleConv2d
-from sklcae._torch.networks.neural_field import N_HIDDEN
-from sklcae._torch.networks.strided import _centers
 from tests._torch.networks.reference import PlainPaperNetwork
 
 SHAPES = [(1, 64, 64), (3, 64, 64), (1, 32, 48), (2, 7, 5), (1, 1, 3), (1, 1, 1)]

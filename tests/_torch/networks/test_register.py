@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sklcae._torch import NETWORKS, Architecture, build_net, name_of, weight_specs
-from sklcae._torch.networks import PaperDecoder, PaperEncoder, combine, register_network
+from sklcae.networks import PaperDecoder, PaperEncoder, combine, register_network
 
 
 @pytest.mark.parametrize("predicts_variance", [False, True])
