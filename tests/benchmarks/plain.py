@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests._torch.reference import PlainPaperNetwork
+from tests._torch.networks.reference import PlainPaperNetwork
 
 SKY_LEVEL, GAIN, READ_NOISE = 10.0, 1.0, 2.0
 PIXEL_SCALE, PSF_FWHM, SIDE = 0.2, 0.7, 64
