@@ -227,7 +227,7 @@ def usable_device(device):
             f"This model was made for the device {device!r}, which PyTorch cannot use "
             "here; it is loaded to the CPU.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
         return "cpu"
     return device

@@ -64,7 +64,7 @@ class ConditionalAutoencoderRegressor(
     first of them, z_phy, are supervised to be the (standardised) targets, one latent
     each; the others, z_rest, carry the remaining information. The decoder turns all
     latents back into an image. The loss is Eq. 2 of [1]_, ``L_rec + alpha * L_phy +
-    beta * L_reg``, and the defaults are those of its appendix.
+    beta * L_reg``, and the defaults come from its appendix.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class ConditionalAutoencoderRegressor(
     n_targets_ : int
         Number of targets, the size of z_phy.
     n_iter_ : int
-        Number of epochs in the history, including those of earlier calls that this one
+        Number of epochs in the history, including earlier calls that this one
         continued.
     n_features_in_ : int
         Number of values in an image, C * H * W.
@@ -378,8 +378,8 @@ class ConditionalAutoencoderRegressor(
         ----------
         X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
                 (n_samples, C, H, W)
-            Images, in any linear unit; ADU for those of
-            :func:`~sklcae.datasets.make_galaxies`.
+            Images, in any linear unit. :func:`~sklcae.datasets.make_galaxies` makes
+            images in ADU.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Physical parameters, in any units. NaN is an unknown target: it is left out
             of the physical loss, and its image still trains the autoencoder.
@@ -805,7 +805,7 @@ class ConditionalAutoencoderRegressor(
         Returns
         -------
         model : ConditionalAutoencoderRegressor
-            The fitted model. Its predictions are bitwise those of the saved model.
+            The fitted model. It predicts bitwise the same as the saved model.
 
         Raises
         ------

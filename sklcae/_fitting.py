@@ -126,10 +126,10 @@ def _hold_out(data, settings, seeds):
 
 def _begin(data, rows, settings, symmetry, start):
     """Return the codec before the training, without a net."""
-    network = name_of(settings.network) or settings.network
     if start is not None:
-        _check_same_model(start.codec, network, settings)
-        return replace(start.codec, gain=float(settings.gain))
+        _check_same_model(start.codec, settings)
+        changed = {"gain": float(settings.gain), "network": settings.network}
+        return replace(start.codec, **changed)
     weights = None if data.weights is None else data.weights[rows]
     scaler = ImageScaler(settings.stretch, settings.softening)
     return Codec(
@@ -137,17 +137,17 @@ def _begin(data, rows, settings, symmetry, start):
         image_scaler=scaler.fit(data.images, rows),
         target_scaler=fit_target_scaler(data.y[rows], weights, symmetry),
         gain=float(settings.gain),
-        network=network,
+        network=settings.network,
         latent_dim=int(settings.latent_dim),
         predicts_variance=settings.physical_loss == "gaussian_likelihood",
     )
 
 
-def _check_same_model(codec, network, settings):
+def _check_same_model(codec, settings):
     """Refuse to continue from weights with another meaning."""
-    wanted = vars(settings) | {"network": network}
+    wanted = vars(settings) | {"network": _name_or_network(settings.network)}
     fitted = {
-        "network": codec.network,
+        "network": _name_or_network(codec.network),
         "latent_dim": codec.latent_dim,
         "physical_loss": codec.physical_loss,
         "stretch": codec.image_scaler.stretch,
@@ -159,6 +159,10 @@ def _check_same_model(codec, network, settings):
                 f"The {name!r} parameter of ConditionalAutoencoderRegressor must stay "
                 f"{value!r} to continue an earlier fit. Got {wanted[name]!r} instead."
             )
+
+
+def _name_or_network(network):
+    return name_of(network) or network
 
 
 def _training_net(codec, settings, symmetry, seed):

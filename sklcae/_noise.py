@@ -8,7 +8,7 @@ __all__ = ["NoiseModel"]
 class NoiseModel(NamedTuple):
     """Background noise of a pixel, and the Poisson noise of its light.
 
-    Arrays are those of NumPy or PyTorch.
+    Arrays belong to NumPy or PyTorch.
 
     Attributes
     ----------

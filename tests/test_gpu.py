@@ -8,6 +8,7 @@ import torch
 
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae.datasets import make_galaxies
+from sklcae.networks import PaperDecoder, PaperEncoder, combine
 
 pytestmark = [
     pytest.mark.gpu,
@@ -58,3 +59,25 @@ def test_same_weights_predict_the_same(models):
     gpu.net_.set_weights(cpu.net_.get_weights())
     np.testing.assert_allclose(gpu.predict(X), cpu.predict(X), rtol=1e-2)
     np.testing.assert_allclose(gpu.transform(X), cpu.transform(X), rtol=1e-2, atol=1e-2)
+
+
+class DroppingEncoder(PaperEncoder):
+    """Dropout on a GPU draws from global generators, which are restored."""
+
+    def __init__(self, architecture):
+        super().__init__(architecture)
+        self.dropout = torch.nn.Dropout(0.2)
+
+    def features(self, batch):
+        return self.dropout(super().features(batch))
+
+
+def test_dropout_leaves_the_global_generators_alone():
+    X, y = make_galaxies(100, image_shape=(16, 16), random_state=0)
+    states = torch.get_rng_state(), torch.cuda.get_rng_state()
+    model = ConditionalAutoencoderRegressor(
+        network=combine(DroppingEncoder, PaperDecoder), max_epochs=2, device="cuda"
+    ).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert torch.equal(torch.cuda.get_rng_state(), states[1])

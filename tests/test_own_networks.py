@@ -222,6 +222,19 @@ def test_warm_start_takes_name_and_callable_for_the_same(blobs):
         model.set_params(network="paper").fit(*blobs)
 
 
+def test_a_pickle_needs_no_name(blobs):
+    """The callable goes with it; the name alone must be known where it is loaded."""
+    register_network("normed", NORMED)
+    named, unnamed = (
+        pickle.dumps(quick(network=network, max_epochs=1).fit(*blobs))
+        for network in ("normed", NORMED)
+    )
+    del NETWORKS["normed"]
+    pickle.loads(unnamed).predict(blobs[0])
+    with pytest.raises(ValueError, match="'normed' must be registered in this process"):
+        pickle.loads(named)
+
+
 def test_it_works_with_scikit_learn(blobs):
     search = GridSearchCV(
         quick(max_epochs=1),

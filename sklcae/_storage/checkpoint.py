@@ -103,7 +103,7 @@ class Checkpoint:
         """Write the seeds, the codec as it is now, and its net in training."""
         state = {
             "seeds": seeds,
-            "codec": codec.to_state(),
+            "codec": codec.to_state() | {"network": name_of(codec.network)},
             "training": net.get_training_state(),
         }
         content, tensors = pack(state)

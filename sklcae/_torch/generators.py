@@ -1,9 +1,11 @@
 """Random numbers from an owned generator instead of PyTorch's global one."""
 
+from contextlib import contextmanager
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["DrawFrom"]
+__all__ = ["DrawFrom", "seeded_global_draws"]
 
 
 class DrawFrom(TorchDispatchMode):
@@ -56,3 +58,16 @@ def _draw_in_place(operation, tensor, *args, **kwargs):
     # Weights become float32 in the end. Drawn so from the start, they are the same
     # whichever type is PyTorch's default.
     return tensor.copy_(operation(tensor.float(), *args, **kwargs))
+
+
+@contextmanager
+def seeded_global_draws(device, generator):
+    """Seed the global generators from an owned one, and restore them in the end.
+
+    The fused random operations of a GPU take no generator.
+    """
+    device, seed = torch.device(device), torch.randint(2**62, (), generator=generator)
+    gpus = [] if device.type == "cpu" else [device.index or 0]
+    with torch.random.fork_rng(gpus, device_type=device.type):
+        torch.manual_seed(seed.item())
+        yield

@@ -98,8 +98,8 @@ def chi_square(logits, batch, scale):
     """Half the squared difference in light over the variance of its noise.
 
     The variance is computed from the predicted light and is constant in the gradient.
-    The gradient is then that of a Poisson likelihood with Gaussian read noise, which
-    is unbiased. A variance from the noisy image would favour faint pixels.
+    Then the loss has the gradient of a Poisson likelihood with Gaussian read noise,
+    which is unbiased. A variance from the noisy image would favour faint pixels.
     """
     predicted = scale.light(torch.sigmoid(logits))
     variance = scale.noise_of(batch).variance(predicted.detach())

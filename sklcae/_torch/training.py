@@ -16,7 +16,7 @@ from sklcae._torch import inference
 from sklcae._torch.augmentation import DihedralAugmentation
 from sklcae._torch.batches import BatchDataset
 from sklcae._torch.callbacks import TrainingStoppedError, early_stopping, wants_to_stop
-from sklcae._torch.generators import DrawFrom
+from sklcae._torch.generators import DrawFrom, seeded_global_draws
 from sklcae._torch.losses import LossTerms, LossWeights, loss_terms, pixel_loss
 from sklcae._torch.networks.base import Encoding
 from sklcae._torch.networks.register import build_network, check_output
@@ -217,6 +217,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     def _owned_draws(self):
         """Return the context in which a network draws from the net's generator."""
         if _has_dropout(self.module_):
+            if torch.device(self.device).type != "cpu":
+                return seeded_global_draws(self.device, self.generator)
             return DrawFrom(self.generator)
         # Looking at each operation costs sklcae's own networks up to a tenth of the
         # time, and they draw nothing.

@@ -8,7 +8,7 @@ import torch
 
 __all__ = ["in_order", "single_threads"]
 
-# A thread that sets its own number of threads also sets that of threads to come.
+# A thread that sets its number of threads also sets it for later threads.
 _LOCK = threading.Lock()
 
 

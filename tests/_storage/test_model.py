@@ -673,7 +673,7 @@ FORGERIES = {
         ],
         "n_samples_seen_ of target_scaler has another length",
     ),
-    "network": (set_fitted("network", "vgg", *CODEC), "must be one of.*registered"),
+    "network": (set_fitted("network", "vgg", *CODEC), "must be registered"),
     "network no text": (set_fitted("network", None, *CODEC), "'network' .*str"),
     "codec lacks": (drop_fitted("latent_dim", *CODEC), "lacks.*'latent_dim'"),
     "codec has more": (set_fitted("depth", 3, *CODEC), "has.*'depth'"),

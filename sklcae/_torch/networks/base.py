@@ -1,4 +1,4 @@
-"""What a network is, and the parts from which networks are combined.
+"""The interface of a network, and the parts from which networks are combined.
 
 A network is made by a callable that takes an `Architecture` and returns a
 `torch.nn.Module` with two methods:

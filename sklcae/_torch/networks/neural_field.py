@@ -25,8 +25,8 @@ LARGEST_STRETCH = 20.0
 class NeuralFieldDecoder(nn.Module):
     """A decoder that is a function of the position in the galaxy (a neural field).
 
-    Two dense layers turn the latents into a centre, a matrix that stretches the
-    coordinates to those of a round galaxy, and the conditions of the brightness. Then
+    Two dense layers turn the latents into a centre, a matrix that maps the
+    galaxy to a round one, and the conditions of the brightness. Then
     two small dense layers map each pixel from its distances to the centre, in the
     image and in the round galaxy, to the logarithm of its brightness. All pixels share
     the weights, so that a galaxy looks the same wherever it is. Brightness and size

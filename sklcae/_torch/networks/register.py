@@ -80,6 +80,11 @@ def build_network(network, architecture, generator, device=None):
     first weights come from the generator, on the CPU; PyTorch's global generator is
     neither read nor changed. A device of None is the CPU.
     """
+    if isinstance(network, str) and network not in NETWORKS:
+        raise ValueError(
+            f"The network {network!r:.50} must be registered in this process, by "
+            f"sklcae.networks.register_network. Got the names {list(NETWORKS)} only."
+        )
     build = NETWORKS[network] if isinstance(network, str) else network
     with DrawFrom(generator), torch.device(device) if device else nullcontext():
         module = build(architecture)
@@ -139,11 +144,6 @@ def weight_specs(network, architecture):
 
 
 def _check_architecture(network, architecture):
-    if isinstance(network, str) and network not in NETWORKS:
-        raise ValueError(
-            f"the network {network!r:.50} must be one of {list(NETWORKS)}, or be "
-            "registered by sklcae.networks.register_network"
-        )
     image_shape, n_targets, latent_dim, _ = architecture
     sizes = (*image_shape, n_targets, latent_dim)
     if len(image_shape) != 3 or not all(0 < size < 2**31 for size in sizes):

@@ -36,7 +36,7 @@ def test_large_networks_cost_nothing(network):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("vgg", (1, 8, 8), 2, 4), "must be one of"),
+        (("vgg", (1, 8, 8), 2, 4), "must be registered"),
         (("paper", (8, 8), 2, 4), "no network"),
         (("paper", (1, 0, 8), 2, 4), "no network"),
         (("paper", (1, 8, -8), 2, 4), "no network"),
