@@ -1,10 +1,17 @@
 """The form of X and y: rows, images, and what contradicts them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from sklcae._inputs import flatten_images, resolve_image_shape
+from sklcae._inputs import (
+    check_images,
+    check_training_data,
+    flatten_images,
+    resolve_image_shape,
+)
 from sklcae.exceptions import ImageShapeError
+from tests.blobs import make_blobs_of_light, quick
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 2, 6, 5)])
@@ -52,3 +59,42 @@ def test_image_shape_is_found(shape, n_pixels, image_shape, expected):
 def test_contradicting_shapes_are_refused(shape, n_pixels, image_shape, message):
     with pytest.raises(ImageShapeError, match=message):
         resolve_image_shape(shape, n_pixels, image_shape)
+
+
+def make_frames():
+    X, y = make_blobs_of_light(20)
+    names = [f"pixel{i}" for i in range(X.shape[1])]
+    return pd.DataFrame(X, columns=names), pd.DataFrame(y, columns=["flux", "e1"])
+
+
+def test_checks_do_not_write_to_the_estimator():
+    (X, y), model = make_frames(), quick(gamma=1.0, allow_nan=True)
+    before = dict(vars(model))
+    data = check_training_data(model, X, y, np.arange(20.0), [0, 1] * 10, None)
+    assert vars(model) == before
+    assert data.images.shape == (19, 1, 12, 12)
+    assert data.layout.target_names == ["flux", "e1"]
+    assert data.layout.feature_names == list(X.columns)
+    fitted = quick(max_epochs=1).fit(X, y)
+    before = dict(vars(fitted))
+    check_images(fitted, X, fitted.codec_.layout)
+    check_training_data(fitted, X, y, None, None, fitted.codec_.layout)
+    assert vars(fitted) == before
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"X": np.zeros((20, 3, 3, 3, 3))}, "dim 5"),
+        ({"y": np.full((20, 2), np.inf)}, "Input y contains infinity"),
+        ({"sample_weight": np.full(20, -1.0)}, "Negative values"),
+        ({"groups": np.arange(20)}, "'groups' parameter"),
+    ],
+)
+def test_a_fit_that_is_refused_leaves_nothing_behind(bad, message):
+    X, y = make_frames()
+    model = quick(gamma=1.0)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match=message):
+        model.fit(**{"X": X, "y": y, "groups": [0, 1] * 10, **bad})
+    assert vars(model) == before
