@@ -230,7 +230,7 @@ def evaluate(model, fresh, calibration, parts, stamps):
     return tables, pulls, usual, strange
 
 
-def tell(name, table):
+def show(name, table):
     """Print the mean of a table over the models and, for several models, the range."""
     by_row = table.groupby(level=1, sort=False)
     print(f"\n{name}, mean\n{by_row.mean().round(3).to_string()}")
@@ -277,7 +277,7 @@ def main(arguments=None):
         draw(*drawn).savefig(options.output / f"{name}{suffix}.png", dpi=150)
     for name in of_models[next(iter(models))]:
         table = pd.concat({model: tables[name] for model, tables in of_models.items()})
-        tell(name, table)
+        show(name, table)
         table.to_csv(options.output / f"{name.replace('%', '')}{suffix}.csv")
     print(f"Wrote the tables, and a figure for each model, to {options.output}")
 

@@ -21,8 +21,6 @@ from sklcae._torch import (
     check_device,
 )
 
-__all__ = ["Codec", "usable_device"]
-
 # Images whose reconstructions, in float64 too, are in memory at the same time.
 DESCRIBED_AT_ONCE = 64
 
@@ -32,8 +30,10 @@ class Codec:
     """Scalers, noise and network of a fitted estimator.
 
     Images are arrays of shape (n, C, H, W) in the unit of the training set, NaN where a
-    pixel is masked. The codec has no net before the training, and no reference, the
-    images of the training set to compare with, before its end.
+    pixel is masked. The seed made the network; random numbers of its constructor that
+    are not among its weights come from it again. The codec has no net before the
+    training, and no reference, the images of the training set to compare with, before
+    its end.
     """
 
     layout: Layout
@@ -43,6 +43,7 @@ class Codec:
     network: str | Callable
     latent_dim: int
     predicts_variance: bool
+    seed: int
     net: ConditionalAutoencoderNet | None = None
     reference: Reference | None = None
 
@@ -172,7 +173,7 @@ class Codec:
     # State --------------------------------------------------------------------------
 
     def to_state(self):
-        """Return arrays and plain values, without live objects.
+        """Return arrays, some of them views of the weights, and plain values.
 
         All ways to keep a model use this state: files, pickles, checkpoints, and copies
         for callbacks.
@@ -186,6 +187,7 @@ class Codec:
             "network": self.network,
             "latent_dim": self.latent_dim,
             "predicts_variance": self.predicts_variance,
+            "seed": self.seed,
             "weights": self.net.get_weights(),
             "reference": None if reference is None else reference.to_state(),
         }
@@ -209,7 +211,8 @@ class Codec:
         values = {name: state[name] for name in state if name != "weights"}
         codec = cls(**(values | parts))
         # Training settings stay at their defaults: parameters may have been set since.
-        net = build_net(codec.network, codec.architecture, seed=0, device=device)
+        seeded = {"seed": codec.seed, "device": device}
+        net = build_net(codec.network, codec.architecture, **seeded)
         return replace(codec, net=net.set_weights(weights))
 
 

@@ -44,8 +44,6 @@ from sklcae._torch import (
     check_device,
 )
 
-__all__ = ["ConditionalAutoencoderRegressor"]
-
 # The attributes of a fitted estimator. "codec_" holds scalers and network, and
 # "_optimizer_state_" is there after partial_fit only.
 FITTED_ATTRIBUTES = ("codec_", "history_", "best_epoch_", "_optimizer_state_")
@@ -416,7 +414,7 @@ class ConditionalAutoencoderRegressor(
         previous = None
         if self.warm_start and hasattr(self, "codec_"):
             previous = Fit(self.codec_, {"history": self.history_})
-        settings = SimpleNamespace(**self.get_params(deep=False))
+        settings = self._settings()
         monitor = FitMonitor(self, X, y, sample_weight, groups)
         fit = self._fit(X, y, sample_weight, groups, settings, previous, monitor)
         monitor.end(fit.attributes)
@@ -467,12 +465,17 @@ class ConditionalAutoencoderRegressor(
             if hasattr(self, "_optimizer_state_"):
                 training["optimizer"] = self._optimizer_state_
             previous = Fit(self.codec_, training)
-        once = {"max_epochs": 1, "lr_schedule": "constant"}
-        settings = SimpleNamespace(**(self.get_params(deep=False) | once))
+        settings = self._settings(max_epochs=1, lr_schedule="constant")
         monitor = FitMonitor(None, X, y, sample_weight, groups)
         fit = self._fit(X, y, sample_weight, groups, settings, previous, monitor)
         optimizer = fit.codec.net.get_optimizer_state()
         return self._adopt(fit.attributes() | {"_optimizer_state_": optimizer})
+
+    def _settings(self, **changed):
+        # The parameters of this class: a subclass may set some of them itself.
+        names = ConditionalAutoencoderRegressor._get_param_names()
+        values = {name: getattr(self, name) for name in names}
+        return SimpleNamespace(**(values | changed))
 
     def _fit(self, X, y, sample_weight, groups, settings, previous, monitor):
         """Validate and train, without a change to this object."""
@@ -485,10 +488,13 @@ class ConditionalAutoencoderRegressor(
         return fit_codec(data, settings, monitor, checkpoint, previous)
 
     def _adopt(self, attributes):
-        for name in FITTED_ATTRIBUTES:
-            vars(self).pop(name, None)
         vars(self).update(attributes)
+        for name in set(FITTED_ATTRIBUTES) - set(attributes):
+            vars(self).pop(name, None)
         return self
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "codec_")
 
     net_ = property(attrgetter("codec_.net"))
     image_shape_ = property(attrgetter("codec_.layout.image_shape"))

@@ -1,7 +1,5 @@
 """Reports a fit to the callbacks of scikit-learn (``sklearn.callback``, from 1.9)."""
 
-__all__ = ["FitMonitor"]
-
 
 class FitMonitor:
     """Report a fit and its epochs to the callbacks of an estimator.

@@ -1,5 +1,6 @@
 """A fit: checked data and settings in, a codec and its history out."""
 
+import copy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,8 +14,6 @@ from sklcae._novelty import evenly_spaced
 from sklcae._scaling import ImageScaler, fit_target_scaler
 from sklcae._symmetry import Symmetry
 from sklcae._torch import Batch, EpochHook, Partners, build_net, name_of
-
-__all__ = ["Fit", "fit_codec", "symmetry_of"]
 
 # Images are scaled a few at a time to find those that overflow.
 CHUNK_SIZE = 64
@@ -58,12 +57,12 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     if settings.augmentation is not None:
         symmetry = symmetry_of(data.layout, settings)
     start = checkpoint.fit or previous
-    codec = _begin(data, train, settings, symmetry, start)
+    codec = _begin(data, train, settings, symmetry, start, seeds["net"])
     batch, validation = _make_batches(data, codec, [train, held_out])
     _check_some_exchange(batch, settings.gamma)
-    net = _training_net(codec, settings, symmetry, seeds["net"])
-    if start is not None:
-        net.set_weights(start.codec.net.get_weights())
+    # The previous codec keeps its network.
+    module = None if start is None else copy.deepcopy(start.codec.net.module_)
+    net = _training_net(codec, settings, symmetry, seeds["net"], module)
     codec = replace(codec, net=net)
 
     def finish(codec):
@@ -124,12 +123,16 @@ def _hold_out(data, settings, seeds):
 # The codec --------------------------------------------------------------------------
 
 
-def _begin(data, rows, settings, symmetry, start):
+def _begin(data, rows, settings, symmetry, start, seed):
     """Return the codec before the training, without a net."""
     if start is not None:
         _check_same_model(start.codec, settings)
-        changed = {"gain": float(settings.gain), "network": settings.network}
-        return replace(start.codec, **changed)
+        return replace(
+            start.codec,
+            layout=data.layout,
+            gain=float(settings.gain),
+            network=settings.network,
+        )
     weights = None if data.weights is None else data.weights[rows]
     scaler = ImageScaler(settings.stretch, settings.softening)
     return Codec(
@@ -140,6 +143,7 @@ def _begin(data, rows, settings, symmetry, start):
         network=settings.network,
         latent_dim=int(settings.latent_dim),
         predicts_variance=settings.physical_loss == "gaussian_likelihood",
+        seed=seed,
     )
 
 
@@ -165,12 +169,13 @@ def _name_or_network(network):
     return name_of(network) or network
 
 
-def _training_net(codec, settings, symmetry, seed):
+def _training_net(codec, settings, symmetry, seed, module):
     maps = None if symmetry is None else symmetry.scaled(codec.target_scaler)
     return build_net(
         codec.network,
         codec.architecture,
         seed=seed,
+        module=module,
         target_maps=maps,
         device=settings.device,
         alpha=settings.alpha,

@@ -17,16 +17,6 @@ from sklcae._masking import check_nan_pixels, check_not_masked, masked_to_nan
 from sklcae._symmetry import check_turnable
 from sklcae.exceptions import ImageShapeError
 
-__all__ = [
-    "Layout",
-    "TrainingData",
-    "check_images",
-    "check_latents",
-    "check_training_data",
-    "check_wanted_targets",
-    "target_names_of",
-]
-
 NAME = "ConditionalAutoencoderRegressor"
 
 

@@ -3,8 +3,6 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["check_nan_pixels", "check_not_masked", "fill_masked", "masked_to_nan"]
-
 # Widths in pixels of the Gaussians that fill masked pixels, and the least weight of
 # the neighbours: below it only rounding is left.
 FILLING_SIGMAS = (1.0, 4.0, 16.0)

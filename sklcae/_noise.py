@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["NoiseModel"]
-
 
 class NoiseModel(NamedTuple):
     """Background noise of a pixel, and the Poisson noise of its light.

@@ -8,8 +8,6 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["MAX_IMAGES", "Reference", "evenly_spaced", "misfits_of"]
-
 # Largest number of images in a reference; their 64 latents take 256 kB.
 MAX_IMAGES = 1000
 # Neighbours to draw from.

@@ -7,8 +7,6 @@ from scipy.stats import median_abs_deviation
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
-__all__ = ["STRETCHES", "ImageScaler", "fit_target_scaler"]
-
 
 def _keep(values):
     return values

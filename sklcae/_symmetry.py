@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Symmetry", "check_turnable", "variance_of_mean"]
-
 # e1 = e cos(2 theta), e2 = e sin(2 theta), x0 along the columns, y0 along the rows.
 TURNING_TARGETS = ("e1", "e2", "x0", "y0")
 INVARIANT_TARGETS = ("flux", "half_light_radius", "sersic_index", "ellipticity")

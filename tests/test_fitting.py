@@ -153,6 +153,18 @@ def test_partial_fit_knows_no_schedule(blobs):
     assert scheduled.lr_schedule == "one_cycle"
 
 
+@pytest.mark.parametrize("way", ["partial_fit", "warm_start"])
+def test_results_have_the_form_of_the_last_training_set(blobs, way):
+    X, y = blobs
+    model = quick(warm_start=True, max_epochs=1)
+    fit = getattr(model, way if way == "partial_fit" else "fit")
+    fit(X.reshape(-1, 12, 12), y[:, 0])
+    assert model.predict(X).shape == (96,)
+    fit(X, y[:, :1])
+    assert model.predict(X).shape == (96, 1)
+    assert model.reconstruct(X).shape == (96, 144)
+
+
 # The optimizer
 
 

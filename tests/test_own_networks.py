@@ -1,9 +1,11 @@
 """Networks from outside: any layer, trained, saved and loaded to the last bit."""
 
+import copy
 import pickle
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklcae import ConditionalAutoencoderRegressor
-from sklcae._torch import NETWORKS
+from sklcae._torch import NETWORKS, name_of
 from sklcae.exceptions import ModelFileError
 from sklcae.networks import (
+    Architecture,
     Autoencoder,
     Batch,
     Encoder,
@@ -119,6 +122,7 @@ def test_its_first_weights_are_those_of_its_author(blobs):
     np.testing.assert_allclose(weights["encoder.norm.weight"], 1, atol=1e-6)
     np.testing.assert_allclose(weights["encoder.norm.bias"], 0, atol=1e-6)
     np.testing.assert_allclose(weights["encoder.ramp"], np.linspace(0.5, 1.5, SIDE))
+    # The last of 97 images joins the batch before: BatchNorm needs two.
     assert weights["encoder.norm.num_batches_tracked"] == 2
     assert 0 <= weights["encoder.scale"].min() < weights["encoder.scale"].max() < 1
     bound = (weights["decoder.up.weight"][0].size) ** -0.5
@@ -301,35 +305,83 @@ class NoVariance(PaperEncoder):
         return None
 
 
+class PlainTuple(PaperEncoder):
+    def forward(self, batch):
+        return tuple(super().forward(batch))
+
+
+class Mixing(PaperEncoder):
+    """Subtracts the mean of the batch, in prediction too."""
+
+    def features(self, batch):
+        features = super().features(batch)
+        return features - features.mean(0)
+
+
+class Noisy(PaperEncoder):
+    def features(self, batch):
+        features = super().features(batch)
+        return features if self.training else features + torch.rand_like(features)
+
+
+class Doubled(PaperEncoder):
+    def forward(self, batch):
+        return Encoding(*(part.double() for part in super().forward(batch)))
+
+
+class NotFinite(PaperEncoder):
+    def features(self, batch):
+        return super().features(batch) / 0
+
+
+class Lazy(PaperEncoder):
+    def __init__(self, architecture):
+        super().__init__(architecture)
+        self.dense_rest = nn.LazyLinear(architecture.n_rest)
+
+
 def tall_decoder(architecture):
     channels, height, width = architecture.image_shape
-    return PaperDecoder(
-        architecture._replace(image_shape=(channels, 2 * height, width))
-    )
+    tall = architecture._replace(image_shape=(channels, 2 * height, width))
+    return PaperDecoder(tall)
+
+
+ARCHITECTURE = Architecture((1, SIDE, SIDE), 2, 8, True)
 
 
 @pytest.mark.parametrize(
-    ("network", "error", "message"),
+    ("network", "message"),
     [
-        (combine(WrongRest, PaperDecoder), ValueError, r"z_rest of the shape \(2, 6\)"),
-        (combine(NoVariance, PaperDecoder), ValueError, r"log_variance .*Got None"),
-        (
-            combine(PaperEncoder, tall_decoder),
-            ValueError,
-            r"decode.*Got \(2, 1, 24, 12\)",
-        ),
-        (lambda architecture: nn.Linear(2, 2), TypeError, "'encode' and 'decode'"),
-        ("vgg", ValueError, "'network' parameter .*'paper'.*Got 'vgg'"),
-        (3, ValueError, "'network' parameter .*a callable"),
+        (combine(WrongRest, PaperDecoder), r"z_rest of the shape \(2, 6\)"),
+        (combine(NoVariance, PaperDecoder), "log_variance .*Got None"),
+        (combine(PaperEncoder, tall_decoder), r"decode.*Got \(2, 1, 24, 12\)"),
+        (combine(PlainTuple, PaperDecoder), "not an Encoding"),
+        (combine(Mixing, PaperDecoder), "does not depend on the other images"),
+        (combine(Noisy, PaperDecoder), "must draw random numbers while it is built"),
+        (combine(Doubled, PaperDecoder), "float32"),
+        (combine(NotFinite, PaperDecoder), "finite float32"),
+        (combine(Lazy, PaperDecoder), "without lazy layers"),
+        (lambda architecture: HiddenFreeze(architecture), "with weights to train"),
+        (lambda architecture: nn.Linear(2, 2), "'encode' and 'decode'"),
+        (lambda: None, "a callable that takes an Architecture"),
+        (NETWORKS["paper"](ARCHITECTURE), "a callable that takes an Architecture"),
+        ("vgg", "'paper'.*Got 'vgg'"),
+        (3, "a callable"),
     ],
 )
-def test_wrong_networks_are_refused_before_the_training(blobs, network, error, message):
+def test_wrong_networks_are_refused_before_the_training(blobs, network, message):
     model = quick(max_epochs=1).fit(*blobs)
     before = model.predict(blobs[0])
     model.set_params(network=network, physical_loss="gaussian_likelihood")
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=f"The 'network' parameter .*{message}"):
         model.fit(*blobs)
     np.testing.assert_array_equal(model.predict(blobs[0]), before)
+
+
+class HiddenFreeze(Autoencoder):
+    def __init__(self, architecture):
+        super().__init__(PaperEncoder(architecture), PaperDecoder(architecture))
+        self.requires_grad_(False)
 
 
 class PlainNetwork(nn.Module):
@@ -358,3 +410,81 @@ def test_a_network_needs_no_base_class(blobs):
     assert isinstance(model.net_.module_, PlainNetwork)
     built = NETWORKS["paper"](model.codec_.architecture)
     assert isinstance(built, Autoencoder)
+
+
+# Networks that are hard to keep -----------------------------------------------------
+
+
+class RandomFeatures(PaperEncoder):
+    """Random numbers in the constructor that are no weights."""
+
+    def __init__(self, architecture):
+        super().__init__(architecture)
+        self.signs = torch.rand(architecture.image_shape) - 0.5
+        self.register_buffer("more", torch.rand(SIDE), persistent=False)
+
+    def features(self, batch):
+        return super().features(batch._replace(images=batch.images * self.signs))
+
+
+def test_random_numbers_of_the_constructor_stay(blobs, tmp_path):
+    X, _ = blobs
+    register_network("random", combine(RandomFeatures, PaperDecoder))
+    model = quick(network="random", warm_start=True).fit(*blobs)
+    signs = model.net_.module_.encoder.signs
+    model.save(tmp_path / "model")
+    copies = [
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        ConditionalAutoencoderRegressor.load(tmp_path / "model"),
+    ]
+    for copied in copies:
+        np.testing.assert_array_equal(copied.predict(X), model.predict(X))
+    model.set_params(random_state=5).fit(*blobs)
+    assert torch.equal(model.net_.module_.encoder.signs, signs)
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.predict(X), model.predict(X))
+
+
+def test_a_callable_that_returns_the_same_module_shares_nothing(blobs):
+    X, y = blobs
+    one = PlainNetwork(Architecture((1, SIDE, SIDE), 2, 8))
+    first = quick(network=lambda architecture: one).fit(X, y)
+    before = first.predict(X)
+    quick(network=lambda architecture: one).fit(X[::-1], y)
+    np.testing.assert_array_equal(first.predict(X), before)
+
+
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: combine(n, PaperDecoder)])
+def test_copies_of_a_partial_keep_its_name(wrap):
+    network = wrap(partial(PaperEncoder))
+    register_network("partial", network)
+    register_network("partial", clone(quick(network=network)).network)
+    assert name_of(clone(quick(network=network)).network) == "partial"
+    assert name_of(wrap(partial(PaperEncoder, 3))) is None
+
+
+def test_a_name_is_replaced_when_asked():
+    register_network("mine", combine(PaperEncoder, PaperDecoder))
+    with pytest.raises(ValueError, match="overwrite=True"):
+        register_network("mine", NORMED)
+    register_network("mine", NORMED, overwrite=True)
+    assert NETWORKS["mine"] == NORMED
+    with pytest.raises(ValueError, match="'paper', which belongs to"):
+        register_network("paper", NORMED, overwrite=True)
+
+
+class Peeking(PaperEncoder):
+    seen = []  # noqa: RUF012
+
+    def features(self, batch):
+        self.seen.append({n for n, part in batch._asdict().items() if part is not None})
+        return super().features(batch)
+
+
+def test_an_encoder_sees_in_training_what_it_sees_in_prediction(blobs):
+    X, y = blobs
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.02, np.nan, X)
+    settings = {"network": combine(Peeking, PaperDecoder), "allow_nan": True}
+    quick(**settings, gamma=1.0).fit(X, y, groups=np.zeros(97)).predict(X)
+    assert all(seen == {"images"} for seen in Peeking.seen)

@@ -10,7 +10,9 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
+from sklcae import ConditionalAutoencoderRegressor
 from tests.blobs import assert_same_model, make_blobs_of_light, quick
 
 PLAIN = (type(None), bool, int, float, str)
@@ -99,3 +101,27 @@ def test_model_is_read_by_a_process_without_torch(model, tmp_path, way):
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), model.predict(X))
+
+
+class Preset(ConditionalAutoencoderRegressor):
+    """Fewer parameters of its own than the class has."""
+
+    def __init__(self, *, max_epochs=2):
+        super().__init__(latent_dim=8, max_epochs=max_epochs, random_state=0)
+
+
+def test_a_subclass_may_set_parameters_itself():
+    X, y = make_blobs_of_light(96)
+    model = Preset().fit(X, y)
+    assert_same_model(model, quick(max_epochs=2).fit(X, y))
+    model.partial_fit(X, y)
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.predict(X), model.predict(X))
+
+
+def test_a_state_without_a_codec_is_not_fitted():
+    """For example of an earlier version."""
+    model = quick()
+    model.__setstate__(model.__getstate__() | {"weights_": {}, "history_": {}})
+    with pytest.raises(NotFittedError):
+        model.predict(np.zeros((2, 144)))

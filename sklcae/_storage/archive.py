@@ -29,8 +29,6 @@ from safetensors.numpy import load, save
 
 from sklcae.exceptions import ModelFileError
 
-__all__ = ["DTYPES", "naming_file", "read_archive", "short_repr", "write_archive"]
-
 FORMAT = "sklcae"
 FORMAT_VERSION = 1
 METADATA_KEY = "manifest"

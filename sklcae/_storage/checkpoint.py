@@ -12,8 +12,6 @@ from sklcae._torch import name_of
 from sklcae._version import __version__
 from sklcae.exceptions import ModelFileError
 
-__all__ = ["open_checkpoint"]
-
 KIND = "checkpoint of a fit"
 # Increase this when the same parameters would train a different network, or by a
 # different loss.
@@ -92,7 +90,7 @@ class Checkpoint:
                 codec = Codec.from_state(content["codec"])
                 self.fit = Fit(codec, content["training"])
                 n_epochs = self.fit.n_epochs
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, RuntimeError) as error:
                 raise ModelFileError(f"it is no whole checkpoint: {error!r}") from None
             if n_epochs > last_epoch:
                 raise ModelFileError(

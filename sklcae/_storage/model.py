@@ -38,8 +38,6 @@ from sklcae._torch import NETWORKS, Architecture, name_of, weight_specs
 from sklcae._version import __version__
 from sklcae.exceptions import ModelFileError
 
-__all__ = ["load_model", "save_model"]
-
 KIND = "fitted model"
 # The classes that a file may hold, and the modules that they are imported from.
 CLASSES = {"ConditionalAutoencoderRegressor": "sklcae._conditional_autoencoder"}
@@ -300,6 +298,7 @@ FITTED = {
         "network": Rule("a str", lambda value: isinstance(value, str)),
         "latent_dim": COUNT,
         "predicts_variance": BOOL,
+        "seed": Rule("an integer", lambda v: _is_integer(v) and 0 <= v < 2**63),
         "weights": ARRAYS,
         "reference": {
             "latents": SINGLES,

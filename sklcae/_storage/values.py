@@ -17,8 +17,6 @@ import numpy as np
 from sklcae._storage.archive import DTYPES, short_repr
 from sklcae.exceptions import ModelFileError
 
-__all__ = ["pack", "unpack"]
-
 FLOATS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 

@@ -4,8 +4,6 @@ import torch
 
 from sklcae._torch.batches import PLANES
 
-__all__ = ["DihedralAugmentation", "dihedral_transform"]
-
 
 def dihedral_transform(images, element):
     """Apply one of the eight symmetries of the square to images, (n, C, H, W).

@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-__all__ = ["Batch", "BatchDataset"]
-
 
 class Batch(NamedTuple):
     """Stamps, with targets and weights in training.
@@ -67,6 +65,11 @@ class Batch(NamedTuple):
             if value is not None and (fields is None or name in (*fields, "partners"))
         }
         return self._replace(**changed)
+
+    @property
+    def observations(self):
+        """The part of a batch that exists in prediction too."""
+        return Batch(self.images, variance=self.variance, psf=self.psf)
 
 
 # Fields that are images, and are flipped and turned together.

@@ -4,14 +4,6 @@ import inspect
 
 from skorch.callbacks import Callback, EarlyStopping
 
-__all__ = [
-    "EpochHook",
-    "TrainingStoppedError",
-    "check_callbacks",
-    "early_stopping",
-    "wants_to_stop",
-]
-
 
 class TrainingStoppedError(Exception):
     """Ends a training and keeps its result, from a callback's ``on_epoch_end``."""

@@ -5,8 +5,6 @@ from contextlib import contextmanager
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["DrawFrom", "seeded_global_draws"]
-
 
 class DrawFrom(TorchDispatchMode):
     """Let the random operations of this thread draw from one generator, on the CPU.
@@ -55,8 +53,8 @@ def _with_generator(operation):
 def _draw_in_place(operation, tensor, *args, **kwargs):
     if tensor.dtype != torch.float64:
         return operation(tensor, *args, **kwargs)
-    # Weights become float32 in the end. Drawn so from the start, they are the same
-    # whichever type is PyTorch's default.
+    # Weights become float32 in the end. Layers fill their weights in place; drawn as
+    # float32, these are the same with any default type of PyTorch.
     return tensor.copy_(operation(tensor.float(), *args, **kwargs))
 
 

@@ -6,8 +6,6 @@ import torch
 from sklcae._torch.augmentation import dihedral_transform
 from sklcae._torch.batches import Batch
 
-__all__ = ["decode", "encode", "read_targets"]
-
 # Every batch has this size, the last one padded with zeros, so that the result for a
 # stamp does not depend on the other stamps.
 BATCH_SIZE = 32

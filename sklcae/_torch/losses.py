@@ -5,16 +5,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-__all__ = [
-    "PHYSICAL_LOSSES",
-    "RECONSTRUCTION_LOSSES",
-    "LightScale",
-    "LossTerms",
-    "LossWeights",
-    "loss_terms",
-    "pixel_loss",
-]
-
 
 class LossWeights(NamedTuple):
     """Weights of the terms: alpha and beta of Eq. 2, gamma of the exchange loss."""
@@ -142,7 +132,7 @@ def _negative_log_likelihood(mean, targets, variance):
     )
 
 
-# Below the least variance that a network predicts.
+# Below the least variance of an `Encoder`.
 LEAST_VARIANCE = 1e-7
 
 # From the encoding and the targets to the loss of each entry.

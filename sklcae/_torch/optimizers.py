@@ -4,8 +4,6 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import OneCycleLR
 
-__all__ = ["LR_SCHEDULES", "OPTIMIZERS", "fast_forward", "make_schedule"]
-
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 # The classes of the schedules; None leaves the learning rate as it is.

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-__all__ = ["Partners"]
-
 
 class Partners:
     """For each stamp, another stamp of the same group.

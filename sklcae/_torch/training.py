@@ -19,11 +19,15 @@ from sklcae._torch.callbacks import TrainingStoppedError, early_stopping, wants_
 from sklcae._torch.generators import DrawFrom, seeded_global_draws
 from sklcae._torch.losses import LossTerms, LossWeights, loss_terms, pixel_loss
 from sklcae._torch.networks.base import Encoding
-from sklcae._torch.networks.register import build_network, check_output
+from sklcae._torch.networks.checking import (
+    check_network,
+    has_dropout,
+    is_known,
+    needs_whole_batches,
+)
+from sklcae._torch.networks.register import OWN, build_network
 from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
 from sklcae._torch.workers import in_order, single_threads
-
-__all__ = ["ConditionalAutoencoderNet", "build_net", "check_device"]
 
 # A batch is divided into parts that fit the processor's cache, 16 stamps of 64 x 64.
 # Their gradients add up to the gradient of the whole batch.
@@ -124,7 +128,7 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def infer(self, x, **fit_params):
         """Return the `Output` for a batch."""
-        encoding = self.module_.encode(x)
+        encoding = self.module_.encode(x.observations)
         return Output(encoding, self.module_.decode(encoding.latents))
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
@@ -157,6 +161,8 @@ class ConditionalAutoencoderNet(NeuralNet):
         if training:
             rows = RandomSampler(dataset, generator=self.generator)
         sampler = BatchSampler(rows, batch_size=self.batch_size, drop_last=False)
+        if training and needs_whole_batches(self.module_):
+            sampler = NoSingles(sampler)
         return DataLoader(
             dataset, sampler=sampler, batch_size=None, generator=self.generator
         )
@@ -193,7 +199,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         batch = batch.map(lambda part: _channels_last(part.to(self.device)))
         n_images = len(batch.images)
         size = max(1, MICRO_BATCH_PIXELS // batch.images[0].numel())
-        if _needs_whole_batches(self.module_):
+        if needs_whole_batches(self.module_):
             size = n_images
 
         def apply(rows):
@@ -216,13 +222,13 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def _owned_draws(self):
         """Return the context in which a network draws from the net's generator."""
-        if _has_dropout(self.module_):
+        if has_dropout(self.module_):
             if torch.device(self.device).type != "cpu":
                 return seeded_global_draws(self.device, self.generator)
             return DrawFrom(self.generator)
         # Looking at each operation costs sklcae's own networks up to a tenth of the
         # time, and they draw nothing.
-        return nullcontext() if _is_known(self.module_) else DrawFrom(None)
+        return nullcontext() if is_known(self.module_) else DrawFrom(None)
 
     def _loss_alone(self, batch, share):
         with torch.no_grad():
@@ -334,20 +340,19 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def encode(self, images, prepare=None):
         """Return the latents of images, see `inference.encode`."""
-        with single_threads(self.device) as executor:
-            return inference.encode(self.module_, images, executor, prepare)
+        return self._infer(inference.encode, images, prepare)
 
     def read_targets(self, images, prepare=None, elements=(0,)):
         """Return z_phy of turned images and its variance, see `inference`."""
-        with single_threads(self.device) as executor:
-            return inference.read_targets(
-                self.module_, images, executor, prepare, elements
-            )
+        return self._infer(inference.read_targets, images, prepare, elements)
 
     def decode(self, latents, finish=None):
         """Return the images of latents, see `inference.decode`."""
+        return self._infer(inference.decode, latents, finish)
+
+    def _infer(self, function, rows, *options):
         with single_threads(self.device) as executor:
-            return inference.decode(self.module_, latents, executor, finish)
+            return function(self.module_, rows, executor, *options)
 
     # Its state -------------------------------------------------------------------
 
@@ -384,10 +389,8 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def get_training_state(self):
         """Return all that decides how the training continues, but the weights."""
-        state = {
-            "optimizer": self.get_optimizer_state(),
-            "history": self.history_table(),
-        }
+        optimizer, history = self.get_optimizer_state(), self.history_table()
+        state = {"optimizer": optimizer, "history": history}
         if self._early_stopping is not None:
             stopping = self._early_stopping
             state["best_weights"] = _to_arrays(stopping.best_model_weights_ or {})
@@ -433,22 +436,23 @@ class ConditionalAutoencoderNet(NeuralNet):
 EARLY_STOPPING_STATE = ("misses_", "dynamic_threshold_", "best_epoch_")
 
 
-def _has_dropout(module):
-    return any(isinstance(m, nn.modules.dropout._DropoutNd) for m in module.modules())
+class NoSingles:
+    """Batches, the last one joined to the one before if it is a single stamp.
 
-
-def _is_known(module):
-    packages = {type(m).__module__.partition(".")[0] for m in module.modules()}
-    return packages <= {"sklcae", "torch"}
-
-
-def _needs_whole_batches(module):
-    """Return whether a network must see whole batches, on one thread.
-
-    Buffers, such as BatchNorm's, may change in training and depend on all images of a
-    batch, and dropout draws random numbers in order.
+    BatchNorm needs two images at least.
     """
-    return any(True for _ in module.buffers()) or _has_dropout(module)
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __len__(self):
+        return len(self.sampler)
+
+    def __iter__(self):
+        *batches, last = self.sampler
+        if batches and len(last) == 1:
+            last = batches.pop() + last
+        return iter([*batches, last])
 
 
 def _to_arrays(tensors):
@@ -476,16 +480,21 @@ def _laid_out_as(parameter, tensor):
 
 
 @torch.inference_mode(False)
-def build_net(network, architecture, *, seed, **kwargs):
+def build_net(network, architecture, *, seed, module=None, **kwargs):
     """Build a network with random weights, and the initialised net that trains it.
 
     The network is a key of ``NETWORKS``, or a callable that takes an architecture. The
-    seed determines the weights, the order of the stamps and the augmentation.
+    seed determines the weights, the order of the stamps and the augmentation. A module
+    takes the place of the new network.
     """
     generator = torch.Generator().manual_seed(seed)
-    module = build_network(network, architecture, generator)
-    check_output(module, architecture)
-    module = module.to(memory_format=torch.channels_last)
+    built = build_network(network, architecture, generator)
+    if not (isinstance(network, str) and network in OWN):
+        check_network(built, architecture)
+    module = built if module is None else module
+    for weight in module.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.to(memory_format=torch.channels_last)
     return ConditionalAutoencoderNet(module, generator=generator, **kwargs).initialize()
 
 

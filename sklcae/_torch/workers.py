@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["in_order", "single_threads"]
-
 # A thread that sets its number of threads also sets it for later threads.
 _LOCK = threading.Lock()
 

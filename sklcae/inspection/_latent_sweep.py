@@ -15,8 +15,6 @@ from sklcae.inspection._panels import (
 )
 from sklcae.metrics import half_light_radius, total_flux
 
-__all__ = ["LatentSweepDisplay"]
-
 
 class LatentSweepDisplay:
     """Images decoded while one latent varies, as in the paper's Figure 4.

@@ -7,8 +7,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklcae.inspection._panels import check_names, make_axes
 
-__all__ = ["ParameterRecoveryDisplay"]
-
 _RESPONSE_METHODS = ("predict", "transform")
 
 

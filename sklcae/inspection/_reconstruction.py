@@ -12,8 +12,6 @@ from sklcae.inspection._panels import (
     show_image,
 )
 
-__all__ = ["ReconstructionDisplay"]
-
 
 class ReconstructionDisplay:
     """Images above their reconstructions, as in the paper's Figure 2.

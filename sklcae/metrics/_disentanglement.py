@@ -14,13 +14,6 @@ from sklcae._compat import Interval, StrOptions, validate_params
 from sklcae.metrics._multioutput import average
 from sklcae.metrics._photometry import sweep_slopes
 
-__all__ = [
-    "closure_scores",
-    "dci_scores",
-    "mutual_information_gap",
-    "separated_attribute_predictability",
-]
-
 
 @validate_params(
     {

@@ -19,18 +19,6 @@ from sklcae._compat import (
 from sklcae._inputs import target_names_of
 from sklcae.metrics._multioutput import average
 
-__all__ = [
-    "TARGET_ERRORS",
-    "best_dispersion",
-    "best_r2",
-    "dispersion",
-    "efficiency",
-    "field_scorers",
-    "median_bias",
-    "outlier_share",
-    "scores_by_signal_to_noise",
-]
-
 # Fraction of the errors within one dispersion of the bias.
 COVERAGE = 0.68
 

@@ -11,8 +11,6 @@ from sklearn.utils import check_array
 from sklcae._compat import Interval, validate_params
 from sklcae._masking import check_not_masked
 
-__all__ = ["half_light_radius", "sweep_slopes", "total_flux"]
-
 # Each pixel is divided into this many by this many subpixels for the growth curve.
 SUBPIXELS = 5
 # The centroid ignores pixels fainter than this fraction of the peak.

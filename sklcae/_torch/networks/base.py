@@ -19,15 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = [
-    "Architecture",
-    "Autoencoder",
-    "Combination",
-    "Encoder",
-    "Encoding",
-    "combine",
-]
-
 # Bounds of the logarithm of a variance, in units of the scaled targets. Beyond them
 # the exponential overflows, or a single stamp dominates the loss.
 LOG_VARIANCE_BOUNDS = (-14.0, 6.0)

@@ -4,13 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = [
-    "SoftplusImage",
-    "UpsampleConv2d",
-    "max_pool",
-    "pooled_size",
-]
-
 
 class UpsampleConv2d(nn.Conv2d):
     """Nearest-neighbour 2x2 upsampling and a 3x3 convolution, as one operation.

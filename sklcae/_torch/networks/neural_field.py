@@ -6,8 +6,6 @@ from torch import nn
 
 from sklcae._torch.networks.layers import SoftplusImage
 
-__all__ = ["NeuralFieldDecoder"]
-
 N_HIDDEN = 128
 # Width of the layers that are applied to every pixel.
 N_UNITS = 32

@@ -9,8 +9,6 @@ from torch import nn
 from sklcae._torch.networks.base import Encoder
 from sklcae._torch.networks.layers import UpsampleConv2d, max_pool, pooled_size
 
-__all__ = ["PaperDecoder", "PaperEncoder"]
-
 
 class PaperEncoder(Encoder):
     """The encoder of the paper's appendix.

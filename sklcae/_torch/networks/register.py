@@ -1,33 +1,25 @@
 """Networks by name, and how a network is built."""
 
-from contextlib import nullcontext
+import copy
+from functools import partial
 
 import torch
 
-from sklcae._torch.batches import Batch
 from sklcae._torch.generators import DrawFrom
-from sklcae._torch.networks.base import Encoding, combine
+from sklcae._torch.networks.base import Combination, combine
 from sklcae._torch.networks.neural_field import NeuralFieldDecoder
 from sklcae._torch.networks.paper import PaperDecoder, PaperEncoder
 from sklcae._torch.networks.strided import StridedEncoder
-
-__all__ = [
-    "NETWORKS",
-    "build_network",
-    "check_output",
-    "name_of",
-    "register_network",
-    "weight_specs",
-]
 
 NETWORKS = {
     "paper": combine(PaperEncoder, PaperDecoder),
     "strided": combine(StridedEncoder, PaperDecoder),
     "neural_field": combine(StridedEncoder, NeuralFieldDecoder),
 }
+OWN = frozenset(NETWORKS)
 
 
-def register_network(name, network):
+def register_network(name, network, *, overwrite=False):
     """Give a network a name.
 
     The parameter `network` of :class:`~sklcae.ConditionalAutoencoderRegressor` then
@@ -43,6 +35,8 @@ def register_network(name, network):
         Takes an `Architecture` and returns a torch module with ``encode`` and
         ``decode``. To load a model it is also called on PyTorch's "meta" device, where
         tensors have shapes but no values.
+    overwrite : bool, default=False
+        Whether to replace another network of your own with that name.
 
     Raises
     ------
@@ -58,10 +52,11 @@ def register_network(name, network):
             f"The 'network' {name!r} must be a callable that takes an Architecture. "
             f"Got {network!r}."
         )
-    if NETWORKS.get(name, network) != network:
+    same = _identity(NETWORKS.get(name, network)) == _identity(network)
+    if not same and (name in OWN or not overwrite):
         raise ValueError(
             f"The 'name' of a network must not be taken. Got {name!r}, which belongs "
-            f"to {NETWORKS[name]!r}."
+            f"to {NETWORKS[name]!r}; overwrite=True replaces networks of your own."
         )
     NETWORKS[name] = network
 
@@ -70,15 +65,26 @@ def name_of(network):
     """Return the name of a network, or None for a callable without one."""
     if isinstance(network, str):
         return network
-    return next((n for n, known in NETWORKS.items() if known == network), None)
+    wanted = _identity(network)
+    names = (n for n, known in NETWORKS.items() if _identity(known) == wanted)
+    return next(names, None)
 
 
-def build_network(network, architecture, generator, device=None):
+def _identity(network):
+    """Return a value that copies of a network share: copies of partials are unequal."""
+    if isinstance(network, Combination):
+        return _identity(network.encoder), _identity(network.decoder)
+    if isinstance(network, partial):
+        return _identity(network.func), network.args, network.keywords
+    return network
+
+
+def build_network(network, architecture, generator, device="cpu"):
     """Build a network with float32 weights, from an owned generator.
 
     The network is a key of ``NETWORKS``, or a callable that takes an architecture. The
     first weights come from the generator, on the CPU; PyTorch's global generator is
-    neither read nor changed. A device of None is the CPU.
+    neither read nor changed.
     """
     if isinstance(network, str) and network not in NETWORKS:
         raise ValueError(
@@ -86,42 +92,24 @@ def build_network(network, architecture, generator, device=None):
             f"sklcae.networks.register_network. Got the names {list(NETWORKS)} only."
         )
     build = NETWORKS[network] if isinstance(network, str) else network
-    with DrawFrom(generator), torch.device(device) if device else nullcontext():
-        module = build(architecture)
-    missing = [m for m in ("encode", "decode") if not hasattr(module, m)]
-    if not isinstance(module, torch.nn.Module) or missing:
-        raise TypeError(
-            "The 'network' parameter must make a torch.nn.Module with the methods "
-            f"'encode' and 'decode'. Got {module!r:.200}."
-        )
+    try:
+        with DrawFrom(generator), torch.device(device):
+            # A copy: a callable may return the same module again.
+            module = copy.deepcopy(build(architecture))
+        missing = [m for m in ("encode", "decode") if not hasattr(module, m)]
+        if not isinstance(module, torch.nn.Module) or missing:
+            raise TypeError(
+                f"it made {module!r:.200}, which is not a torch.nn.Module with the "
+                "methods 'encode' and 'decode'"
+            )
+    except Exception as error:
+        raise ValueError(
+            "The 'network' parameter of ConditionalAutoencoderRegressor must be a "
+            f"callable that takes an Architecture and returns a network. Got "
+            f"{network!r:.100} with {architecture}: {error}"
+        ) from error
     # Independent of PyTorch's default type: images and weights are float32.
     return module.float()
-
-
-@torch.no_grad()
-def check_output(module, architecture):
-    """Raise ValueError unless the outputs of a network fit the architecture.
-
-    Two empty images are passed through the network, which must be on the CPU.
-    """
-    image_shape, n_targets, latent_dim, predicts_variance = architecture
-    module.eval()
-    encoding = module.encode(Batch(torch.zeros(2, *image_shape, dtype=torch.float32)))
-    logits = module.decode(torch.zeros(2, latent_dim, dtype=torch.float32))
-    found = {"decode(latents)": logits}
-    wanted = {"decode(latents)": (2, *image_shape)}
-    for name in Encoding._fields:
-        found[f"encode(batch).{name}"] = getattr(encoding, name, None)
-    wanted["encode(batch).z_phy"] = (2, n_targets)
-    wanted["encode(batch).z_rest"] = (2, architecture.n_rest)
-    wanted["encode(batch).log_variance"] = (2, n_targets) if predicts_variance else None
-    for name, value in found.items():
-        shape = None if value is None else tuple(value.shape)
-        if shape != wanted[name]:
-            raise ValueError(
-                f"The 'network' parameter must make a network with {name} of the shape "
-                f"{wanted[name]} for two images and {architecture}. Got {shape}."
-            )
 
 
 def weight_specs(network, architecture):
@@ -133,9 +121,9 @@ def weight_specs(network, architecture):
     _check_architecture(network, architecture)
     try:
         module = build_network(network, architecture, torch.Generator(), device="meta")
-    except (RuntimeError, OverflowError, TypeError, ValueError) as error:
+    except (ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
-            f"no network {network!r} can be built for {architecture}: {error}"
+            f"no network {network!r:.50} can be built for {architecture}: {error}"
         ) from error
     return {
         name: (tuple(weight.shape), str(weight.dtype).removeprefix("torch."))

@@ -8,8 +8,6 @@ from torch import nn
 
 from sklcae._torch.networks.base import Encoder
 
-__all__ = ["StridedEncoder"]
-
 # Filters and strides of the 3 x 3 convolutions, beginning at the stamp.
 LAYERS = ((24, 2), (32, 1), (64, 2), (64, 1), (96, 2), (96, 1))
 # The attention maps follow this convolution, 16 x 16 for a stamp of 64 x 64.

@@ -77,7 +77,7 @@ def test_names_are_found():
 
 @pytest.mark.parametrize("made", [3, torch.nn.Linear(2, 2)])
 def test_a_network_must_be_a_module_with_two_methods(made):
-    with pytest.raises(TypeError, match=r"'network' parameter .*'encode' and"):
+    with pytest.raises(ValueError, match=r"'network' parameter .*'encode' and"):
         build_net(lambda architecture: made, Architecture((1, 4, 4), 1, 2), seed=0)
 
 
