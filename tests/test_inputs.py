@@ -1,4 +1,4 @@
-"""The form of X and y: rows, images, and what contradicts them."""
+"""The form of X and y: rows, images, and contradicting shapes."""
 
 import numpy as np
 import pandas as pd

@@ -105,7 +105,7 @@ def test_where_nothing_can_be_used_there_are_no_partners():
 
 
 def make_stamps(**kwargs):
-    """Batch whose pixels, targets and weights tell which row they are of."""
+    """Make a batch with the number of the row in its pixels, targets and weights."""
     row = np.arange(6, dtype=np.float32)
     groups, usable = np.array([0, 1, 0, 2, 1, 0]), np.ones(6, dtype=bool)
     stamps = Batch(
