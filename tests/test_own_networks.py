@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sklcae import ConditionalAutoencoderRegressor
-from sklcae._torch import NETWORKS, name_of
+from sklcae._torch import NETWORKS, name_of, training
 from sklcae.exceptions import ModelFileError
 from sklcae.networks import (
     Architecture,
@@ -84,6 +84,12 @@ def names(monkeypatch):
     NETWORKS.update(known)
 
 
+@pytest.fixture(autouse=True)
+def parts(monkeypatch):
+    """Divide batches of these small images into parts, as those of large ones."""
+    monkeypatch.setattr(training, "MICRO_BATCH_PIXELS", 16 * SIDE**2)
+
+
 @pytest.fixture(scope="module")
 def blobs():
     # Batches of 64 and 33, so that parts of 16 would leave a single stamp.
@@ -122,7 +128,6 @@ def test_its_first_weights_are_those_of_its_author(blobs):
     np.testing.assert_allclose(weights["encoder.norm.weight"], 1, atol=1e-6)
     np.testing.assert_allclose(weights["encoder.norm.bias"], 0, atol=1e-6)
     np.testing.assert_allclose(weights["encoder.ramp"], np.linspace(0.5, 1.5, SIDE))
-    # The last of 97 images joins the batch before: BatchNorm needs two.
     assert weights["encoder.norm.num_batches_tracked"] == 2
     assert 0 <= weights["encoder.scale"].min() < weights["encoder.scale"].max() < 1
     bound = (weights["decoder.up.weight"][0].size) ** -0.5
@@ -143,6 +148,13 @@ def test_batch_norm_sees_whole_batches(blobs):
     torch.testing.assert_close(
         encoder.norm.running_mean, expected, rtol=1e-4, atol=1e-6
     )
+
+
+def test_a_single_image_joins_the_batch_before(blobs):
+    """BatchNorm needs two images; 65 are not divided into 64 and one."""
+    X, y = blobs
+    model = quick(network=NORMED, max_epochs=1).fit(X[:65], y[:65])
+    assert model.net_.get_weights()["encoder.norm.num_batches_tracked"] == 1
 
 
 def test_predictions_do_not_depend_on_the_other_images(blobs):
