@@ -25,7 +25,7 @@ from sklcae._torch.networks.checking import (
     is_known,
     needs_whole_batches,
 )
-from sklcae._torch.networks.register import OWN, build_network
+from sklcae._torch.networks.register import BUILT_IN, build_network
 from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
 from sklcae._torch.workers import in_order, single_threads
 
@@ -385,7 +385,6 @@ class ConditionalAutoencoderNet(NeuralNet):
             values.setdefault(int(index), {})[name] = tensor
         groups = self.optimizer_.state_dict()["param_groups"]
         self.optimizer_.load_state_dict({"state": values, "param_groups": groups})
-        return self
 
     def get_training_state(self):
         """Return all that decides how the training continues, but the weights."""
@@ -411,7 +410,6 @@ class ConditionalAutoencoderNet(NeuralNet):
             stopping = self._early_stopping
             stopping.best_model_weights_ = _to_tensors(state["best_weights"]) or None
             vars(stopping).update(state["early_stopping"])
-        return self
 
     def history_table(self):
         """Return the record of the training as a dict of lists, one entry an epoch."""
@@ -428,7 +426,6 @@ class ConditionalAutoencoderNet(NeuralNet):
         keys = [HISTORY[name] for name in table]
         for values in zip(*table.values(), strict=True):
             self.history.append(dict(zip(keys, values, strict=True), batches=[]))
-        return self
 
 
 # The attributes of skorch's EarlyStopping that a training continues with, besides its
@@ -489,7 +486,7 @@ def build_net(network, architecture, *, seed, module=None, **kwargs):
     """
     generator = torch.Generator().manual_seed(seed)
     built = build_network(network, architecture, generator)
-    if not (isinstance(network, str) and network in OWN):
+    if not (isinstance(network, str) and network in BUILT_IN):
         check_network(built, architecture)
     module = built if module is None else module
     for weight in module.parameters():

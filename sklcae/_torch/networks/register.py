@@ -16,7 +16,8 @@ NETWORKS = {
     "strided": combine(StridedEncoder, PaperDecoder),
     "neural_field": combine(StridedEncoder, NeuralFieldDecoder),
 }
-OWN = frozenset(NETWORKS)
+# The names that sklcae gives; others come by `register_network`.
+BUILT_IN = frozenset(NETWORKS)
 
 
 def register_network(name, network, *, overwrite=False):
@@ -53,7 +54,7 @@ def register_network(name, network, *, overwrite=False):
             f"Got {network!r}."
         )
     same = _identity(NETWORKS.get(name, network)) == _identity(network)
-    if not same and (name in OWN or not overwrite):
+    if not same and (name in BUILT_IN or not overwrite):
         raise ValueError(
             f"The 'name' of a network must not be taken. Got {name!r}, which belongs "
             f"to {NETWORKS[name]!r}; overwrite=True replaces networks of your own."
