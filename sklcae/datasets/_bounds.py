@@ -14,8 +14,14 @@ from sklcae._compat import (
     validate_parameter_constraints,
     validate_params,
 )
+from sklcae._units import check_no_unit
 from sklcae.datasets._derivatives import jacobians, render
-from sklcae.datasets._galaxies import DETECTOR, OPTICS
+from sklcae.datasets._galaxies import (
+    DETECTOR,
+    OPTICS,
+    check_centers,
+    check_image_shape,
+)
 from sklcae.datasets._noise import inverse_variance
 from sklcae.datasets._parallel import map_chunks
 from sklcae.datasets._parameters import (
@@ -108,6 +114,8 @@ def cramer_rao_bound(
     ValueError
         If `galaxies` is incomplete, `targets` are not among the seven parameters, or
         the `prior` excludes a galaxy. This is checked before rendering.
+    TypeError
+        If an item of `galaxies` or `prior` is an astropy Quantity.
     ImportError
         If GalSim, joblib or tqdm is not installed.
 
@@ -218,21 +226,29 @@ def cramer_rao_bound(
 def _check_galaxies(galaxies):
     """Return the table of parameters of galaxies that are complete and valid."""
     wanted = "a Bunch of make_galaxies or a mapping with the same items"
+    frame = galaxies.get("frame")
+    columns = getattr(frame, "columns", frame if isinstance(frame, Mapping) else ())
     missing = [n for n in ("frame", *OPTICS, *DETECTOR) if n not in galaxies]
-    missing += [n for n in ALLOWED if not missing and n not in galaxies["frame"]]
+    missing += [n for n in ALLOWED if not missing and n not in columns]
     if missing:
         got = f"a {type(galaxies).__name__} without {', '.join(missing)}"
         raise parameter_error("galaxies", wanted, got)
-    given = {name: np.asarray(galaxies["frame"][name]) for name in ALLOWED}
+    for name, allowed in ALLOWED.items():
+        check_no_unit(frame[name], name, allowed.unit)
+    # Masks are kept, to be refused.
+    given = {name: np.asanyarray(frame[name]) for name in ALLOWED}
     settings = {name: galaxies[name] for name in (*OPTICS, *DETECTOR)}
     try:
         validate_parameter_constraints(
             {**OPTICS, **DETECTOR}, settings, caller_name="make_galaxies"
         )
-        sources = parse_parameters(given, len(given["flux"]))
+        height, width = check_image_shape(settings["image_shape"])
+        sources = parse_parameters(given, given["flux"].size)
+        table = {name: source.draw(None) for name, source in sources.items()}
+        check_centers(table, height, width)
     except InvalidParameterError as error:
         raise item_error("galaxies", wanted, error) from error
-    return add_components({name: one.draw(None) for name, one in sources.items()})
+    return add_components(table)
 
 
 def _bound_all(table, optics, detector, factor, n_jobs, verbose):

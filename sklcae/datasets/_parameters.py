@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from sklcae._compat import InvalidParameterError
+from sklcae._units import as_float, check_no_unit
 from sklcae.datasets._random import stamp_generator
 
 _STREAM = 0
@@ -16,12 +17,13 @@ _STREAM = 0
 
 @dataclass(frozen=True)
 class _Allowed:
-    """The interval of allowed values of a parameter."""
+    """The interval of allowed values of a parameter, and their unit."""
 
     low: float
     high: float
     low_included: bool = False
     high_included: bool = False
+    unit: str | None = None
 
     def contains(self, values):
         above = values >= self.low if self.low_included else values > self.low
@@ -39,14 +41,16 @@ class _Allowed:
 # The order determines which random number of a stamp each parameter uses. Add new
 # parameters at the end, so that old seeds still give the same galaxies.
 ALLOWED = {
-    "flux": _Allowed(0, math.inf),
-    "half_light_radius": _Allowed(0, math.inf),
+    "flux": _Allowed(0, math.inf, unit="adu"),
+    "half_light_radius": _Allowed(
+        1e-30, 1e30, low_included=True, high_included=True, unit="arcsec"
+    ),
     # GalSim's limits.
     "sersic_index": _Allowed(0.3, 6.2, low_included=True, high_included=True),
     "ellipticity": _Allowed(0, 1, low_included=True),
-    "position_angle": _Allowed(-math.inf, math.inf),
-    "x0": _Allowed(-math.inf, math.inf),
-    "y0": _Allowed(-math.inf, math.inf),
+    "position_angle": _Allowed(-math.inf, math.inf, unit="deg"),
+    "x0": _Allowed(-math.inf, math.inf, unit="pix"),
+    "y0": _Allowed(-math.inf, math.inf, unit="pix"),
 }
 COLUMNS = (*ALLOWED, "e1", "e2")
 
@@ -165,6 +169,7 @@ def _parse(name, value, n_samples, length="n_samples"):
     """Parse one parameter; ``length`` is the user's name for n_samples."""
     if isinstance(value, InVariants):
         return _parse_in_variants(name, value, n_samples)
+    check_no_unit(value, name, ALLOWED[name].unit)
     if isinstance(value, tuple):
         return _parse_range(name, value, length)
     if _is_number(value):
@@ -194,7 +199,7 @@ def _share(source, uniform, n_variants):
 def _parse_range(name, value, length):
     if len(value) != 2 or not all(map(_is_number, value)):
         raise _wrong_type(name, value, length)
-    low, high = map(float, value)
+    low, high = map(as_float, value)
     _check_allowed(name, np.array([low, high]), given=value)
     if low > high:
         raise parameter_error(name, "a (low, high) tuple with low <= high", repr(value))
@@ -202,7 +207,7 @@ def _parse_range(name, value, length):
 
 
 def _parse_number(name, value, n_samples):
-    values = np.full(n_samples, float(value))
+    values = np.full(n_samples, as_float(value))
     _check_allowed(name, values, given=value)
     return _Source(lambda uniform: values)
 

@@ -1,9 +1,9 @@
 """signal_to_noise: the signal-to-noise ratio of galaxies on their stamps."""
 
 import numpy as np
-from sklearn.utils import check_array
 
 from sklcae._compat import validate_params
+from sklcae._units import check_numbers
 from sklcae.datasets._galaxies import DETECTOR
 from sklcae.datasets._noise import inverse_variance
 
@@ -39,6 +39,8 @@ def signal_to_noise(images, *, sky_level=10.0, gain=1.0, read_noise=2.0):
     ValueError
         If `images` is not a finite array of two or three dimensions, or another
         parameter is out of range.
+    TypeError
+        If a parameter is an astropy Quantity.
 
     See Also
     --------
@@ -61,12 +63,8 @@ def signal_to_noise(images, *, sky_level=10.0, gain=1.0, read_noise=2.0):
     >>> signal_to_noise(noiseless).round()
     array([61., 38., 69.])
     """
-    images = check_array(
-        images,
-        dtype=np.float64,
-        allow_nd=True,
-        ensure_min_samples=0,
-        input_name="images",
+    images = check_numbers(
+        images, "images", unit="adu", ensure_2d=True, ensure_min_samples=0
     )
     if images.ndim > 3:
         raise ValueError(

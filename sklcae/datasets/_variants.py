@@ -4,7 +4,8 @@ from numbers import Integral
 
 import numpy as np
 
-from sklcae._compat import Interval, validate_params
+from sklcae._compat import validate_params
+from sklcae._units import PlainNumber
 from sklcae.datasets._galaxies import make_galaxies
 from sklcae.datasets._parameters import ALLOWED, InVariants, check_names
 
@@ -18,8 +19,8 @@ Variants
 
 @validate_params(
     {
-        "n_galaxies": [Interval(Integral, 1, None, closed="left")],
-        "n_variants": [Interval(Integral, 1, None, closed="left")],
+        "n_galaxies": [PlainNumber("n_galaxies", Integral, 1, 2**31, closed="left")],
+        "n_variants": [PlainNumber("n_variants", Integral, 1, 2**31, closed="left")],
         "varied": [str, list, tuple],
     },
     # make_galaxies checks the other parameters; the decorator renames its errors.
@@ -105,7 +106,7 @@ sky_level, gain, read_noise, noise, targets : object
     ------
     ValueError
         If a parameter of `varied` is a number, and as in :func:`make_galaxies`.
-    ImportError
+    TypeError, ImportError
         As in :func:`make_galaxies`.
 
     See Also

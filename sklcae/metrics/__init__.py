@@ -17,6 +17,7 @@ from sklcae.metrics._field_scores import (
     outlier_share,
     scores_by_signal_to_noise,
 )
+from sklcae.metrics._known_r2 import known_r2_score
 from sklcae.metrics._photometry import half_light_radius, sweep_slopes, total_flux
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "efficiency",
     "field_scorers",
     "half_light_radius",
+    "known_r2_score",
     "median_bias",
     "mutual_information_gap",
     "outlier_share",

@@ -7,18 +7,19 @@ from scipy.stats import entropy, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.metrics import mutual_info_score, r2_score
 from sklearn.model_selection import KFold
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklcae._compat import Interval, StrOptions, validate_params
+from sklcae._compat import StrOptions, validate_params
+from sklcae._units import PlainNumber, check_numbers
 from sklcae.metrics._multioutput import average
 from sklcae.metrics._photometry import sweep_slopes
 
 
 @validate_params(
     {
-        "n_estimators": [Interval(Integral, 1, None, closed="left")],
-        "cv": [Interval(Integral, 2, None, closed="left")],
+        "n_estimators": [PlainNumber("n_estimators", Integral, 1, None, closed="left")],
+        "cv": [PlainNumber("cv", Integral, 2, None, closed="left")],
         "multioutput": [StrOptions({"raw_values", "uniform_average"})],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -146,7 +147,7 @@ def dci_scores(
 
 
 @validate_params(
-    {"n_bins": [Interval(Integral, 2, None, closed="left")]},
+    {"n_bins": [PlainNumber("n_bins", Integral, 2, None, closed="left")]},
     prefer_skip_nested_validation=True,
 )
 def mutual_information_gap(Z, y, *, n_bins=10, multioutput="uniform_average"):
@@ -358,7 +359,7 @@ def closure_scores(asked, measured, *, other=None):
 
 
 def _check_latents_and_factors(Z, y):
-    Z, y = _check_numbers(Z, "Z"), _check_numbers(y, "y")
+    Z, y = check_numbers(Z, "Z"), check_numbers(y, "y")
     if Z.ndim != 2 or Z.shape[1] < 2:
         raise ValueError(
             "Z must have the shape (n_samples, n_latents) with at least two latents, "
@@ -433,19 +434,8 @@ def _gaps(shares):
     return np.clip(best - second, 0, 1)
 
 
-def _check_numbers(values, name, *, finite=True):
-    return check_array(
-        values,
-        dtype=np.float64,
-        ensure_2d=False,
-        allow_nd=True,
-        ensure_all_finite=finite,
-        input_name=name,
-    )
-
-
 def _check_sweep(values, name, shape=None):
-    values = _check_numbers(values, name, finite=False)
+    values = check_numbers(values, name, ensure_all_finite=False)
     if values.ndim != 2 or (shape and values.shape != shape):
         wanted = f"{shape} of measured" if shape else "(n_rows, n_steps)"
         raise ValueError(f"{name} must have the shape {wanted}, got {values.shape}.")
@@ -453,7 +443,7 @@ def _check_sweep(values, name, shape=None):
 
 
 def _check_asked(asked, shape):
-    asked = _check_numbers(asked, "asked")
+    asked = check_numbers(asked, "asked")
     if asked.shape not in [shape, shape[1:]]:
         raise ValueError(
             f"asked must have the shape {shape} of measured, or {shape[1:]}, got "

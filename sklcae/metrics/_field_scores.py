@@ -8,16 +8,16 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import erf
 from sklearn.metrics import make_scorer, mean_squared_error
-from sklearn.utils import check_array
 
-from sklcae._compat import (
-    Interval,
-    InvalidParameterError,
-    import_optional,
-    validate_params,
-)
+from sklcae._compat import InvalidParameterError, import_optional, validate_params
 from sklcae._inputs import target_names_of
-from sklcae.metrics._multioutput import average
+from sklcae._units import PlainNumber, check_no_unit, check_numbers
+from sklcae.metrics._arrays import (
+    check_like,
+    check_predictions,
+    check_true_targets,
+)
+from sklcae.metrics._multioutput import average_known
 
 # Fraction of the errors within one dispersion of the bias.
 COVERAGE = 0.68
@@ -45,6 +45,8 @@ _UNITS = {
     "dex": lambda y_true: 1 / (np.log(10) * y_true),
     "absolute": np.ones_like,
 }
+
+_THRESHOLD = {"threshold": [PlainNumber("threshold", Real, 0, None, closed="neither")]}
 
 #: Kind of error of each target, by name of the target.
 TARGET_ERRORS = {
@@ -78,7 +80,7 @@ def median_bias(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     y_pred : array-like of the same shape
         Predicted parameters.
     target_names : str, list of str or None, default=None
@@ -103,9 +105,17 @@ def median_bias(
     Raises
     ------
     ValueError
-        If the arrays have inconsistent shapes or are not finite, a true value with a
-        relative error or an error in dex is not above 0, or the kind of an error is
-        unknown.
+        If the arrays have inconsistent shapes, `y_true` has infinite entries, `y_pred`
+        is not finite, a known true value with a relative error or an error in dex is
+        not above 0, or the kind of an error is unknown.
+    TypeError
+        If an array is an astropy Quantity.
+
+    Warns
+    -----
+    UndefinedMetricWarning
+        If all true values of a target are missing. Its score is NaN and left out of
+        the mean.
 
     See Also
     --------
@@ -137,8 +147,8 @@ def median_bias(
     0.1
     """
     error = _errors(y_true, y_pred, target_names, errors)
-    bias = np.median(error, axis=0)
-    return average(np.abs(bias) if absolute else bias, multioutput)
+    score = _absolute_median if absolute else np.median
+    return average_known(score, error, multioutput=multioutput)
 
 
 def dispersion(
@@ -152,7 +162,7 @@ def dispersion(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     y_pred : array-like of the same shape
         Predicted parameters.
     target_names : str, list of str or None, default=None
@@ -171,7 +181,12 @@ def dispersion(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
+        As in :func:`median_bias`.
+
+    Warns
+    -----
+    UndefinedMetricWarning
         As in :func:`median_bias`.
 
     See Also
@@ -186,19 +201,10 @@ def dispersion(
     0.2
     """
     error = _errors(y_true, y_pred, target_names, errors)
-    bias = np.median(error, axis=0)
-    finite = np.isfinite(error) & np.isfinite(bias)
-    distance = np.full_like(error, np.inf)
-    np.subtract(error, bias, out=distance, where=finite)
-    # This method returns one of the values and does no arithmetic with infinities.
-    scores = np.quantile(np.abs(distance), COVERAGE, axis=0, method="inverted_cdf")
-    return average(scores, multioutput)
+    return average_known(_spread, error, multioutput=multioutput)
 
 
-@validate_params(
-    {"threshold": [Interval(Real, 0, None, closed="neither")]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(_THRESHOLD, prefer_skip_nested_validation=True)
 def outlier_share(
     y_true,
     y_pred,
@@ -213,7 +219,7 @@ def outlier_share(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     y_pred : array-like of the same shape
         Predicted parameters.
     threshold : float, default=0.5
@@ -236,14 +242,23 @@ def outlier_share(
     ValueError
         As in :func:`median_bias`, or if `threshold` is not above 0.
 
+    Warns
+    -----
+    UndefinedMetricWarning
+        As in :func:`median_bias`.
+
     Examples
     --------
     >>> from sklcae.metrics import outlier_share
     >>> outlier_share([10.0, 10.0, 10.0, 10.0], [9, 11, 14, 16], target_names="flux")
     0.25
     """
+
+    def share(error):
+        return np.mean(np.abs(error) > threshold)
+
     error = _errors(y_true, y_pred, target_names, errors)
-    return average(np.mean(np.abs(error) > threshold, axis=0), multioutput)
+    return average_known(share, error, multioutput=multioutput)
 
 
 def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
@@ -252,7 +267,7 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     y_pred : array-like of the same shape
         Predicted parameters.
     variance : array-like of the same shape
@@ -271,8 +286,13 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
     Raises
     ------
     ValueError
-        If the arrays have inconsistent shapes or are not finite, or `variance` is below
-        0.
+        If the arrays have inconsistent shapes, `y_true` has infinite entries, `y_pred`
+        or `variance` is not finite, or `variance` is below 0.
+
+    Warns
+    -----
+    UndefinedMetricWarning
+        As in :func:`median_bias`.
 
     See Also
     --------
@@ -297,13 +317,10 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
     >>> efficiency([1.0, 2.0, 3.0], [1.5, 2.0, 2.5], variance=[0.1, 0.1, 0.1])
     0.6
     """
-    y_true = _check_matrix(y_true, "y_true")
-    y_pred = _check_like(y_pred, "y_pred", y_true)
+    y_true = check_true_targets(y_true)
+    y_pred = check_predictions(y_pred, y_true)
     variance = _check_variance(variance, y_true)
-    actual = mean_squared_error(y_true, y_pred, multioutput="raw_values")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores = variance.mean(axis=0) / actual
-    return average(scores, multioutput)
+    return average_known(_efficiency, y_true, y_pred, variance, multioutput=multioutput)
 
 
 def best_r2(y_true, variance, *, multioutput="uniform_average"):
@@ -312,7 +329,7 @@ def best_r2(y_true, variance, *, multioutput="uniform_average"):
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     variance : array-like of the same shape
         Least variance of each sample's targets, from
         :func:`sklcae.datasets.cramer_rao_bound`.
@@ -329,8 +346,13 @@ def best_r2(y_true, variance, *, multioutput="uniform_average"):
     Raises
     ------
     ValueError
-        If the arrays have inconsistent shapes or are not finite, or `variance` is below
-        0.
+        If the arrays have inconsistent shapes, `y_true` has infinite entries,
+        `variance` is not finite, or `variance` is below 0.
+
+    Warns
+    -----
+    UndefinedMetricWarning
+        As in :func:`median_bias`.
 
     See Also
     --------
@@ -342,11 +364,9 @@ def best_r2(y_true, variance, *, multioutput="uniform_average"):
     >>> best_r2([1.0, 2.0, 3.0], variance=[0.1, 0.1, 0.1])
     0.85
     """
-    y_true = _check_matrix(y_true, "y_true")
+    y_true = check_true_targets(y_true)
     variance = _check_variance(variance, y_true)
-    total = y_true.var(axis=0)
-    total[np.ptp(y_true, axis=0) == 0] = np.nan
-    return average(1 - variance.mean(axis=0) / total, multioutput)
+    return average_known(_best_r2, y_true, variance, multioutput=multioutput)
 
 
 def best_dispersion(
@@ -360,7 +380,7 @@ def best_dispersion(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     variance : array-like of the same shape
         Least variance of each sample's targets, from
         :func:`sklcae.datasets.cramer_rao_bound`.
@@ -382,6 +402,11 @@ def best_dispersion(
     ValueError
         As in :func:`median_bias`, or if `variance` is below 0.
 
+    Warns
+    -----
+    UndefinedMetricWarning
+        As in :func:`median_bias`.
+
     See Also
     --------
     dispersion : The dispersion of an actual estimator.
@@ -395,17 +420,11 @@ def best_dispersion(
     """
     y_true, kinds = _check_kinds(y_true, target_names, errors)
     variance = _check_variance(variance, y_true)
-    scores = [
-        _mixture_quantile(np.sqrt(variance[:, i]) * np.abs(_UNITS[kind](y_true[:, i])))
-        for i, kind in enumerate(kinds)
-    ]
-    return average(np.array(scores), multioutput)
+    sigma = np.sqrt(variance) * np.abs(_by_kind(_UNITS, kinds, y_true))
+    return average_known(_mixture_quantile, sigma, multioutput=multioutput)
 
 
-@validate_params(
-    {"threshold": [Interval(Real, 0, None, closed="neither")]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(_THRESHOLD, prefer_skip_nested_validation=True)
 def field_scorers(target_names, *, errors=None, threshold=0.5):
     """Make scikit-learn scorers from bias, dispersion and outlier share.
 
@@ -439,6 +458,9 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
     The mean over the targets mixes errors of different kinds. To select a model by one
     target, use the scorer of this target.
 
+    The scorers leave missing entries of y out, which are NaN. If all entries of a
+    target are missing in a fold, the scores of this target are NaN there.
+
     Examples
     --------
     >>> import numpy as np
@@ -452,7 +474,9 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
     array([-0.25, -0.25])
     """
     names = _list(target_names)
-    keywords = {"target_names": names, "errors": _kinds_of(names, errors, len(names))}
+    # No name at all is an error.
+    kinds = _kinds_of(names, errors, len(names) or 1)
+    keywords = {"target_names": names, "errors": kinds}
     scores = {
         "median_bias": (median_bias, {**keywords, "absolute": True}),
         "dispersion": (dispersion, keywords),
@@ -470,10 +494,7 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
     }
 
 
-@validate_params(
-    {"threshold": [Interval(Real, 0, None, closed="neither")]},
-    prefer_skip_nested_validation=True,
-)
+@validate_params(_THRESHOLD, prefer_skip_nested_validation=True)
 def scores_by_signal_to_noise(
     y_true,
     y_pred,
@@ -492,7 +513,7 @@ def scores_by_signal_to_noise(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-        True parameters.
+        True parameters. Missing entries, which are NaN, are left out.
     y_pred : array-like of the same shape
         Predicted parameters.
     signal_to_noise : array-like of shape (n_samples,)
@@ -516,9 +537,9 @@ def scores_by_signal_to_noise(
     -------
     DataFrame
         One row for each bin and target. The columns are target (its name or number),
-        low and high (the edges of the bin), n_samples, median_bias, dispersion and
-        outlier_share; with `variance` also best_dispersion and efficiency. The scores
-        of an empty bin are NaN.
+        low and high (the edges of the bin), n_samples (the known entries of the target
+        in the bin), median_bias, dispersion and outlier_share; with `variance` also
+        best_dispersion and efficiency. The scores of an empty bin are NaN.
 
     Raises
     ------
@@ -548,59 +569,60 @@ def scores_by_signal_to_noise(
     )
     names = _names(y_true, target_names)
     y_true, kinds = _check_kinds(y_true, target_names, errors)
-    y_pred = _check_like(y_pred, "y_pred", y_true)
+    y_pred = check_predictions(y_pred, y_true)
     if variance is not None:
         variance = _check_variance(variance, y_true)
     edges, bin_of = _bins(signal_to_noise, bins, len(y_true))
-    keywords = {"errors": kinds, "multioutput": "raw_values"}
-    tables = []
+    rows = []
     for number, (low, high) in enumerate(pairwise(edges)):
-        inside = bin_of == number
-        columns = {
-            "target": names or range(len(kinds)),
-            "low": low,
-            "high": high,
-            "n_samples": int(inside.sum()),
-        }
-        of_bin = None if variance is None else variance[inside]
-        scores = _all_scores(
-            y_true[inside], y_pred[inside], of_bin, threshold, keywords
-        )
-        tables.append(pandas.DataFrame({**columns, **scores}))
-    return pandas.concat(tables, ignore_index=True)
+        for target, kind in enumerate(kinds):
+            inside = (bin_of == number) & ~np.isnan(y_true[:, target])
+            arrays = (
+                None if values is None else values[inside, target]
+                for values in (y_true, y_pred, variance)
+            )
+            rows.append(
+                {
+                    "target": names[target] if names else target,
+                    "low": low,
+                    "high": high,
+                    "n_samples": int(inside.sum()),
+                    **_all_scores(*arrays, kind, threshold),
+                }
+            )
+    return pandas.DataFrame(rows)
 
 
-def _all_scores(y_true, y_pred, variance, threshold, keywords):
-    """Return all scores of the targets in one bin, NaN if it is empty."""
+def _all_scores(y_true, y_pred, variance, kind, threshold):
+    """Return all scores of one target in one bin, NaN if it is empty."""
     names = ["median_bias", "dispersion", "outlier_share"]
     if variance is not None:
         names += ["best_dispersion", "efficiency"]
     if len(y_true) == 0:
         return dict.fromkeys(names, np.nan)
     scores = [
-        median_bias(y_true, y_pred, **keywords),
-        dispersion(y_true, y_pred, **keywords),
-        outlier_share(y_true, y_pred, threshold=threshold, **keywords),
+        median_bias(y_true, y_pred, errors=kind),
+        dispersion(y_true, y_pred, errors=kind),
+        outlier_share(y_true, y_pred, errors=kind, threshold=threshold),
     ]
     if variance is not None:
         scores += [
-            best_dispersion(y_true, variance, **keywords),
-            efficiency(y_true, y_pred, variance, multioutput="raw_values"),
+            best_dispersion(y_true, variance, errors=kind),
+            efficiency(y_true, y_pred, variance),
         ]
     return dict(zip(names, scores, strict=True))
 
 
 def _bins(signal_to_noise, bins, n_samples):
     """Return the edges of the bins, and the number of the bin of each sample."""
-    ratio = check_array(
-        signal_to_noise, ensure_2d=False, dtype=np.float64, input_name="signal_to_noise"
-    )
+    ratio = check_numbers(signal_to_noise, "signal_to_noise")
+    check_no_unit(bins, "bins")
     if ratio.shape != (n_samples,):
         raise ValueError(
             f"signal_to_noise must have the shape ({n_samples},), one ratio for each "
             f"sample, got {ratio.shape}."
         )
-    if isinstance(bins, Integral) and not isinstance(bins, bool) and bins > 0:
+    if isinstance(bins, Integral) and 0 < bins <= n_samples and bins is not True:
         edges = np.quantile(ratio, np.linspace(0, 1, bins + 1))
     else:
         edges = np.asarray(bins)
@@ -618,24 +640,53 @@ def _bins(signal_to_noise, bins, n_samples):
 
 def _errors(y_true, y_pred, target_names, errors):
     y_true, kinds = _check_kinds(y_true, target_names, errors)
-    y_pred = _check_like(y_pred, "y_pred", y_true)
-    return np.column_stack(
-        [ERRORS[kind](y_true[:, i], y_pred[:, i]) for i, kind in enumerate(kinds)]
-    )
+    y_pred = check_predictions(y_pred, y_true)
+    return _by_kind(ERRORS, kinds, y_true, y_pred)
+
+
+def _by_kind(functions, kinds, y_true, *others):
+    """Apply the function of each target's kind; missing entries of y_true give NaN."""
+    columns = [
+        functions[kind](*(values[:, target] for values in (y_true, *others)))
+        for target, kind in enumerate(kinds)
+    ]
+    return np.where(np.isnan(y_true), np.nan, np.column_stack(columns))
+
+
+def _absolute_median(error):
+    return abs(np.median(error))
+
+
+def _spread(error):
+    bias = np.median(error)
+    finite = np.isfinite(error) & np.isfinite(bias)
+    distance = np.full_like(error, np.inf)
+    np.subtract(error, bias, out=distance, where=finite)
+    # This method returns one of the values and does no arithmetic with infinities.
+    return np.quantile(np.abs(distance), COVERAGE, method="inverted_cdf")
+
+
+def _efficiency(y_true, y_pred, variance):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return variance.mean() / np.float64(mean_squared_error(y_true, y_pred))
+
+
+def _best_r2(y_true, variance):
+    return 1 - variance.mean() / y_true.var() if np.ptp(y_true) > 0 else np.nan
 
 
 def _check_kinds(y_true, target_names, errors):
     """Return y_true as a matrix, and the kind of error of each of its columns."""
     names = _names(y_true, target_names)
-    y_true = _check_matrix(y_true, "y_true")
+    y_true = check_true_targets(y_true)
     kinds = _kinds_of(names, errors, y_true.shape[1])
     for column, kind in enumerate(kinds):
-        least = y_true[:, column].min()
-        if kind != "absolute" and least <= 0:
+        # NaN, a missing entry, is not below 0.
+        if kind != "absolute" and (y_true[:, column] <= 0).any():
             name = names[column] if names else column
             raise ValueError(
                 f"y_true must be above 0 for target {name!r}, because the kind of "
-                f"its error is {kind!r}. Got {least:g}."
+                f"its error is {kind!r}. Got {np.nanmin(y_true[:, column]):g}."
             )
     return y_true, kinds
 
@@ -645,22 +696,25 @@ def _names(y_true, target_names):
 
 
 def _list(values):
-    return [values] if isinstance(values, str) else list(values)
+    try:
+        return [values] if isinstance(values, str) else list(values)
+    except TypeError:
+        return [values]
 
 
 def _kinds_of(names, errors, n_targets):
     """Return "relative", "dex" or "absolute" for each target."""
-    if names is not None and len(names) != n_targets:
+    if names is not None and not _are_names(names, n_targets):
         raise InvalidParameterError(
-            f"The 'target_names' parameter must be the names of {n_targets} targets. "
-            f"Got {names} instead."
+            f"The 'target_names' parameter must be the names of {n_targets} targets, "
+            f"different strings. Got {names} instead."
         )
     if isinstance(errors, str):
         kinds = [errors] * n_targets
     elif errors is None or isinstance(errors, Mapping):
         kinds = _kinds_by_name(names, errors or {})
     else:
-        kinds = list(errors)
+        kinds = _list(errors)
     if len(kinds) == n_targets and all(kind in list(ERRORS) for kind in kinds):
         return kinds
     raise InvalidParameterError(
@@ -668,6 +722,11 @@ def _kinds_of(names, errors, n_targets):
         f"for each of {n_targets} targets, or a dict from target name to one of them. "
         f"Got {errors!r} instead."
     )
+
+
+def _are_names(names, n_targets):
+    strings = all(isinstance(name, str) for name in names)
+    return strings and len(names) == len(set(names)) == n_targets
 
 
 def _kinds_by_name(names, errors):
@@ -684,24 +743,10 @@ def _kinds_by_name(names, errors):
 
 
 def _check_variance(variance, y_true):
-    variance = _check_like(variance, "variance", y_true)
+    variance = check_like(variance, "variance", y_true)
     if (variance < 0).any():
         raise ValueError(f"variance must be at least 0, got {variance.min():g}.")
     return variance
-
-
-def _check_matrix(values, name):
-    values = check_array(values, ensure_2d=False, dtype=np.float64, input_name=name)
-    return values.reshape(-1, 1) if values.ndim == 1 else values
-
-
-def _check_like(values, name, y_true):
-    values = _check_matrix(values, name)
-    if values.shape != y_true.shape:
-        raise ValueError(
-            f"{name} must have the shape of y_true, {y_true.shape}, got {values.shape}."
-        )
-    return values
 
 
 def _mixture_quantile(sigma):

@@ -6,15 +6,15 @@ import numpy as np
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from scipy.stats import linregress
-from sklearn.utils import check_array
 
-from sklcae._compat import Interval, validate_params
-from sklcae._masking import check_not_masked
+from sklcae._compat import validate_params
+from sklcae._units import PlainNumber, check_numbers
 
 # Each pixel is divided into this many by this many subpixels for the growth curve.
 SUBPIXELS = 5
 # The centroid ignores pixels fainter than this fraction of the peak.
 CENTROID_THRESHOLD = 0.2
+MAX_SIDES_AWAY = 100
 
 
 def total_flux(images, *, background=0.0):
@@ -38,6 +38,8 @@ def total_flux(images, *, background=0.0):
     ValueError
         If `images` is not a finite array of three dimensions, or `background` has the
         wrong shape.
+    TypeError
+        If a parameter is an astropy Quantity.
 
     See Also
     --------
@@ -55,8 +57,12 @@ def total_flux(images, *, background=0.0):
 
 @validate_params(
     {
-        "pixel_scale": [Interval(Real, 0, None, closed="neither")],
-        "fraction": [Interval(Real, 0, 1, closed="neither")],
+        "pixel_scale": [
+            PlainNumber(
+                "pixel_scale", Real, 0, None, closed="neither", unit="arcsec / pix"
+            )
+        ],
+        "fraction": [PlainNumber("fraction", Real, 0, 1, closed="neither")],
     },
     prefer_skip_nested_validation=True,
 )
@@ -79,8 +85,8 @@ def half_light_radius(
         Fraction of the total flux inside the circle, above 0 and below 1.
     centers : array-like of shape (n_images, 2) or (2,), default=None
         Centres (x, y) in pixels from the outer corner of the first pixel, so that
-        (32, 32) is the middle of a 64-pixel stamp. By default the flux-weighted
-        centroid of each stamp.
+        (32, 32) is the middle of a 64-pixel stamp. At most 100 sides of the stamp from
+        its middle. By default the flux-weighted centroid of each stamp.
     background : float, array-like of shape (n_images,) or "border", default=0.0
         Level in ADU per pixel that is subtracted first. "border" is the median of the
         outermost pixels of each stamp.
@@ -95,6 +101,8 @@ def half_light_radius(
     ValueError
         If `images` is not a finite array of three dimensions, or another parameter is
         out of range or has the wrong shape.
+    TypeError
+        If a parameter is an astropy Quantity.
 
     See Also
     --------
@@ -142,7 +150,7 @@ def half_light_radius(
     images = _subtract_background(images, background)
     if centers is None:
         centers = np.reshape([_centroid(image) for image in images], (-1, 2))
-    centers = _check_centers(centers, len(images))
+    centers = _check_centers(centers, images.shape)
     split = [_pixel_splitter(size) for size in images.shape[1:]]
     radii = [
         _radius_of_fraction(image, center, fraction, split)
@@ -174,6 +182,8 @@ def sweep_slopes(asked, measured):
     ValueError
         If the shapes do not match, or if a row has fewer than two different values of
         `asked` with both inputs finite and positive. All other steps are ignored.
+    TypeError
+        If a parameter is an astropy Quantity.
 
     See Also
     --------
@@ -193,7 +203,7 @@ def sweep_slopes(asked, measured):
     >>> round(sweep_slopes([1.0, 2.0, 4.0], [10.0, 20.0, 40.0]), 6)
     1.0
     """
-    asked, measured = np.asarray(asked, float), np.asarray(measured, float)
+    asked, measured = _check_sweep(asked, "asked"), _check_sweep(measured, "measured")
     _check_sweep_shapes(asked.shape, measured.shape)
     asked, measured = np.broadcast_arrays(asked, measured)
     if measured.ndim == 1:
@@ -207,15 +217,7 @@ def sweep_slopes(asked, measured):
 
 
 def _check_images(images):
-    check_not_masked(images, "images")
-    images = check_array(
-        images,
-        dtype=np.float64,
-        allow_nd=True,
-        ensure_2d=False,
-        ensure_min_samples=0,
-        input_name="images",
-    )
+    images = check_numbers(images, "images", unit="adu", ensure_min_samples=0)
     if images.ndim != 3 or 0 in images.shape[1:]:
         raise ValueError(
             "images must have the shape (n_images, height, width), "
@@ -225,12 +227,19 @@ def _check_images(images):
     return images
 
 
-def _check_centers(centers, n_images):
-    centers = np.asarray(centers, dtype=float)
-    if centers.shape not in [(2,), (n_images, 2)] or not np.isfinite(centers).all():
+def _check_centers(centers, shape):
+    n_images, height, width = shape
+    centers = check_numbers(centers, "centers", unit="pix", ensure_min_samples=0)
+    if centers.shape not in [(2,), (n_images, 2)]:
         raise ValueError(
-            f"centers must be finite and of shape (2,) or ({n_images}, 2), one (x, y) "
-            f"for each image, got shape {centers.shape}."
+            f"centers must be of shape (2,) or ({n_images}, 2), one (x, y) for each "
+            f"image, got shape {centers.shape}."
+        )
+    # The growth curve needs memory for every pixel between the stamp and the centre.
+    if (np.abs(centers / (width, height) - 0.5) > MAX_SIDES_AWAY).any():
+        raise ValueError(
+            f"centers must be at most {MAX_SIDES_AWAY} sides of the stamp from its "
+            f"middle, ({width / 2:g}, {height / 2:g}), got {centers.tolist()}."
         )
     return np.broadcast_to(centers, (n_images, 2))
 
@@ -243,14 +252,14 @@ def _subtract_background(images, background):
                 f"got {background!r}."
             )
         background = _border_level(images)
-    background = np.asarray(background, dtype=float)
+    background = check_numbers(
+        background, "background", unit="adu", ensure_min_samples=0
+    )
     if background.shape not in [(), images.shape[:1]]:
         raise ValueError(
             f"background must be one number or {len(images)}, one for each image, "
             f"got shape {background.shape}."
         )
-    if not np.isfinite(background).all():
-        raise ValueError("background must be finite, got NaN or infinity.")
     return images - background.reshape(-1, 1, 1)
 
 
@@ -319,6 +328,16 @@ def _log_slope(asked, measured, where):
             f"measured finite and positive, got {len(np.unique(asked))} in {where}."
         )
     return float(linregress(np.log(asked), np.log(measured)).slope)
+
+
+def _check_sweep(values, name):
+    return check_numbers(
+        values,
+        name,
+        ensure_all_finite=False,
+        ensure_min_samples=0,
+        ensure_min_features=0,
+    )
 
 
 def _check_sweep_shapes(asked, measured):

@@ -20,6 +20,7 @@ from sklcae.datasets import (
 )
 from sklcae.datasets._galaxies import OPTICS
 from sklcae.datasets._noise import inverse_variance
+from tests.quantities import Quantity
 
 NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
 # One galaxy in the middle of a small stamp: quick to render.
@@ -336,12 +337,45 @@ class TestErrors:
         ("change", "message"),
         [
             ({"psf_fwhm": -1.0}, "'galaxies' .* 'psf_fwhm' .* Got -1.0"),
+            ({"gain": 1e-200}, "'galaxies' .* 'gain' .* Got 1e-200"),
+            ({"gain": True}, "'galaxies' .* 'gain' .* Got True"),
+            ({"moffat_beta": 200}, "'galaxies' .* 'moffat_beta' .* Got 200"),
+            ({"image_shape": [24]}, r"'galaxies' .* 'image_shape' .* Got \[24\]"),
             ({"frame": {"flux": [1.0]}}, "'galaxies' .* without half_light_radius"),
+            (
+                {"frame": "galaxies.csv"},
+                "'galaxies' .* without flux, half_light_radius",
+            ),
+            ({"frame": None}, "'galaxies' .* without flux, half_light_radius"),
         ],
     )
     def test_galaxies(self, change, message):
         with pytest.raises(ValueError, match=message):
             cramer_rao_bound({**make(), **change})
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"flux": 1e3}, "'flux' item must be a .* 1-D array"),
+            ({"x0": [1e9]}, "'x0' item must be in pixels .* Got values from 1e"),
+            ({"y0": np.ma.masked_all(1)}, "'y0' item must be .* without masked"),
+        ],
+    )
+    def test_frame(self, change, message):
+        galaxies = make()
+        with pytest.raises(ValueError, match=f"'galaxies' .* {message}"):
+            cramer_rao_bound({**galaxies, "frame": {**galaxies.frame, **change}})
+
+    def test_quantities(self):
+        galaxies = make()
+        scale = {"pixel_scale": Quantity(0.2, "arcsec")}
+        with pytest.raises(TypeError, match="pixel_scale must be plain numbers in arc"):
+            cramer_rao_bound({**galaxies, **scale})
+        radius = {"half_light_radius": [Quantity(1.0, "arcmin")]}
+        with pytest.raises(TypeError, match="half_light_radius must be plain numbers"):
+            cramer_rao_bound({**galaxies, "frame": {**galaxies.frame, **radius}})
+        with pytest.raises(TypeError, match="half_light_radius must be plain numbers"):
+            cramer_rao_bound(galaxies, prior=radius)
 
     def test_galaxies_without_settings(self):
         with pytest.raises(ValueError, match=r"'galaxies' .* a dict without frame, "):
@@ -417,12 +451,24 @@ class TestSignalToNoise:
             (np.ones((1, 1, 2, 2)), {}, r"images must .* got \(1, 1, 2, 2\)"),
             (np.full((1, 2, 2), np.nan), {}, "images contains NaN"),
             (np.ones((1, 2, 2)), {"gain": 0.0}, "'gain'"),
+            (np.ones((1, 2, 2)), {"gain": 1e-200}, "'gain'"),
+            (np.ones((1, 2, 2)), {"gain": True}, "'gain'"),
+            (np.ones((1, 2, 2)), {"read_noise": 10**400}, "'read_noise'"),
             (np.ones((1, 2, 2)), {"sky_level": -1.0}, "'sky_level'"),
+            ("stamps.fits", {}, "images must be an array of numbers, got str"),
+            (np.ma.masked_all((1, 2, 2)), {}, "images must not have masked"),
         ],
     )
     def test_errors(self, images, options, message):
         with pytest.raises(ValueError, match=message):
             signal_to_noise(images, **options)
+
+    def test_quantities(self):
+        images = np.ones((1, 2, 2))
+        with pytest.raises(TypeError, match="images must be plain numbers in adu"):
+            signal_to_noise(Quantity(images, "electron"))
+        with pytest.raises(TypeError, match="gain must be plain numbers in electron"):
+            signal_to_noise(images, gain=Quantity(1.0, "electron / adu"))
 
 
 def fit_galaxy(galaxies, index, deviation):

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.utils import Bunch
 
 from sklcae.datasets import _chunks, make_galaxies
+from tests.quantities import Quantity
 
 # One Sersic index and small stamps: quick to render.
 QUICK = {"sersic_index": 1.0, "image_shape": (16, 16), "random_state": 0}
@@ -367,17 +368,28 @@ OWN_CHECKS = [
 SCIKIT_LEARN_CHECKS = [
     ("n_samples", 0),
     ("n_samples", 2.5),
+    ("n_samples", True),
+    ("n_samples", 2**63),
     ("image_shape", 64),
     ("pixel_scale", 0.0),
     ("pixel_scale", float("nan")),
+    ("pixel_scale", True),
+    ("pixel_scale", 10**400),
+    ("pixel_scale", 1e300),
     ("psf", "airy"),
     ("psf_fwhm", 0.0),
     ("psf_fwhm", float("inf")),
+    ("psf_fwhm", 1e-300),
     ("moffat_beta", 1.1),
+    ("moffat_beta", 200),
     ("sersic_index_step", 0.0),
     ("sky_level", -1.0),
+    ("sky_level", 1e40),
     ("gain", 0.0),
+    ("gain", 1e-40),
+    ("gain", 1e40),
     ("read_noise", -0.1),
+    ("read_noise", 1e40),
     ("noise", "yes"),
     ("targets", None),
     ("return_X_y", "no"),
@@ -409,6 +421,37 @@ def test_bad_settings(name, bad):
     pattern = f"^The '{name}' parameter of make_galaxies must be .*Got .* instead.$"
     with pytest.raises(ValueError, match=pattern):
         make(**{name: bad})
+
+
+@pytest.mark.usefixtures("no_rendering")
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("pixel_scale", "arcsec / pix"),
+        ("psf_fwhm", "arcsec"),
+        ("sky_level", "adu"),
+        ("gain", "electron / adu"),
+        ("read_noise", "electron"),
+        ("half_light_radius", "arcsec"),
+    ],
+)
+def test_quantities_are_refused(name, unit):
+    message = f"{name} must be plain numbers in {unit}. Got a Quantity in lyr: pass its"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make(**{name: Quantity(1.0, "lyr")})
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"gain": 1e-25, "read_noise": 1e12, "sky_level": 1e37, "flux": 1e37},
+        {"gain": 1e-25, "read_noise": 1e12, "flux": 1e-3},
+        {"gain": 1e25, "read_noise": 0.0, "sky_level": 0.0, "flux": 1e-8},
+    ],
+    ids=str,
+)
+def test_stamps_at_the_limits_of_the_detector_are_finite(extreme):
+    assert np.isfinite(make_images(n_samples=20, **extreme)).all()
 
 
 def test_the_targets_that_exist_are_named():

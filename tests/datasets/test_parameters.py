@@ -10,6 +10,7 @@ from scipy import stats
 
 from sklcae.datasets._parameters import ALLOWED, COLUMNS, draw_parameters
 from sklcae.datasets._parameters import parse_parameters as parse
+from tests.quantities import Quantity
 
 RANGES = {
     "flux": (500.0, 50_000.0),
@@ -205,8 +206,11 @@ BAD = [
     ("flux", stats.norm([1.0, 2.0, 3.0]), "a distribution of single numbers"),
     ("flux", stats.norm(-9, 1), "a distribution with the support [-inf, inf], which"),
     ("flux", stats.norm(0, -1), "which gave nan"),
-    ("half_light_radius", (0.0, 1.0), "every value in (0, inf)"),
-    ("half_light_radius", -1.0, "every value in (0, inf)"),
+    ("flux", 10**400, "finite with every value in (0, inf). Got 1000"),
+    ("flux", (1.0, 10**400), "finite with every value in (0, inf). Got (1.0, 1000"),
+    ("half_light_radius", (0.0, 1.0), "every value in [1e-30, 1e+30]"),
+    ("half_light_radius", -1.0, "every value in [1e-30, 1e+30]"),
+    ("half_light_radius", [1.0, 2.0, 1e300], "Got 1e+300 at index 2"),
     ("sersic_index", (0.2, 4.0), "every value in [0.3, 6.2]. Got (0.2, 4.0)"),
     ("sersic_index", (0.5, 6.3), "every value in [0.3, 6.2]. Got (0.5, 6.3)"),
     ("sersic_index", 6.21, "every value in [0.3, 6.2]. Got 6.21"),
@@ -235,6 +239,29 @@ def test_bad_parameters(name, value, message):
 def test_every_parameter_is_checked(name, bad):
     with pytest.raises(ValueError, match=f"^The '{name}' parameter"):
         draw(3, **{name: bad})
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("flux", "adu"),
+        ("half_light_radius", "arcsec"),
+        ("position_angle", "deg"),
+        ("x0", "pix"),
+        ("y0", "pix"),
+    ],
+)
+def test_quantities_are_refused_with_the_unit_of_the_parameter(name, unit):
+    one = Quantity(1.0, "lyr")
+    message = f"{name} must be plain numbers in {unit}. Got a Quantity in lyr: pass its"
+    for value in (one, (one, one), [one, one, one], Quantity([1.0] * 3, "lyr")):
+        with pytest.raises(TypeError, match=re.escape(message)):
+            draw(3, **{name: value})
+
+
+def test_quantities_of_parameters_without_a_unit():
+    with pytest.raises(TypeError, match=r"ellipticity must be plain numbers\. Got"):
+        draw(3, ellipticity=Quantity(0.3, ""))
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,14 @@ def test_wings_of_the_moffat_psf(beta):
     assert stamp[52, 32] / stamp[32, 32] == pytest.approx(expected, rel=0.03)
 
 
+@pytest.mark.parametrize("fwhm", [0.02, 0.7, 20.0])
+@pytest.mark.parametrize("shape", [(16, 16), (256, 256)])
+def test_moffat_psf_with_the_largest_exponent(fwhm, shape):
+    options = {"psf_fwhm": fwhm, "image_shape": shape, "moffat_beta": 50}
+    moffat, gaussian = (render(psf=psf, **options) for psf in ("moffat", "gaussian"))
+    assert abs(moffat - gaussian).max() < 0.014 * gaussian.max()
+
+
 @pytest.mark.parametrize(
     ("sersic_index", "profile"), [(1.0, galsim.Exponential), (0.5, galsim.Gaussian)]
 )

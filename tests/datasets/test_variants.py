@@ -16,6 +16,7 @@ from sklcae.datasets import (
     make_galaxy_variants,
 )
 from sklcae.datasets._parameters import ALLOWED
+from tests.quantities import Quantity
 
 # A coarse grid of Sersic indices and small stamps: quick to render.
 QUICK = {"image_shape": (16, 16), "sersic_index_step": 1.0, "random_state": 0}
@@ -239,7 +240,9 @@ def test_group_k_fold_keeps_a_galaxy_in_one_fold():
 
 ERRORS = [
     ({"n_galaxies": 0}, "'n_galaxies'", "Got 0 instead."),
+    ({"n_galaxies": True}, "'n_galaxies'", "Got True instead."),
     ({"n_variants": 0}, "'n_variants'", "Got 0 instead."),
+    ({"n_variants": True}, "'n_variants'", "Got True instead."),
     ({"n_variants": 1.5}, "'n_variants'", "Got 1.5 instead."),
     ({"varied": None}, "'varied'", "Got None instead."),
     ({"varied": "size"}, "'varied'", "Got 'size' instead."),
@@ -276,6 +279,8 @@ ERRORS = [
     ({"x0": 500.0}, "'x0'", "Got values from 500 to 500 instead."),
     ({"image_shape": 16}, "'image_shape'", "Got 16 instead."),
     ({"gain": 0.0}, "'gain'", "Got 0.0 instead."),
+    ({"gain": 1e-40}, "'gain'", "Got 1e-40 instead."),
+    ({"moffat_beta": 200}, "'moffat_beta'", "Got 200 instead."),
     ({"sersic_index_step": 0.0}, "'sersic_index_step'", "Got 0.0 instead."),
     ({"targets": "mass"}, "'targets'", "Got 'mass' instead."),
     ({"return_X_y": "no"}, "'return_X_y'", "Got 'no' instead."),
@@ -292,6 +297,14 @@ def test_bad_input(bad, name, got, monkeypatch):
     start = f"The {name} parameter of make_galaxy_variants must be "
     with pytest.raises(ValueError, match=f"^{start}.*{re.escape(got)}$"):
         make(**{"n_galaxies": 4, **bad})
+
+
+@pytest.mark.parametrize("name", ["half_light_radius", "psf_fwhm"])
+@pytest.mark.parametrize("varied", [(), "half_light_radius"])
+def test_quantities_are_refused(name, varied):
+    message = rf"{name} must be plain numbers in arcsec.*\.to_value\('arcsec'\)"
+    with pytest.raises(TypeError, match=message):
+        make(2, varied=varied, **{name: Quantity([1.0, 2.0, 3.0, 4.0], "arcmin")})
 
 
 @pytest.mark.parametrize("name", ["fluxes", "n_samples"])

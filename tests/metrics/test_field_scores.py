@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import config_context
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.dummy import DummyRegressor
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
@@ -23,6 +25,7 @@ from sklcae.metrics import (
     outlier_share,
     scores_by_signal_to_noise,
 )
+from tests.quantities import Quantity
 
 SCORES = [median_bias, dispersion, outlier_share]
 ALL = "raw_values"
@@ -304,6 +307,157 @@ class TestScorers:
         assert (scores > 0).all()
 
 
+class TestMissingEntries:
+    rng = np.random.default_rng(0)
+    y_true = rng.uniform(1, 2, size=(40, 3))
+    y_true[::3, 0] = np.nan
+    y_true[10:25, 1] = np.nan
+    y_pred = rng.uniform(-0.1, 2, size=(40, 3))
+    variance = rng.uniform(0.01, 0.1, size=(40, 3))
+    kinds = ("relative", "dex", "absolute")
+
+    def of_one(self, score, target, **options):
+        """Score one target without its missing entries."""
+        known = ~np.isnan(self.y_true[:, target])
+        arrays = (self.y_true, self.y_pred, self.variance)
+        y_true, y_pred, variance = (values[known, target] for values in arrays)
+        return score(y_true, y_pred, variance, **options)
+
+    @pytest.mark.parametrize("score", SCORES)
+    def test_errors(self, score):
+        options = {"errors": self.kinds, "multioutput": ALL}
+        found = score(self.y_true, self.y_pred, **options)
+        for target, kind in enumerate(self.kinds):
+            expected = self.of_one(
+                lambda y_true, y_pred, _, kind=kind: score(y_true, y_pred, errors=kind),
+                target,
+            )
+            assert found[target] == expected
+
+    @pytest.mark.parametrize(
+        "score",
+        [
+            lambda y_true, y_pred, variance, **options: best_dispersion(
+                y_true, variance, errors="dex", **options
+            ),
+            lambda y_true, y_pred, variance, **options: best_r2(
+                y_true, variance, **options
+            ),
+            efficiency,
+        ],
+        ids=["best_dispersion", "best_r2", "efficiency"],
+    )
+    def test_bounds(self, score):
+        found = score(self.y_true, self.y_pred, self.variance, multioutput=ALL)
+        expected = [self.of_one(score, target) for target in range(3)]
+        np.testing.assert_array_equal(found, expected)
+        mean = score(self.y_true, self.y_pred, self.variance)
+        assert mean == np.mean(expected)
+
+    def test_dispersion_of_an_absolute_error(self):
+        found = best_dispersion([1.0, np.nan], [1.0, 100.0], errors="absolute")
+        assert found == best_dispersion([1.0], [1.0], errors="absolute")
+
+    def test_known_entries_must_be_positive(self):
+        options = {"target_names": "flux"}
+        assert median_bias([10.0, np.nan], [11.0, 0.0], **options) == 0.1
+        with pytest.raises(ValueError, match=r"above 0 for target 'flux'.*Got -1\."):
+            median_bias([-1.0, np.nan], [11.0, 0.0], **options)
+
+    @pytest.mark.parametrize("score", SCORES)
+    def test_target_without_known_entries(self, score):
+        y_true = np.array([[np.nan, 1.0], [np.nan, 2.0]])
+        y_pred = np.full((2, 2), 1.5)
+        call = {"y_true": y_true, "y_pred": y_pred, "errors": "absolute"}
+        one = score(y_true[:, 1], y_pred[:, 1], errors="absolute")
+        with pytest.warns(UndefinedMetricWarning, match=r"columns \[0\]"):
+            assert score(**call) == one
+        with pytest.warns(UndefinedMetricWarning, match=r"columns \[0\]"):
+            np.testing.assert_array_equal(score(**call, multioutput=ALL), [np.nan, one])
+        assert score(**call, multioutput=[0, 1]) == one
+
+    def test_missing_predictions_are_named(self):
+        y_pred = self.y_pred.copy()
+        y_pred[[0, 7], 0] = np.nan
+        message = "y_pred contains NaN in 2 rows, counted from 0: 0, 7"
+        for score in SCORES:
+            with pytest.raises(ValueError, match=message):
+                score(self.y_true, y_pred, errors="absolute")
+        with pytest.raises(ValueError, match=message):
+            efficiency(self.y_true, y_pred, self.variance)
+        with pytest.raises(ValueError, match=message):
+            scores_by_signal_to_noise(
+                self.y_true, y_pred, np.arange(40), errors="absolute"
+            )
+
+    def test_scorers_in_cross_validation(self):
+        names = ["flux", "sersic_index", "e1"]
+        y = pd.DataFrame(self.y_true, columns=names)
+        scores = cross_validate(
+            KnownMean(), np.zeros((40, 1)), y, cv=3, scoring=field_scorers(names)
+        )
+        assert np.isfinite([scores[name] for name in scores if "test" in name]).all()
+        # The scores of e1, which has no missing entries.
+        complete = cross_validate(
+            KnownMean(),
+            np.zeros((40, 1)),
+            y["e1"],
+            cv=3,
+            scoring=field_scorers("e1")["dispersion"],
+        )
+        np.testing.assert_allclose(
+            scores["test_dispersion_e1"], complete["test_score"], rtol=1e-12
+        )
+
+    def test_search_selects_the_better(self):
+        names = ["flux", "sersic_index", "e1"]
+        search = GridSearchCV(
+            KnownMean(),
+            {"shift": [-0.5, 0.0]},
+            scoring=field_scorers(names),
+            refit="median_bias",
+            cv=2,
+        )
+        search.fit(np.zeros((40, 1)), self.y_true)
+        assert search.best_params_ == {"shift": 0.0}
+
+    def test_table_counts_known_entries(self):
+        ratio = np.arange(40.0)
+        table = scores_by_signal_to_noise(
+            self.y_true,
+            self.y_pred,
+            ratio,
+            bins=[0, 10, 25, 40],
+            variance=self.variance,
+            errors=self.kinds,
+        )
+        known = ~np.isnan(self.y_true)
+        counts = [part.sum(axis=0) for part in np.split(known, [10, 25])]
+        assert table["n_samples"].tolist() == np.ravel(counts).tolist()
+        assert table["n_samples"].iloc[4] == 0
+        assert table.iloc[4, 4:].isna().all()
+        assert table.drop(index=4).notna().all(axis=None)
+        last = known[:, 0] & (ratio >= 25)
+        expected = efficiency(
+            *(v[last, 0] for v in (self.y_true, self.y_pred, self.variance))
+        )
+        assert table["efficiency"].iloc[6] == expected
+
+
+class KnownMean(RegressorMixin, BaseEstimator):
+    """Predicts the mean of the known entries of each target, plus a shift."""
+
+    def __init__(self, shift=0.0):
+        self.shift = shift
+
+    def fit(self, X, y):
+        self.mean_ = np.nanmean(y, axis=0) + self.shift
+        return self
+
+    def predict(self, X):
+        return np.repeat(self.mean_[np.newaxis], len(X), axis=0)
+
+
 class TestTable:
     rng = np.random.default_rng(0)
     ratio = rng.uniform(1, 100, size=40)
@@ -365,7 +519,7 @@ class TestTable:
         pd.testing.assert_frame_equal(table, self.table())
 
     @pytest.mark.parametrize(
-        "bins", [0, -3, True, 100, [1.0], [2.0, 1.0], "many", [[1, 2]]]
+        "bins", [0, -3, True, 100, 10**400, [1.0], [2.0, 1.0], "many", [[1, 2]]]
     )
     def test_bad_bins(self, bins):
         ratio = np.tile([1.0, 2.0], 20)
@@ -389,6 +543,8 @@ class TestErrors:
             ({}, "kind of error .* is unknown .* Got targets without names"),
             ({"target_names": "position_angle"}, "Got the targets .'position_angle'"),
             ({"target_names": ["flux", "e1"]}, "'target_names' .* of 1 targets"),
+            ({"target_names": 5, "errors": "dex"}, "'target_names' .* Got .5."),
+            ({"errors": 5}, "'errors' .* Got 5"),
             ({"errors": "log"}, "'errors' .* relative, dex, absolute, .* Got 'log'"),
             ({"errors": ["dex", "dex"]}, "'errors' .* each of 1 targets"),
             ({"errors": "dex", "multioutput": "sum"}, "'multioutput' .* Got 'sum'"),
@@ -414,6 +570,19 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"variance must be at least 0, got -1\."):
             efficiency([1.0, 2.0], [1.0, 2.0], [1.0, -1.0])
 
+    @pytest.mark.parametrize("y_true", ["galaxies.fits", [1j, 2j], [10**400, 1.0]])
+    def test_no_numbers(self, y_true):
+        for score in SCORES:
+            with pytest.raises(ValueError, match="y_true must be an array of numbers"):
+                score(y_true, [1.0, 2.0], errors="absolute")
+
+    def test_quantities(self):
+        arcmin = Quantity([1.0, 2.0], "arcmin")
+        for y_true, y_pred in ((arcmin, [1.0, 2.0]), ([1.0, 2.0], arcmin)):
+            for score in SCORES:
+                with pytest.raises(TypeError, match="Got a Quantity in arcmin"):
+                    score(y_true, y_pred, errors="absolute")
+
     def test_not_finite(self):
         with pytest.raises(ValueError, match="y_pred contains NaN"):
             dispersion([1.0, 2.0], [1.0, np.nan], errors="absolute")
@@ -423,6 +592,11 @@ class TestErrors:
     def test_threshold_is_checked_before_it_is_used(self):
         with pytest.raises(ValueError, match="'threshold'"):
             field_scorers("flux", threshold=0.0)
+
+    @pytest.mark.parametrize("names", [[], 5, ["flux", "flux"]])
+    def test_scorers_need_names(self, names):
+        with pytest.raises(ValueError, match=r"'target_names' .* different strings"):
+            field_scorers(names)
 
     def test_scorers_of_unknown_targets(self):
         with pytest.raises(ValueError, match=r"Got the targets .'mass'"):

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import erf
 
 from sklcae.metrics import half_light_radius, sweep_slopes, total_flux
+from tests.quantities import Quantity
 
 SIGMA_TO_RADIUS = np.sqrt(2 * np.log(2))
 
@@ -136,9 +137,14 @@ class TestHalfLightRadius:
             ({"fraction": 1.0}, "'fraction' parameter"),
             ({"fraction": 0}, "'fraction' parameter"),
             ({"centers": [[1, 1]] * 3}, r"centers must be .* \(2, 2\).*got .*\(3, 2\)"),
-            ({"centers": (np.nan, 1)}, "centers must be finite"),
+            ({"centers": (np.nan, 1)}, "centers must be an array of numbers.*NaN"),
             ({"background": [1, 2, 3]}, r"background must be .* 2,.*got shape \(3,\)"),
-            ({"background": np.nan}, "background must be finite"),
+            ({"background": np.nan}, "background must be an array of numbers.*NaN"),
+            ({"centers": "middle"}, "centers must be an array of numbers"),
+            ({"centers": (1e9, 1)}, r"centers must be at most 100 sides.*\(2.5, 2.5\)"),
+            ({"pixel_scale": True}, "'pixel_scale' .* Got True"),
+            ({"pixel_scale": 10**400}, "'pixel_scale' .* Got 1000"),
+            ({"background": [[1], [2, 3]]}, "background must be an array of numbers"),
             ({"background": "median"}, "background must be .* 'border', got 'median'"),
         ],
     )
@@ -160,10 +166,26 @@ class TestImages:
         with pytest.raises(ValueError, match="images contains NaN"):
             measure(images)
 
+    def test_quantities(self, measure):
+        images = np.ones((2, 4, 4))
+        for given in (Quantity(images, "electron"), [Quantity(images[0], "adu")]):
+            with pytest.raises(TypeError, match="images must be plain numbers in adu"):
+                measure(given)
+        with pytest.raises(TypeError, match="background must be plain numbers in adu"):
+            measure(images, background=Quantity(1.0, "adu"))
+
     def test_input_is_not_changed(self, measure):
         images = np.ones((2, 4, 4))
         measure(images, background=0.5)
         np.testing.assert_array_equal(images, 1)
+
+
+def test_quantities_of_the_radius():
+    images, scale = np.ones((2, 4, 4)), Quantity(0.2, "arcsec")
+    with pytest.raises(TypeError, match=r"pixel_scale .* \.to_value\('arcsec / pix'\)"):
+        half_light_radius(images, pixel_scale=scale)
+    with pytest.raises(TypeError, match=r"centers must be plain numbers in pix\."):
+        half_light_radius(images, centers=Quantity([2.0, 2.0], "pix"))
 
 
 class TestSweepSlopes:
@@ -203,6 +225,7 @@ class TestSweepSlopes:
             (np.ones((2, 3)), np.ones((3, 3)), r"got \(2, 3\) and \(3, 3\)"),
             (np.ones((2, 2, 3)), np.ones(3), "asked and measured must have the shape"),
             (np.ones(3), np.ones((2, 2, 3)), "asked and measured must have the shape"),
+            ("bright", [1.0, 2.0], "asked must be an array of numbers"),
         ],
     )
     def test_errors(self, asked, measured, message):
