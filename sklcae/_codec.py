@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
+from sklcae._images import PreparedImages
 from sklcae._inputs import Layout
-from sklcae._masking import fill_masked
 from sklcae._noise import NoiseModel
-from sklcae._novelty import Reference, misfits_of
+from sklcae._novelty import Reference, TrainingRange, misfits_of
 from sklcae._scaling import ImageScaler
+from sklcae._targets import TargetDistribution, TargetScaler
 from sklcae._torch import (
     Architecture,
     ConditionalAutoencoderNet,
@@ -29,22 +29,23 @@ DESCRIBED_AT_ONCE = 64
 class Codec:
     """Scalers, noise and network of a fitted estimator.
 
-    Images are arrays of shape (n, C, H, W) in the unit of the training set, NaN where a
-    pixel is masked. The seed made the network; random numbers of its constructor that
-    are not among its weights come from it again. The codec has no net before the
-    training, and no reference, the images of the training set to compare with, before
-    its end.
+    Images are `Images` of shape (n, C, H, W) in the unit of the training set, NaN where
+    a pixel is masked. The seed made the network; random numbers of its constructor that
+    are not among its weights come from it again. The codec has no net and no training
+    range before the training, and no reference, the images of the training set to
+    compare with, before its end.
     """
 
     layout: Layout
     image_scaler: ImageScaler
-    target_scaler: StandardScaler
+    target_scaler: TargetScaler
     gain: float
     network: str | Callable
     latent_dim: int
     predicts_variance: bool
     seed: int
     net: ConditionalAutoencoderNet | None = None
+    training_range: TrainingRange | None = None
     reference: Reference | None = None
 
     @property
@@ -86,35 +87,50 @@ class Codec:
         )
 
     def encode(self, images):
-        """Return the latents of images, (n, latent_dim), float32."""
-        return self.net.encode(images, self._prepare)
+        """Return the latents of images, (n, latent_dim), float32; NaN if empty."""
+        latents = self.net.encode(self._prepare(images))
+        latents[images.empty] = np.nan
+        return latents
 
     def decode(self, latents):
         """Return the images of latents, (n, C, H, W)."""
         return self.net.decode(latents, self.image_scaler.inverse_transform)
 
     def _prepare(self, images):
-        return self.image_scaler.transform(fill_masked(images)[0])
+        return PreparedImages(images, self.image_scaler, self.training_range)
 
     def read_targets(self, images, symmetry=None):
-        """Return the targets of images, (n, n_targets), and their variance or None.
+        """Return the `TargetDistribution` of images; NaN if they are empty.
 
-        With a symmetry both belong to the mean over all flips and turns of an image.
+        With a symmetry it belongs to the mean over all flips and turns of an image. The
+        variance is NaN for images outside the training range.
         """
         elements = range(1 if symmetry is None else len(symmetry.matrices))
-        z_phy, variance = self.net.read_targets(images, self._prepare, elements)
-        y = [self._to_units(z_phy[:, k]) for k in elements]
+        prepared = self._prepare(images)
+        z_phy, variance = self.net.read_targets(prepared, elements=elements)
+        y = [self.target_scaler.unscale(z_phy[:, k]) for k in elements]
         if variance is not None:
             squared_scale = self.target_scaler.scale_**2
             variance = [variance[:, k] * squared_scale for k in elements]
         if symmetry is not None:
-            return symmetry.mean_over_turns(y, variance)
-        return y[0], variance if variance is None else variance[0]
+            mean, variance = symmetry.mean_over_turns(y, variance)
+        else:
+            mean, variance = y[0], variance if variance is None else variance[0]
+        mean[images.empty] = np.nan
+        outside = (prepared.excess > 0) | ~np.isfinite(mean).all(axis=1)
+        if variance is not None:
+            variance[outside] = np.nan
+        logarithmic = self.target_scaler.logarithmic
+        return TargetDistribution(mean, variance, logarithmic, outside)
 
-    def _to_units(self, z_phy):
-        return self.target_scaler.inverse_transform(
-            z_phy.astype(np.float64), copy=False
-        )
+    def is_outside(self, images):
+        """Return whether images are outside the training range, (n,)."""
+        prepared = self._prepare(images)
+        for part in gen_batches(len(images), DESCRIBED_AT_ONCE):
+            prepared[part]
+        outside = prepared.excess > 0
+        outside[images.empty] = True
+        return outside
 
     def scale_targets(self, y):
         """Return targets as z_phy, float32."""
@@ -135,16 +151,27 @@ class Codec:
     # Comparison with the training set -----------------------------------------------
 
     def score(self, images):
-        """Return how usual images are: minus their Mahalanobis distances."""
-        return self.reference.score(**self._describe(images, np.arange(len(images))))
+        """Return how usual images are: minus their distances, NaN if empty."""
+        scores = self.reference.score(**self._describe(images, np.arange(len(images))))
+        scores[images.empty] = np.nan
+        return scores
 
     def with_reference(self, images, rows):
-        """Return the codec with some images of the training set as its reference."""
+        """Return the codec with some images of the training set as its reference.
+
+        Raises ValueError if the network returns no finite number for one of them.
+        """
         described = self._describe(images, rows)
+        del described["excess"]
+        if not all(np.isfinite(part).all() for part in described.values()):
+            raise ValueError(
+                "The training diverged: the network returns values that are not finite "
+                "for images of the training set. Try a smaller lr."
+            )
         return replace(self, reference=Reference(self.layout.n_targets, **described))
 
     def _describe(self, images, rows):
-        """Return latents, misfits and, if predicted, variances of some images."""
+        """Return excess, latents, misfits and, if predicted, variances of images."""
         parts = [
             self._describe_part(images[rows[part]])
             for part in gen_batches(len(rows), DESCRIBED_AT_ONCE)
@@ -154,13 +181,15 @@ class Codec:
         }
 
     def _describe_part(self, images):
-        latents = self.encode(images)
+        prepared = self._prepare(images)
+        latents = self.net.encode(prepared)
         parts = {
+            "excess": prepared.excess,
             "latents": latents,
             "misfits": misfits_of(self._residuals(images, latents)),
         }
         if self.predicts_variance:
-            _, variance = self.net.read_targets(images, self._prepare)
+            _, variance = self.net.read_targets(prepared)
             parts["variances"] = variance[:, 0]
         return parts
 
@@ -178,7 +207,7 @@ class Codec:
         All ways to keep a model use this state: files, pickles, checkpoints, and copies
         for callbacks.
         """
-        reference = self.reference
+        reference, training_range = self.reference, self.training_range
         return {
             "layout": self.layout._asdict(),
             "image_scaler": dict(vars(self.image_scaler)),
@@ -189,7 +218,8 @@ class Codec:
             "predicts_variance": self.predicts_variance,
             "seed": self.seed,
             "weights": self.net.get_weights(),
-            "reference": None if reference is None else reference.to_state(),
+            "training_range": training_range and training_range._asdict(),
+            "reference": reference and reference.to_state(),
         }
 
     def copy(self):
@@ -200,11 +230,12 @@ class Codec:
     def from_state(cls, state, device="cpu"):
         """Make a codec of a state, for inference on a device."""
         layout = Layout(**state["layout"])
-        reference = state["reference"]
+        reference, training_range = state["reference"], state["training_range"]
         parts = {
             "layout": layout,
             "image_scaler": _with_attributes(ImageScaler(), state["image_scaler"]),
-            "target_scaler": _with_attributes(StandardScaler(), state["target_scaler"]),
+            "target_scaler": _with_attributes(TargetScaler(), state["target_scaler"]),
+            "training_range": training_range and TrainingRange(**training_range),
             "reference": reference and Reference(layout.n_targets, **reference),
         }
         weights = state["weights"]

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import (
     validate_params,
 )
 from sklearn.utils.validation import (
+    _check_feature_names,
     _check_feature_names_in,
     _check_sample_weight,
     _get_feature_names,
@@ -33,6 +34,7 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "_check_feature_names",
     "_check_feature_names_in",
     "_check_sample_weight",
     "_fit_context",

@@ -1,6 +1,7 @@
 """The conditional autoencoder as a scikit-learn estimator."""
 
 import os
+import warnings
 from numbers import Integral, Real
 from operator import attrgetter
 from types import SimpleNamespace
@@ -24,14 +25,15 @@ from sklcae._compat import (
     _fit_context,
 )
 from sklcae._fit_monitor import FitMonitor
-from sklcae._fitting import Fit, fit_codec, symmetry_of
+from sklcae._fitting import Fit, fit_codec, symmetry_of, warn_if_not_learned
 from sklcae._inputs import (
     check_images,
     check_latents,
     check_training_data,
     check_wanted_targets,
 )
-from sklcae._scaling import STRETCHES
+from sklcae._recommended import RECOMMENDED
+from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.checkpoint import open_checkpoint
 from sklcae._symmetry import check_turnable
 from sklcae._torch import (
@@ -43,6 +45,8 @@ from sklcae._torch import (
     check_callbacks,
     check_device,
 )
+from sklcae.exceptions import OutsideTrainingWarning
+from sklcae.metrics import known_r2_score
 
 # The attributes of a fitted estimator. "codec_" holds scalers and network, and
 # "_optimizer_state_" is there after partial_fit only.
@@ -62,7 +66,8 @@ class ConditionalAutoencoderRegressor(
     first of them, z_phy, are supervised to be the (standardised) targets, one latent
     each; the others, z_rest, carry the remaining information. The decoder turns all
     latents back into an image. The loss is Eq. 2 of [1]_, ``L_rec + alpha * L_phy +
-    beta * L_reg``, and the defaults come from its appendix.
+    beta * L_reg``, and the defaults come from its appendix. For the best results see
+    :meth:`recommended`.
 
     Parameters
     ----------
@@ -76,11 +81,12 @@ class ConditionalAutoencoderRegressor(
         Weight of the L1 regularization of z_rest, Eq. 5 of [1]_.
     gamma : float, default=0.0
         Weight of the exchange loss, which makes the latents set the targets that they
-        are supervised to be. It is not in [1]_; 0 gives the paper's loss. Above 0, fit
-        needs `groups`: the images of a group differ in their targets only. The decoder
+        are supervised to be. It is not in [1]_; 0 gives the paper's loss. The decoder
         takes the targets of one image and the z_rest of another, and its image is
-        compared with the first one by the reconstruction loss. See
-        :func:`~sklcae.datasets.make_galaxy_variants`.
+        compared with the first one by the reconstruction loss. The two images must
+        differ in their targets only. This holds for all images if the targets include
+        everything in which the galaxies differ; otherwise pass `groups` to
+        :meth:`fit`, or set `gamma` to 0.
     network : {"paper", "strided", "neural_field"}, registered name or callable, \
             default="paper"
         The network, for images of any shape. "paper" is the network of the appendix of
@@ -115,6 +121,18 @@ class ConditionalAutoencoderRegressor(
         Softening of the "asinh" stretch, in the unit of the images. None takes ten
         times the noise per pixel, estimated from the differences of neighbouring
         pixels; set it for images without noise. Not used by the "linear" stretch.
+    limits : {"extremes", "robust"}, default="extremes"
+        The pixels from which minimum and maximum are taken. "extremes" takes all pixels
+        of the training set, and warns if one image sets the range. "robust" leaves out
+        images with pixels far beyond the pixels of most others, such as hot pixels and
+        bright stars, also from the training, with a warning (in training sets of 30
+        images or more). In prediction such pixels are clipped.
+    target_names : list of str, default=None
+        Names of the targets, for a y without column names.
+    log_targets : "all" or list of str, default=None
+        Names of positive targets whose natural logarithm is regressed; "all" stands for
+        all targets, with or without names. Predictions are then positive, and the
+        physical loss counts relative errors. y stays in its unit everywhere.
     augmentation : {"dihedral"}, default=None
         "dihedral" gives every stamp, each time that it is used in training, one of the
         four flips or, for square stamps, eight flips and quarter turns. The targets e1,
@@ -143,6 +161,10 @@ class ConditionalAutoencoderRegressor(
         the reconstruction loss nor the scaling. For the network they are filled from
         their neighbours, also in prediction. It may be set on a fitted model. With
         False, NaN is refused.
+    handle_empty : {"error", "nan"}, default="error"
+        With `allow_nan`, how to handle images in which all pixels are masked. "error"
+        raises. With "nan" their results are NaN, with a warning, and fit leaves them
+        out. It may be set on a fitted model.
     max_epochs : int, default=100
         Number of passes over the training set.
     batch_size : int, default=64
@@ -190,7 +212,7 @@ class ConditionalAutoencoderRegressor(
         Source of the first weights, of the order of the images and of their
         augmentation.
     verbose : int, default=0
-        With 1, fit prints a line an epoch.
+        With 1, fit prints the meaning of the terms of the loss, and a line an epoch.
 
     Attributes
     ----------
@@ -209,9 +231,11 @@ class ConditionalAutoencoderRegressor(
         Scales images to [0, 1]. Has ``softening_``, ``background_``, and the ``sky_``
         and ``noise_`` of each channel.
     target_scaler_ : StandardScaler
-        Scales targets to mean 0 and variance 1.
+        Scales targets, or the logarithms of `log_targets`, to mean 0 and variance 1.
+    target_range_ : ndarray of shape (2, n_targets)
+        The smallest and the largest of each target in the training set.
     target_names_ : list of str or None
-        Column names of y, None if it had no names.
+        Column names of y, or `target_names`, None if it had no names.
     n_targets_ : int
         Number of targets, the size of z_phy.
     n_iter_ : int
@@ -278,11 +302,15 @@ class ConditionalAutoencoderRegressor(
         "physical_loss": [StrOptions(set(PHYSICAL_LOSSES))],
         "stretch": [StrOptions(set(STRETCHES))],
         "softening": [Interval(Real, 0, None, closed="neither"), None],
+        "limits": [StrOptions(set(LIMITS))],
+        "target_names": ["array-like", None],
+        "log_targets": [StrOptions({"all"}), list, tuple, None],
         "augmentation": [StrOptions({"dihedral"}), None],
         "invariant_targets": [StrOptions({"all"}), list, tuple, None],
         "test_time_augmentation": ["boolean"],
         "image_shape": [list, tuple, None],
         "allow_nan": ["boolean"],
+        "handle_empty": [StrOptions({"error", "nan"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "optimizer": [StrOptions(set(OPTIMIZERS))],
@@ -314,11 +342,15 @@ class ConditionalAutoencoderRegressor(
         physical_loss="squared_error",
         stretch="linear",
         softening=None,
+        limits="extremes",
+        target_names=None,
+        log_targets=None,
         augmentation=None,
         invariant_targets=None,
         test_time_augmentation=False,
         image_shape=None,
         allow_nan=False,
+        handle_empty="error",
         max_epochs=100,
         batch_size=64,
         optimizer="adam",
@@ -346,11 +378,15 @@ class ConditionalAutoencoderRegressor(
         self.physical_loss = physical_loss
         self.stretch = stretch
         self.softening = softening
+        self.limits = limits
+        self.target_names = target_names
+        self.log_targets = log_targets
         self.augmentation = augmentation
         self.invariant_targets = invariant_targets
         self.test_time_augmentation = test_time_augmentation
         self.image_shape = image_shape
         self.allow_nan = allow_nan
+        self.handle_empty = handle_empty
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.optimizer = optimizer
@@ -367,6 +403,35 @@ class ConditionalAutoencoderRegressor(
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def recommended(cls, **overrides):
+        """Make an estimator with the settings for the best results.
+
+        They suit simulated and real stamps with any targets whose names are known, and
+        training sets of a thousand images or more. With the default `gamma` of these
+        settings the targets should include everything in which the galaxies differ;
+        for fewer targets pass ``gamma=0``, or `groups` to :meth:`fit`. The augmentation
+        needs the names of the targets, see `target_names`.
+
+        Parameters
+        ----------
+        **overrides : dict
+            Parameters of the estimator, in place of the recommended ones.
+
+        Returns
+        -------
+        model : ConditionalAutoencoderRegressor
+            An estimator that is not fitted.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> model = ConditionalAutoencoderRegressor.recommended(max_epochs=12)
+        >>> model.network, model.max_epochs
+        ('neural_field', 12)
+        """
+        return cls(**(RECOMMENDED | overrides))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, groups=None):
@@ -390,11 +455,12 @@ class ConditionalAutoencoderRegressor(
             weights.
         groups : array-like of shape (n_samples,), default=None
             Labels of any kind. The images of a group differ in their targets (and
-            their noise) only. Needed with `gamma` above 0, and otherwise not used. An
-            image does not enter the exchange loss if it is alone in its group, or if
-            all others lack a target. With `early_stopping` whole groups are held out,
-            if there are several. In a Pipeline or a search pass them by metadata
-            routing, ``set_fit_request(groups=True)``.
+            their noise) only. Used only with `gamma` above 0; None then makes one group
+            of all images. An image does not enter the exchange loss if it is alone in
+            its group, or if all others lack a target. With `early_stopping` whole
+            groups are held out, if there are several. In a Pipeline or a search pass
+            them by metadata routing, ``set_fit_request(groups=True)``. See
+            :func:`~sklcae.datasets.make_galaxy_variants`.
 
         Returns
         -------
@@ -403,6 +469,9 @@ class ConditionalAutoencoderRegressor(
 
         Raises
         ------
+        TypeError
+            If X or y is a file name, or a type whose units, masks or columns NumPy
+            would drop, such as a Quantity or a Table of astropy.
         ValueError
             If a parameter, X, y, sample_weight or groups is not as described, a target
             is missing for all images, `latent_dim` is not greater than the number of
@@ -410,6 +479,16 @@ class ConditionalAutoencoderRegressor(
         KeyboardInterrupt
             If the user interrupts. After any exception a model that was fitted before
             is unchanged.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If R2 of a target is below 0.05 on the training set (a thousand images at
+            most): it was not learned.
+        UserWarning
+            If pixels of one image set the range of all with ``limits="extremes"``, if
+            long flat rows are taken for images of one row of pixels, if the stretch
+            does not suit the network, or if images are empty, see `handle_empty`.
         """
         previous = None
         if self.warm_start and hasattr(self, "codec_"):
@@ -418,7 +497,9 @@ class ConditionalAutoencoderRegressor(
         monitor = FitMonitor(self, X, y, sample_weight, groups)
         fit = self._fit(X, y, sample_weight, groups, settings, previous, monitor)
         monitor.end(fit.attributes)
-        return self._adopt(fit.attributes())
+        self._adopt(fit.attributes())
+        warn_if_not_learned(fit)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, groups=None):
@@ -504,6 +585,8 @@ class ConditionalAutoencoderRegressor(
     n_targets_ = property(attrgetter("codec_.layout.n_targets"))
     n_features_in_ = property(attrgetter("codec_.layout.n_features"))
 
+    target_range_ = property(attrgetter("codec_.training_range.targets"))
+
     @property
     def feature_names_in_(self):
         """Names of the columns of X, if they are all strings."""
@@ -555,33 +638,158 @@ class ConditionalAutoencoderRegressor(
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
             Parameters in the units of y in fit: one latent each, or its mean over the
-            turns of `test_time_augmentation`.
+            turns of `test_time_augmentation`. For `log_targets` it is the exponential
+            of the predicted logarithm, which is the median.
         y_std : ndarray of the shape of y
             Standard deviation of each, in the same units. Only with
-            ``return_std=True``. For a mean over turns, each error is assumed to be the
-            sum of a part common to all turns and an independent part.
+            ``return_std=True``. NaN for images outside the training set, see
+            :meth:`is_outside`. For a mean over turns, each error is assumed to be the
+            sum of a part common to all turns and an independent part. For `log_targets`
+            see :meth:`predict_interval` too: their distribution is not symmetric.
 
         Raises
         ------
+        TypeError
+            If X is a file name, a Quantity or a Table.
         ValueError
             If the images do not have the shape of the training set or are not finite,
             if the model predicts no standard deviation, or if `test_time_augmentation`
             is set and the effect of a turn on some target is unknown.
+
+        Warns
+        -----
+        OutsideTrainingWarning
+            If images are outside the training set, see :meth:`is_outside`.
         """
-        check_is_fitted(self)
-        if return_std and not self.codec_.predicts_variance:
+        if return_std:
+            self._check_predicts_variance("return_std=True")
+        targets = self._read_targets(X)
+        y = self._like_y(targets.median())
+        return (y, self._like_y(targets.std())) if return_std else y
+
+    def predict_interval(self, X, coverage=0.68):
+        """Predict central intervals of the physical parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Images in the unit of the training set.
+        coverage : float, default=0.68
+            The probability that an interval contains the parameter, above 0 and below
+            1.
+
+        Returns
+        -------
+        lower, upper : ndarrays of shape (n_samples,) or (n_samples, n_targets)
+            Ends of the intervals in the units of y in fit; NaN where the standard
+            deviation of :meth:`predict` is. They are symmetric about the prediction,
+            for `log_targets` in the logarithm.
+
+        Raises
+        ------
+        ValueError
+            If `coverage` is not between 0 and 1, or as in :meth:`predict` with
+            ``return_std=True``.
+
+        Warns
+        -----
+        OutsideTrainingWarning
+            As in :meth:`predict`.
+        """
+        self._check_predicts_variance("predict_interval")
+        if not (isinstance(coverage, Real) and 0 < coverage < 1):
             raise ValueError(
-                "return_std=True needs a model that was fitted with physical_loss="
+                "The 'coverage' parameter must be above 0 and below 1. Got "
+                f"{coverage!r}."
+            )
+        lower, upper = self._read_targets(X).interval(coverage)
+        return self._like_y(lower), self._like_y(upper)
+
+    def is_outside(self, X):
+        """Find images outside the range of the training set.
+
+        The smallest pixel of an image, the largest pixel above it, the mean difference
+        of neighbouring pixels (the noise), the largest difference of a pixel from its
+        neighbours (a hot pixel, a cosmic ray) and the share of masked pixels are
+        compared with their ranges over the training set, widened by some room: for
+        example, twice as bright as the brightest is inside. This finds images in
+        another unit, empty images, bad pixels and a sky that was not subtracted. It
+        does not find galaxies of another kind, see :meth:`score_samples`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Images in the unit of the training set.
+
+        Returns
+        -------
+        outside : ndarray of shape (n_samples,), bool
+            True for images outside, and for images without a pixel that is not masked.
+
+        Raises
+        ------
+        ValueError
+            If the images do not have the shape of the training set, or are not finite.
+        """
+        return self.codec_.is_outside(self._check_images(X))
+
+    def score(self, X, y, sample_weight=None):
+        """Return R2 of the predictions, the mean over the targets.
+
+        Missing targets are left out, see :func:`~sklcae.metrics.known_r2_score`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Images in the unit of the training set.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True parameters, NaN where unknown.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        score : float
+            R2.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict`, or if y does not have the shape of the predictions.
+        """
+        return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
+
+    def _check_predicts_variance(self, wanted):
+        check_is_fitted(self)
+        if not self.codec_.predicts_variance:
+            raise ValueError(
+                f"{wanted} needs a model that was fitted with physical_loss="
                 "'gaussian_likelihood'. Got one that was fitted with 'squared_error', "
                 "which predicts no standard deviation."
             )
+
+    def _read_targets(self, X):
+        """Return the `TargetDistribution` of images, with a warning if needed."""
+        check_is_fitted(self)
         layout = self.codec_.layout
         self._check_test_time_augmentation(layout)
         turns = symmetry_of(layout, self) if self.test_time_augmentation else None
-        y, variance = self.codec_.read_targets(self._check_images(X), turns)
-        if not return_std:
-            return self._like_y(y)
-        return self._like_y(y), self._like_y(np.sqrt(variance))
+        images = self._check_images(X)
+        targets = self.codec_.read_targets(images, turns)
+        outside = np.setdiff1d(np.flatnonzero(targets.outside), images.empty)
+        if len(outside):
+            warnings.warn(
+                f"{len(outside)} of {len(images)} images are outside the range of the "
+                f"training set, the first in row {outside[0]}: in the brightness of "
+                "their pixels, their noise or their masked share. Do not trust their "
+                "predictions; their standard deviations are NaN. See is_outside.",
+                OutsideTrainingWarning,
+                stacklevel=3,
+            )
+        return targets
 
     def _like_y(self, y):
         return y.ravel() if self.codec_.layout.y_ndim == 1 else y
@@ -629,12 +837,34 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If y is not finite or overflows when it is scaled, does not have
-            `n_targets_` columns, or has other column names than y in fit.
+            `n_targets_` columns, has other column names than y in fit, or is not
+            positive for one of `log_targets`.
+
+        Warns
+        -----
+        OutsideTrainingWarning
+            If a target is outside `target_range_` by more than a hundredth of it.
         """
         check_is_fitted(self)
         y = check_wanted_targets(self, y, self.codec_.layout)
-        rng = check_random_state(random_state)
-        return self._like_X(self.codec_.generate(y, rng))
+        images = self.codec_.generate(y, check_random_state(random_state))
+        self._warn_of_targets(y)
+        return self._like_X(images)
+
+    def _warn_of_targets(self, y):
+        outside = self.codec_.training_range.targets_outside(y)
+        columns = np.flatnonzero(outside.any(axis=0))
+        if not len(columns):
+            return
+        names = self.target_names_ or range(self.n_targets_)
+        low, high = self.target_range_
+        ranges = ", ".join(f"{names[i]!r}: {low[i]:g} to {high[i]:g}" for i in columns)
+        warnings.warn(
+            f"{outside.any(axis=1).sum()} of {len(y)} rows of y are outside the range "
+            f"of the training set ({ranges}). Their images may not have these targets.",
+            OutsideTrainingWarning,
+            stacklevel=3,
+        )
 
     def score_samples(self, X):
         """Score how similar images are to the training set.
@@ -646,8 +876,9 @@ class ConditionalAutoencoderRegressor(
         description from the descriptions of images of the training set (a thousand at
         most), with logarithms of variances and misfits [1]_ and a shrunk covariance
         [2]_. Unusual images, such as blends, stars or images without a galaxy, have
-        low scores. Compare with the scores of images that you trust, for instance with
-        their percentile of 1.
+        low scores. Images outside the training set, see :meth:`is_outside`, have lower
+        scores than all of those images. Compare with the scores of images that you
+        trust, for instance with their percentile of 1.
 
         Parameters
         ----------

@@ -1,22 +1,27 @@
 """A fit: checked data and settings in, a codec and its history out."""
 
 import copy
+import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 
 from sklcae._codec import Codec
-from sklcae._masking import fill_masked
-from sklcae._novelty import evenly_spaced
-from sklcae._scaling import ImageScaler, fit_target_scaler
+from sklcae._images import PixelMask, TrainingImages
+from sklcae._novelty import TrainingRange, evenly_spaced
+from sklcae._scaling import ImageScaler
 from sklcae._symmetry import Symmetry
+from sklcae._targets import fit_target_scaler
 from sklcae._torch import Batch, EpochHook, Partners, build_net, name_of
 
-# Images are scaled a few at a time to find those that overflow.
-CHUNK_SIZE = 64
+# Networks whose input is nearly linear in the light after an asinh stretch.
+MADE_FOR_ASINH = ("strided", "neural_field")
+# A target whose R2 on the training set is lower has not been learned.
+LEAST_R2 = 0.05
 
 
 class Fit(NamedTuple):
@@ -24,12 +29,14 @@ class Fit(NamedTuple):
 
     ``training`` has the ``history``, one entry an epoch, and to continue also the state
     of the optimizer and of early stopping, see `get_training_state` of the net.
-    ``best_epoch`` is the epoch of the weights, with early stopping only.
+    ``best_epoch`` is the epoch of the weights, with early stopping only. ``r2`` is that
+    of each target on the reference images, NaN for constant targets.
     """
 
     codec: Codec
     training: dict
     best_epoch: int | None = None
+    r2: np.ndarray | None = None
 
     @property
     def n_epochs(self):
@@ -58,17 +65,31 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
         symmetry = symmetry_of(data.layout, settings)
     start = checkpoint.fit or previous
     codec = _begin(data, train, settings, symmetry, start, seeds["net"])
-    batch, validation = _make_batches(data, codec, [train, held_out])
+    parts = _prepare(data.images, [train, held_out], codec.image_scaler)
+    if start is None:
+        _warn_of_stretch(settings)
+    if start is None or settings.limits == "robust":
+        _warn_of_unusual(parts, data.images, settings)
+    if settings.limits == "robust":
+        for part in filter(None, parts):
+            part.keep_usual()
+        train = parts[0].rows
+    seen = _range_of(parts[0], data.y[train], codec, symmetry)
+    if start is not None:
+        seen = seen.union(start.codec.training_range)
+    batch, validation = _make_batches(data, codec, parts)
     _check_some_exchange(batch, settings.gamma)
     # The previous codec keeps its network.
     module = None if start is None else copy.deepcopy(start.codec.net.module_)
     net = _training_net(codec, settings, symmetry, seeds["net"], module)
-    codec = replace(codec, net=net)
+    codec = replace(codec, net=net, training_range=seen)
 
     def finish(codec):
-        codec = codec.with_reference(data.images, evenly_spaced(train))
+        rows = evenly_spaced(train)
+        codec = codec.with_reference(data.images, rows)
         best_epoch = net.best_epoch if settings.early_stopping else None
-        return Fit(codec, {"history": net.history_table()}, best_epoch)
+        r2 = _training_r2(codec, data.y[rows])
+        return Fit(codec, {"history": net.history_table()}, best_epoch, r2)
 
     def end_epoch(net):
         stop = monitor.end_epoch(lambda: finish(codec.copy()).attributes())
@@ -108,16 +129,18 @@ def _hold_out(data, settings, seeds):
 
     If there are several groups, whole groups are held out.
     """
-    rows = np.arange(len(data.y))
+    rows = data.rows
     if not settings.early_stopping:
         return rows, None
     split = {
         "test_size": settings.validation_fraction,
         "random_state": seeds["split"],
     }
-    if data.groups is None or data.groups.min() == data.groups.max():
+    groups = None if data.groups is None else data.groups[rows]
+    if groups is None or groups.min() == groups.max():
         return train_test_split(rows, **split)
-    return next(GroupShuffleSplit(1, **split).split(rows, groups=data.groups))
+    parts = next(GroupShuffleSplit(1, **split).split(rows, groups=groups))
+    return tuple(rows[part] for part in parts)
 
 
 # The codec --------------------------------------------------------------------------
@@ -126,7 +149,7 @@ def _hold_out(data, settings, seeds):
 def _begin(data, rows, settings, symmetry, start, seed):
     """Return the codec before the training, without a net."""
     if start is not None:
-        _check_same_model(start.codec, settings)
+        _check_same_model(start.codec, settings, data.logarithmic)
         return replace(
             start.codec,
             layout=data.layout,
@@ -134,11 +157,13 @@ def _begin(data, rows, settings, symmetry, start, seed):
             network=settings.network,
         )
     weights = None if data.weights is None else data.weights[rows]
-    scaler = ImageScaler(settings.stretch, settings.softening)
+    scaler = ImageScaler(settings.stretch, settings.softening, settings.limits)
     return Codec(
         layout=data.layout,
         image_scaler=scaler.fit(data.images, rows),
-        target_scaler=fit_target_scaler(data.y[rows], weights, symmetry),
+        target_scaler=fit_target_scaler(
+            data.y[rows], weights, symmetry, data.logarithmic
+        ),
         gain=float(settings.gain),
         network=settings.network,
         latent_dim=int(settings.latent_dim),
@@ -147,8 +172,13 @@ def _begin(data, rows, settings, symmetry, start, seed):
     )
 
 
-def _check_same_model(codec, settings):
+def _check_same_model(codec, settings, logarithmic):
     """Refuse to continue from weights with another meaning."""
+    if logarithmic != codec.target_scaler.logarithmic:
+        raise ValueError(
+            "The 'log_targets' parameter of ConditionalAutoencoderRegressor must stay "
+            f"as it was to continue an earlier fit. Got {settings.log_targets!r}."
+        )
     wanted = vars(settings) | {"network": _name_or_network(settings.network)}
     fitted = {
         "network": _name_or_network(codec.network),
@@ -156,6 +186,7 @@ def _check_same_model(codec, settings):
         "physical_loss": codec.physical_loss,
         "stretch": codec.image_scaler.stretch,
         "softening": codec.image_scaler.softening,
+        "limits": codec.image_scaler.limits,
     }
     for name, value in fitted.items():
         if wanted[name] != value:
@@ -199,39 +230,28 @@ def _training_net(codec, settings, symmetry, seed, module):
 # The batches ------------------------------------------------------------------------
 
 
-class ScaledImages:
-    """Images that are scaled when they are read, without a scaled copy of them all.
-
-    Raises ValueError if one of them overflows when it is scaled.
-    """
-
-    def __init__(self, images, rows, image_scaler):
-        self.images, self.rows, self.image_scaler = images, rows, image_scaler
-        for part in gen_batches(len(rows), CHUNK_SIZE):
-            self[part]
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, which):
-        return self.image_scaler.transform(self.images[self.rows[which]])
-
-
-def _make_batches(data, codec, parts):
-    """Return the batch of each part of the data, given by its rows or None."""
-    images, mask = fill_masked(data.images)
-    filled = data._replace(images=images)
+def _prepare(images, parts, scaler):
+    """Return the training images of each part, given by its rows or None."""
     return [
-        None if rows is None else make_batch(filled, mask, codec, rows)
-        for rows in parts
+        None if rows is None else TrainingImages(images, rows, scaler) for rows in parts
     ]
 
 
-def make_batch(data, mask, codec, rows):
-    """Scale and weight the stamps of some rows for the training.
+def _make_batches(data, codec, parts):
+    """Return the batch of each part of the data, or None."""
+    masked = any(part.filled for part in parts if part is not None)
+    return [
+        None if part is None else make_batch(data, codec, part, masked)
+        for part in parts
+    ]
 
-    The images have no NaN; the mask is True where a pixel counts, or None.
+
+def make_batch(data, codec, images, masked):
+    """Scale and weight the stamps of some `TrainingImages` for the training.
+
+    Without a mask all of their pixels count.
     """
+    rows = images.rows
     y = data.y[rows]
     weights = None if data.weights is None else data.weights[rows]
     known = ~np.isnan(y)
@@ -241,9 +261,9 @@ def make_batch(data, mask, codec, rows):
         # Decoding a partner takes all of its targets.
         partners = Partners(data.groups[rows], known.all(axis=1), weights)
     return Batch(
-        images=ScaledImages(data.images, rows, codec.image_scaler),
+        images=images,
         targets=targets.astype(np.float32),
-        mask=None if mask is None else mask[rows],
+        mask=PixelMask(images) if masked else None,
         image_weights=None if weights is None else _mean_one(weights),
         target_weights=_target_weights(known, weights),
         partners=partners,
@@ -283,3 +303,76 @@ def _check_some_exchange(batch, gamma):
             f"{gamma:g}. Got none: each image is alone in its group, or all others "
             "lack a target or are held out."
         )
+
+
+# What the user should know ---------------------------------------------------------
+
+
+def _warn_of_stretch(settings):
+    """Warn if the stretch does not suit the network."""
+    if settings.network in MADE_FOR_ASINH and settings.stretch == "linear":
+        warnings.warn(
+            f"The network {settings.network!r} is made for stretch='asinh', and learns "
+            "little with stretch='linear'.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_of_unusual(parts, images, settings):
+    """Warn of images whose pixels would set the range of all."""
+    rows = [part.rows[~part.usual] for part in parts if part is not None]
+    rows = np.concatenate(rows)
+    if not len(rows):
+        return
+    pixels = images[rows[:1]]
+    effect = (
+        "They set the range to which all images are scaled: mask bad pixels (NaN with "
+        "allow_nan=True), leave the images out, or pass limits='robust'."
+    )
+    if settings.limits == "robust":
+        effect = (
+            "They are left out of the training: to keep them, mask bad pixels (NaN "
+            "with allow_nan=True)."
+        )
+    warnings.warn(
+        f"{len(rows)} of {len(images)} images have pixels far beyond the pixels of the "
+        f"others; in the image of row {rows[0]} they are from {np.nanmin(pixels):g} to "
+        f"{np.nanmax(pixels):g}. {effect}",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _range_of(images, y, codec, symmetry):
+    """Return the range of the training set, without unusual images."""
+    statistics = images.statistics[images.usual | ~images.usual.any()]
+    seen = y if symmetry is None else symmetry.turned_targets(y)
+    return TrainingRange.of_training(statistics, codec.image_scaler.noise_, seen)
+
+
+def _training_r2(codec, y):
+    """Return R2 of each target for the reference images, NaN if it is constant."""
+    wanted = np.ma.masked_invalid(codec.target_scaler.transform(y))
+    z_phy = codec.reference.latents[:, : y.shape[1]].astype(np.float64)
+    return (1 - ((wanted - z_phy) ** 2).mean(axis=0) / wanted.var(axis=0)).filled(
+        np.nan
+    )
+
+
+def warn_if_not_learned(fit):
+    """Warn of the targets that the network predicts no better than their mean."""
+    columns = np.flatnonzero(fit.r2 < LEAST_R2)
+    if not len(columns):
+        return
+    names = fit.codec.layout.target_names or range(len(fit.r2))
+    found = ", ".join(f"{names[i]!r} ({fit.r2[i]:.3g})" for i in columns)
+    warnings.warn(
+        f"Targets were not learned. R2 on the training set, below {LEAST_R2}: {found}. "
+        f"Train longer (this fit had {fit.n_epochs} epochs), with more images, with "
+        "another alpha, or with a smaller lr if train_loss in history_ rises. Check "
+        "that rows of X and y belong together.",
+        ConvergenceWarning,
+        # Beyond fit and scikit-learn's decorator of fit.
+        stacklevel=4,
+    )

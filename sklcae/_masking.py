@@ -9,12 +9,12 @@ FILLING_SIGMAS = (1.0, 4.0, 16.0)
 LEAST_WEIGHT = 1e-3
 
 
-def check_not_masked(array, name):
+def check_not_masked(array, name, hint="fill or drop them first"):
     """Raise ValueError if an array has masked entries, which would be used as data."""
     if np.ma.is_masked(array):
         raise ValueError(
             f"{name} must not have masked entries. Got a masked array with "
-            f"{np.ma.count_masked(array)} of them; fill or drop them first."
+            f"{np.ma.count_masked(array)} of them; {hint}."
         )
 
 
@@ -22,26 +22,8 @@ def masked_to_nan(X):
     """Return X with NaN where it is masked; anything but a masked array unchanged."""
     if not np.ma.is_masked(X):
         return X
-    kind = X.dtype if X.dtype.kind == "f" else np.float64
+    kind = X.dtype if X.dtype.kind == "f" else np.result_type(X.dtype, np.float32)
     return X.astype(kind).filled(np.nan)
-
-
-def check_nan_pixels(X, allow_nan):
-    """Raise ValueError for NaN in rows, unless it is allowed and leaves a pixel."""
-    # The minimum is NaN if any pixel is, and needs no copy.
-    if not np.isnan(X.min(initial=np.inf)):
-        return
-    if not allow_nan:
-        raise ValueError(
-            "Input X contains NaN. Set allow_nan=True if NaN stands for a masked "
-            "pixel (a dead column, a cosmic ray), or fill the pixels first."
-        )
-    empty = np.flatnonzero(np.isnan(X).all(axis=1))
-    if len(empty):
-        raise ValueError(
-            "X must have at least one pixel that is not NaN in each image. Got "
-            f"{len(empty)} images without, the first in row {empty[0]}."
-        )
 
 
 def fill_masked(images):
@@ -78,5 +60,6 @@ def _fill_stamp(stamp, mask):
         near = still & (weights > LEAST_WEIGHT)
         filled[near] = sums[near] / weights[near]
         still &= ~near
-    filled[still] = stamp[mask].mean()
+    # An image without a pixel becomes 0.
+    filled[still] = stamp[mask].mean() if mask.any() else 0
     return filled

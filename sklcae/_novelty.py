@@ -1,6 +1,7 @@
 """How unusual an image is, compared with images of the training set."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -16,6 +17,19 @@ N_NEIGHBORS = 10
 BOX = 5
 # Misfits and variances outside these bounds are rounding or overflow.
 BOUNDS = (1e-6, 1e30)
+
+# Number of `image_statistics`.
+N_STATISTICS = 5
+# Room beyond the statistics of the training set: half of the range and three standard
+# deviations of the noise for the smallest pixel, a factor of 2 for positive statistics,
+# and half of the masked share, but a hundredth of the image at least.
+ROOM_IN_NOISE = 3.0
+ROOM_FACTOR = 2.0
+LEAST_MASKED_SHARE = 0.01
+# Stands for an excess that overflows.
+LARGEST_EXCESS = 1e6
+# Room beyond the targets of the training set, as a share of their range.
+ROOM_OF_TARGETS = 0.01
 
 
 def evenly_spaced(rows):
@@ -49,6 +63,91 @@ def _box_sums(values):
     return BOX**2 * uniform_filter(values, BOX, mode="constant", axes=(2, 3))
 
 
+def image_statistics(images, mask):
+    """Return five statistics of each image and channel, (n, 5, C), float64.
+
+    Images (n, C, H, W) are filled where the mask is False; a mask of None is True
+    everywhere. The statistics are the smallest pixel, and logarithms of the largest
+    pixel above it, of the mean difference of neighbours along a row (the noise, in
+    images that are mostly sky), and of the largest difference of a pixel from the mean
+    of its two neighbours (large for a cosmic ray or a hot pixel); and the masked share.
+    """
+    with np.errstate(all="ignore"):
+        least = images.min(axis=(2, 3))
+        along_rows = np.diff(images, axis=3)
+        positive = [
+            images.max(axis=(2, 3)) - least,
+            _mean_size(along_rows),
+            np.maximum(
+                _largest_size(np.diff(along_rows, axis=3)),
+                _largest_size(np.diff(images, n=2, axis=2)),
+            ),
+        ]
+    masked = np.zeros(least.shape) if mask is None else 1 - mask.mean(axis=(2, 3))
+    tiny = np.finfo(np.float32).tiny
+    logarithms = [np.log(part.clip(min=tiny), dtype=np.float64) for part in positive]
+    return np.stack([least, *logarithms, masked], axis=1, dtype=np.float64)
+
+
+def _mean_size(differences):
+    if differences.size == 0:
+        return np.zeros(differences.shape[:2])
+    return np.abs(differences).mean(axis=(2, 3), dtype=np.float64)
+
+
+def _largest_size(differences):
+    return np.abs(differences).max(axis=(2, 3), initial=0)
+
+
+class TrainingRange(NamedTuple):
+    """The range of the images and targets of the training set.
+
+    ``lowest`` and ``highest`` (5, C) are bounds of `image_statistics`, with some room.
+    ``targets`` (2, n_targets) are the smallest and the largest of each target.
+    """
+
+    lowest: np.ndarray
+    highest: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def of_training(cls, statistics, noise, y):
+        """Make the range from `image_statistics`, noise (C, 1, 1), and targets."""
+        low, high = statistics.min(axis=0), statistics.max(axis=0)
+        room = np.full_like(low, np.log(ROOM_FACTOR))
+        room[0] = (high[0] - low[0]) / 2 + ROOM_IN_NOISE * noise.ravel()
+        room[-1] = np.maximum(high[-1] / 2, LEAST_MASKED_SHARE)
+        targets = np.stack([np.nanmin(y, axis=0), np.nanmax(y, axis=0)])
+        return cls(low - room, high + room, targets)
+
+    def union(self, other):
+        """Return the range of both training sets."""
+        return TrainingRange(
+            np.minimum(self.lowest, other.lowest),
+            np.maximum(self.highest, other.highest),
+            np.stack(
+                [
+                    np.minimum(self.targets[0], other.targets[0]),
+                    np.maximum(self.targets[1], other.targets[1]),
+                ]
+            ),
+        )
+
+    def excess(self, statistics):
+        """Return how far images are outside, in units of the range; 0 inside, (n,)."""
+        with np.errstate(all="ignore"):
+            below, above = self.lowest - statistics, statistics - self.highest
+            excess = np.maximum(below, above) / (self.highest - self.lowest)
+        excess = np.nan_to_num(excess, nan=LARGEST_EXCESS)
+        return excess.clip(0, LARGEST_EXCESS).max(axis=(1, 2))
+
+    def targets_outside(self, y):
+        """Return True where a target is well outside the range, (n, n_targets)."""
+        low, high = self.targets
+        room = ROOM_OF_TARGETS * (high - low)
+        return (y < low - room) | (y > high + room)
+
+
 class Reference:
     """Descriptions of m images of the training set.
 
@@ -76,13 +175,28 @@ class Reference:
         chosen = near[np.arange(len(near)), rng.randint(n_neighbors, size=len(near))]
         return self.latents[chosen, self.n_targets :]
 
-    def score(self, latents, misfits, variances=None):
-        """Return minus the Mahalanobis distances of images, (n,), float64."""
+    def score(self, excess, latents, misfits, variances=None):
+        """Return minus the Mahalanobis distances of images, (n,), float64.
+
+        Images with an excess over the `TrainingRange` are further away than all images
+        of the reference.
+        """
+        distances = self._distances(latents, misfits, variances)
+        largest = self._distances(self.latents, self.misfits, self.variances).max()
+        outside = np.fmax(distances, largest) + excess
+        return -np.where(excess > 0, outside, distances)
+
+    def _distances(self, latents, misfits, variances):
         scaler, covariance = self._distribution
-        described = scaler.transform(_descriptors(latents, misfits, variances))
+        described = _descriptors(latents, misfits, variances)
+        # A network may overflow for an image with an absurd pixel.
+        finite = np.isfinite(described).all(axis=1)
+        described = scaler.transform(np.where(finite[:, None], described, 0))
         if covariance is None:
-            return -np.linalg.norm(described, axis=1)
-        return -np.sqrt(covariance.mahalanobis(described))
+            distances = np.linalg.norm(described, axis=1)
+        else:
+            distances = np.sqrt(covariance.mahalanobis(described))
+        return np.where(finite, distances, np.inf)
 
     @cached_property
     def _distribution(self):

@@ -1,10 +1,9 @@
-"""Scaling of images to [0, 1] and of targets to mean 0 and variance 1."""
+"""Scaling of images to [0, 1]."""
 
 from math import prod
 
 import numpy as np
 from scipy.stats import median_abs_deviation
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
 
@@ -13,6 +12,7 @@ def _keep(values):
 
 
 STRETCHES = {"linear": (_keep, _keep), "asinh": (np.arcsinh, np.sinh)}
+LIMITS = ("extremes", "robust")
 
 
 # With a softening equal to the noise the network learned its targets more slowly, and
@@ -25,6 +25,17 @@ LEAST_NOISE = 1e-6
 CHUNK_SIZE = 64
 SAMPLE_PIXELS = 2**22
 
+# The fences of `_fences`. In simulated training sets the largest pixel of the brightest
+# image exceeded that of the first hundredth by 0.5 at most in asinh(pixel / 10 noise),
+# and the smallest pixel by one standard deviation of the noise.
+UNUSUAL_SHARE = 0.01
+ABOVE_USUAL = 1.5
+BELOW_USUAL_IN_NOISE = 10.0
+BELOW_USUAL_SHARE = 1e-3
+FENCE_IN_QUARTILES = 3.0
+# In fewer images one bright galaxy is not unusual: their fences are at infinity.
+FEWEST_IMAGES = 30
+
 
 class ImageScaler:
     """Scale images to [0, 1] with one minimum and maximum a channel, and back.
@@ -35,34 +46,51 @@ class ImageScaler:
     logarithmic in the bright centres (Lupton, Gunn and Szalay 1999, AJ 118, 1406). A
     `softening` of None takes ten times the standard deviation of the noise.
 
-    The fitted attributes have the shape (C, 1, 1): ``background_`` and ``softening_``
-    in the unit of the images, ``minimum_`` and ``range_`` of the stretched images.
-    Light is counted from ``sky_``, the median of up to `SAMPLE_PIXELS` pixels, which is
-    also the background of the "asinh" stretch. ``noise_`` is the standard deviation of
-    the noise of pixels without light.
+    With ``limits="robust"`` minimum and maximum are taken over the images whose pixels
+    are all within the fences ``lower_fence_`` and ``upper_fence_``, see `_fences`.
+    Pixels beyond the fences are clipped.
+
+    The fitted attributes have the shape (C, 1, 1): the fences, ``background_`` and
+    ``softening_`` in the unit of the images, ``minimum_`` and ``range_`` of the
+    stretched images. Light is counted from ``sky_``, the median of up to
+    `SAMPLE_PIXELS` pixels, which is also the background of the "asinh" stretch.
+    ``noise_`` is the standard deviation of the noise of pixels without light.
     """
 
-    def __init__(self, stretch="linear", softening=None):
+    def __init__(self, stretch="linear", softening=None, limits="extremes"):
         self.stretch = stretch
         self.softening = softening
+        self.limits = limits
 
     def fit(self, images, rows=None):
         """Learn the scaling from some rows of images (n, C, H, W), ignoring NaN."""
         rows = np.arange(len(images)) if rows is None else rows
-        lowest, highest = _extremes(images, rows)
-        if np.isnan(lowest).any():
+        least, greatest = _extremes(images, rows)
+        if np.isnan(np.fmin.reduce(least)).any():
             raise ValueError(
                 "X must have a pixel that is not NaN in each channel. Got a channel "
                 "without."
             )
-        sample = _sample(images, rows)
-        self.noise_ = np.ones_like(lowest)
-        self.sky_ = np.ones_like(lowest)
+        self._measure_sky(_sample(images, rows))
+        self.lower_fence_, self.upper_fence_ = _fences(
+            least, greatest, self.sky_, self.noise_
+        )
+        if self.limits == "robust":
+            beyond = (least < self.lower_fence_) | (greatest > self.upper_fence_)
+            least, greatest = (np.where(beyond, np.nan, e) for e in (least, greatest))
+        self._set_range(np.fmin.reduce(least), np.fmax.reduce(greatest))
+        return self
+
+    def _measure_sky(self, sample):
+        shape = (sample.shape[1], 1, 1)
+        self.noise_, self.sky_ = (np.ones(shape, sample.dtype) for _ in range(2))
         for channel, pixels in enumerate(sample.swapaxes(0, 1)):
             # The noise of the smallest float numbers would be rounded to zero.
             least = np.finfo(pixels.dtype).tiny
             self.noise_[channel] = max(noise_level(pixels), least)
             self.sky_[channel] = sky_level(pixels)
+
+    def _set_range(self, lowest, highest):
         self.background_ = np.zeros_like(lowest)
         self.softening_ = np.ones_like(lowest)
         if self.stretch != "linear":
@@ -75,7 +103,6 @@ class ImageScaler:
         self._check_finite(range_)
         # A channel that is constant becomes zero, not a division by zero.
         self.range_ = np.where(range_ > 0, range_, range_.dtype.type(1))
-        return self
 
     def _check_finite(self, range_):
         if not np.isfinite(range_).all():
@@ -86,16 +113,17 @@ class ImageScaler:
             )
 
     def transform(self, images):
-        """Return images of shape (n, C, H, W) scaled, in float32."""
+        """Return images of shape (n, C, H, W) scaled, in float32, maybe infinite."""
+        if self.limits == "robust":
+            images = images.clip(self.lower_fence_, self.upper_fence_)
         with np.errstate(over="ignore"):
             scaled = (self._stretch(images) - self.minimum_) / self.range_
-            scaled = scaled.astype(np.float32, copy=False)
-        if not np.isfinite(scaled).all():
-            raise ValueError(
-                "X must have values of about the size of the training set. Got values "
-                f"up to {np.abs(images).max():g}, which overflow when they are scaled."
-            )
-        return scaled
+            return scaled.astype(np.float32, copy=False)
+
+    def is_usual(self, images):
+        """Return whether all pixels of images are within the fences, (n,)."""
+        within = (images >= self.lower_fence_) & (images <= self.upper_fence_)
+        return within.all(axis=(1, 2, 3))
 
     def inverse_transform(self, scaled):
         """Return scaled images in the unit of the images."""
@@ -109,14 +137,50 @@ class ImageScaler:
 
 
 def _extremes(images, rows):
-    """Return the least and the greatest pixel of each channel, (C, 1, 1) each."""
-    lowest = highest = np.full((images.shape[1], 1, 1), np.nan, images.dtype)
-    for part in gen_batches(len(rows), CHUNK_SIZE):
-        chunk = images[rows[part]]
-        least, greatest = (f.reduce(chunk, (0, 2, 3)) for f in (np.fmin, np.fmax))
-        lowest = np.fmin(lowest, least[:, None, None])
-        highest = np.fmax(highest, greatest[:, None, None])
-    return lowest, highest
+    """Return the least and the greatest pixel of each image and channel.
+
+    Both have the shape (n, C, 1, 1), and are NaN if all pixels are.
+    """
+    parts = [
+        [f.reduce(chunk, (2, 3), keepdims=True) for f in (np.fmin, np.fmax)]
+        for chunk in (images[rows[p]] for p in gen_batches(len(rows), CHUNK_SIZE))
+    ]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def _fences(least, greatest, sky, noise):
+    """Return fences, (C, 1, 1) each, that pixels of most images do not pass.
+
+    They are robust: up to a hundredth of the images, and in part up to a quarter, may
+    have bad pixels. The upper fence is well above the largest pixels of the other
+    images, in asinh(pixel / 10 noise), which is nearly logarithmic: four times as
+    bright. The lower fence is ten times the noise below their smallest pixels.
+    """
+    largest = np.finfo(noise.dtype).max
+    if len(least) < FEWEST_IMAGES:
+        return np.full_like(noise, -largest), np.full_like(noise, largest)
+    unit = SOFTENING_IN_NOISE * noise
+    with np.errstate(all="ignore"):
+        upper = _fence(np.arcsinh((greatest - sky) / unit), ABOVE_USUAL, 1.0)
+        top = sky + unit * np.sinh(upper)
+        room = np.maximum(BELOW_USUAL_IN_NOISE * noise, BELOW_USUAL_SHARE * (top - sky))
+        bottom = -_fence(-least, room, room)
+    infinite = {"posinf": largest, "neginf": -largest}
+    return tuple(
+        np.nan_to_num(fence, nan=end, **infinite)
+        for fence, end in ((bottom, -largest), (top, largest))
+    )
+
+
+def _fence(values, above_usual, least_spread):
+    """Return the upper fence of values (n, C, 1, 1), ignoring NaN."""
+    n_unusual = int(np.ceil(UNUSUAL_SHARE * len(values)))
+    usual = 1 - n_unusual / max(len(values) - 1, 1)
+    quantiles = [0.25, 0.75, max(usual, 0.5)]
+    low, high, usual = np.nanquantile(values, quantiles, axis=0)
+    spread = np.maximum(high - low, least_spread)
+    fence = np.minimum(high + FENCE_IN_QUARTILES * spread, usual + above_usual)
+    return fence.astype(values.dtype)
 
 
 def _sample(images, rows):
@@ -152,21 +216,3 @@ def noise_level(pixels):
     # Squares of float32 may overflow where the pixels do not.
     spread = np.nanstd(pixels.astype(np.float64))
     return noise if noise > LEAST_NOISE * spread else spread or 1.0
-
-
-def fit_target_scaler(y, weights, symmetry):
-    """Fit a StandardScaler to all targets of the training, including turned ones.
-
-    Targets are NaN where one is missing; without a symmetry no target turns.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        seen = y if symmetry is None else symmetry.turned_targets(y)
-        if weights is not None:
-            weights = np.tile(weights, len(seen) // len(y))
-        scaler = StandardScaler().fit(seen, sample_weight=weights)
-    if not np.isfinite([scaler.mean_, scaler.scale_]).all():
-        raise ValueError(
-            "y must have a finite mean and variance. Got values up to "
-            f"{np.nanmax(np.abs(y)):g}, which overflow."
-        )
-    return scaler

@@ -1,6 +1,6 @@
 """Exceptions of sklcae in addition to scikit-learn's."""
 
-__all__ = ["ImageShapeError", "ModelFileError"]
+__all__ = ["ImageShapeError", "ModelFileError", "OutsideTrainingWarning"]
 
 
 class ImageShapeError(ValueError):
@@ -16,4 +16,11 @@ class ModelFileError(ValueError):
 
     Raised if a file is damaged, has another format or is inconsistent. No content of
     the file has been executed or kept.
+    """
+
+
+class OutsideTrainingWarning(UserWarning):
+    """Images or targets are outside the range of the training set.
+
+    The network has not learned such images, and its results for them may be far off.
     """

@@ -1,13 +1,16 @@
 """The example scripts run, small, and write what they say. They need --run-slow."""
 
 import csv
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sklcae._torch import NETWORKS
 
@@ -59,8 +62,23 @@ WRITTEN = {
 }
 
 
+# Quick runs are too short to learn, and their few galaxies do not cover the range.
+CODE = """
+import os, runpy, sys, warnings
+from sklearn.exceptions import ConvergenceWarning
+from sklcae.exceptions import OutsideTrainingWarning
+
+warnings.simplefilter("ignore", ConvergenceWarning)
+warnings.simplefilter("ignore", OutsideTrainingWarning)
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def run(script, *arguments):
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / script)]
+    path = str(ROOT / "examples" / script)
+    command = [sys.executable, "-W", "error", "-c", CODE, path]
     return subprocess.run(
         [*command, *map(str, arguments)],
         capture_output=True,
@@ -122,8 +140,105 @@ def test_quick_run_of_the_paper_says_that_it_is_no_result(tmp_path):
 
 
 def test_every_example_is_tested():
-    scripts = {path.name for path in (ROOT / "examples").glob("*.py")}
+    scripts = {path.name for path in (ROOT / "examples").glob("[!_]*.py")}
     assert scripts == set(WRITTEN)
+
+
+@pytest.fixture
+def import_example(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    yield importlib.import_module
+    # Other tests must not find the examples under their plain names.
+    for path in (ROOT / "examples").glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.parametrize(
+    ("quick", "texts"),
+    [(True, ["quick run: too few galaxies and epochs"]), (False, [])],
+)
+def test_picture_of_a_quick_run_says_so(import_example, tmp_path, quick, texts):
+    figure = Figure(layout="constrained")
+    import_example("_figures").save(figure, tmp_path / "figure.png", quick)
+    assert [text.get_text() for text in figure.texts] == texts
+    assert (tmp_path / "figure.png").exists()
+
+
+def test_all_pictures_are_written_by_the_function_that_marks_quick_runs():
+    for script in WRITTEN:
+        text = (ROOT / "examples" / script).read_text()
+        assert ".savefig(" not in text
+        pictures = any(name.endswith(".png") for name in WRITTEN[script])
+        assert pictures == ("from _figures import" in text)
+
+
+def test_recommended_settings_are_not_spelled_again():
+    distinct = ("chi_square", "gaussian_likelihood", "adamw", "one_cycle")
+    for script in WRITTEN:
+        text = (ROOT / "examples" / script).read_text()
+        assert not any(f'"{setting}"' in text for setting in distinct)
+
+
+def sweep_of(flux_ratios, radius_ratios):
+    """Return the ratios that are drawn of ten galaxies with the same ratios."""
+    ratios = np.tile(flux_ratios, (10, 1)), np.tile(radius_ratios, (10, 1))
+    return {"flux": ratios, "half_light_radius": ratios[::-1]}
+
+
+@pytest.fixture
+def closure(import_example):
+    return import_example("plot_closure")
+
+
+def markers_of(ax):
+    """Return the markers (symbol, y, open or not) of the only curve."""
+    lines = [line for line in ax.lines if line.get_marker() != "None"]
+    return [
+        (line.get_marker(), line.get_ydata().item(), line.get_markerfacecolor())
+        for line in lines
+    ]
+
+
+def test_closure_of_a_good_model_has_narrow_axes(closure):
+    good = sweep_of(np.linspace(0.98, 1.02, 7), np.ones(7))
+    figure = closure.draw({"good": good})
+    for ax in figure.axes:
+        assert ax.get_ylim() == pytest.approx((0.8, 1.25))
+        assert all(marker == "o" for marker, _, _ in markers_of(ax))
+
+
+def test_closure_marks_points_beyond_the_axes(closure):
+    bad = sweep_of([1e6, 50.0, 2.0, 1.0, 0.5, 1e-3, -5.0], np.ones(7))
+    ax = closure.draw({"bad": bad}).axes[0]
+    assert ax.get_yscale() == "log"
+    low, high = ax.get_ylim()
+    assert (low, high) == pytest.approx((0.1, 10.0))
+    symbols, heights, _ = zip(*markers_of(ax), strict=True)
+    assert "".join(symbols) == "^^ooovv"
+    np.testing.assert_allclose(heights, [high, high, 2, 1, 0.5, low, low])
+
+
+def test_closure_shows_steps_that_could_not_be_measured(closure):
+    drawn = sweep_of(np.ones(7), np.ones(7))
+    radius = drawn["half_light_radius"][0]
+    radius[:4, 1] = np.nan
+    radius[:, 2] = np.nan
+    ax = closure.draw({"paper": drawn}).axes[1]
+    faces = [face == "white" for _, _, face in markers_of(ax)]
+    assert faces == [False, True, True, False, False, False, False]
+    ax.figure.canvas.draw()
+
+
+def test_closure_has_names_and_units_and_readable_ticks(closure):
+    figure = closure.draw({"model": sweep_of(np.ones(7), np.ones(7))})
+    figure.canvas.draw()
+    left, right, *_ = figure.axes
+    assert left.get_xlabel() == "requested flux [ADU]"
+    assert right.get_xlabel() == "requested half-light radius [arcsec]"
+    assert right.get_ylabel() == "measured half-light radius / GalSim's"
+    texts = [text.get_text() for text in left.get_xticklabels()]
+    assert texts == ["5,000", "10,000", "20,000", "40,000"]
+    assert not any(text.get_text() for text in left.get_xticklabels(minor=True))
 
 
 def test_ten_lines_of_the_readme_run():

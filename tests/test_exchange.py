@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklcae import _fitting
 from sklcae._fitting import make_batch
+from sklcae._images import Images, TrainingImages
 from sklcae._inputs import TrainingData
 from sklcae._scaling import ImageScaler
 from sklcae.exceptions import ModelFileError
@@ -251,7 +252,6 @@ def test_fit_is_the_same_for_any_number_of_threads(variants, n_threads):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g: None, "'groups' parameter.*since gamma is 1. Got None"),
         (lambda g: g[:-1], "inconsistent numbers of samples"),
         (lambda g: np.arange(96), "a group of two images or more.*gamma is 1.*Got 96"),
         (lambda g: np.where(g < 3, np.nan, g), "a label for each image. Got NaN"),
@@ -327,11 +327,13 @@ def test_weights_of_partners_have_a_part(variants):
     weights = np.tile([1.0, 3.0, 0.5, 1.0], len(y) // 4)
     images = X.reshape(len(X), 1, SIDE, SIDE)
     numbers = np.unique(groups, return_inverse=True)[1]
-    data = TrainingData(images, y, weights, numbers, layout=None)
+    rows = np.arange(len(y))
+    data = TrainingData(Images(images), y, weights, numbers, rows, (), layout=None)
     scalers = SimpleNamespace(
         image_scaler=ImageScaler().fit(images), target_scaler=StandardScaler().fit(y)
     )
-    batch = make_batch(data, None, scalers, np.arange(len(y)))
+    training = TrainingImages(data.images, rows, scalers.image_scaler)
+    batch = make_batch(data, scalers, training, masked=False)
     # The first image of each group might have any of the three others.
     shares = batch.partners.shares([0, 0, 0], np.array([1, 2, 3]))
     np.testing.assert_allclose(shares, np.array([3, 0.5, 1]) / 1.5, rtol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
+from sklcae.exceptions import OutsideTrainingWarning
 from tests.blobs import SIDE, make_blobs_of_light, quick
 
 
@@ -104,7 +105,8 @@ def test_one_target_may_come_as_a_row_or_a_column(blobs, fit_shape, shape):
 
 def test_images_are_within_those_of_training(model, blobs):
     """However far from the training set the wanted parameters are."""
-    images = model.generate([[1e9, -1e9], [-1e30, 1e30]], random_state=0)
+    with pytest.warns(OutsideTrainingWarning, match="2 of 2 rows of y are outside"):
+        images = model.generate([[1e9, -1e9], [-1e30, 1e30]], random_state=0)
     assert np.isfinite(images).all()
     assert images.min() >= blobs[0].min() - 1e-2
     assert images.max() <= blobs[0].max() + 1e-2

@@ -76,6 +76,7 @@ def test_masked_pixels_have_no_part_in_the_scaling(blobs):
             np.testing.assert_allclose(first, second, rtol=1e-2)
 
 
+@pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
 def test_prediction_degrades_gracefully(blobs):
     model = quick(max_epochs=150).fit(*make_blobs_of_light(256))
     model.set_params(allow_nan=True)
@@ -92,6 +93,7 @@ def test_prediction_degrades_gracefully(blobs):
     assert np.isfinite(model.reconstruct(mask_some(X, 0.1)[0])).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
 def test_prediction_does_not_depend_on_masked_neighbours(blobs):
     X, y = blobs
     model = quick(allow_nan=True).fit(X, y)

@@ -65,3 +65,27 @@ def test_turned_predictions_hold_no_turned_images(many):
     few, most = (numpy_peak(lambda X=X[:n]: model.predict(X))[1] for n in (512, len(X)))
     # Eight times two numbers an image, some of them in float64; an image has 576.
     assert most - few < 0.3 * X.nbytes
+
+
+@pytest.mark.parametrize("kind", [">f4", "u2"])
+def test_other_types_are_not_copied_as_a_whole(many, kind, tmp_path, monkeypatch):
+    X, y = many
+    monkeypatch.setattr("sklcae._scaling.SAMPLE_PIXELS", X.size // 16)
+    other = np.memmap(tmp_path / "stamps", kind, "w+", shape=X.shape)
+    other[:] = X + 50
+    model, peak = numpy_peak(lambda: quick().fit(other, y))
+    assert peak < 0.5 * X.nbytes
+    _, peak = numpy_peak(lambda: model.predict(other))
+    assert peak < 0.2 * X.nbytes
+
+
+def test_one_masked_pixel_and_a_weight_of_zero_copy_nothing(many, monkeypatch):
+    X, y = many
+    monkeypatch.setattr("sklcae._scaling.SAMPLE_PIXELS", X.size // 16)
+    X = X.copy()
+    X[5, 7] = np.nan
+    weights = np.ones(len(X))
+    weights[3] = 0
+    model = quick(allow_nan=True)
+    _, peak = numpy_peak(lambda: model.fit(X, y, sample_weight=weights))
+    assert peak < 0.6 * X.nbytes

@@ -163,7 +163,7 @@ def test_scores_are_minus_the_mahalanobis_distance():
     reference = Reference(1, described[:, :2], np.exp(described[:, 2:]))
     new = 2 * rng.normal(size=(50, 4)) @ mixing
     offsets = (new - [5, -1, 0, 2]) @ np.linalg.inv(mixing)
-    scores = reference.score(new[:, :2], np.exp(new[:, 2:]))
+    scores = reference.score(np.zeros(50), new[:, :2], np.exp(new[:, 2:]))
     np.testing.assert_allclose(scores, -np.linalg.norm(offsets, axis=1), rtol=0.05)
 
 
@@ -232,7 +232,7 @@ def test_covariance_is_fitted_once(model, fresh, monkeypatch):
         (lambda X: X[:0], "Found array with 0 sample"),
         (lambda X: X[0], "Expected 2D array, got 1D array"),
         (lambda X: X[:, :100], "X has 100 features"),
-        (lambda X: X.reshape(-1, 9, 16), "must hold images"),
+        (lambda X: X.reshape(-1, 9, 16), "must have images"),
         (lambda X: np.ma.masked_greater(X, 100), "X must not have masked entries"),
     ],
 )

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sklcae._scaling import STRETCHES, ImageScaler, noise_level
+from sklcae._scaling import LIMITS, STRETCHES, ImageScaler, noise_level
 from sklcae.datasets import make_galaxies
+from tests.blobs import quick
 
 pixels = st.floats(-1e6, 1e6, width=32)
 image_arrays = hnp.arrays(
@@ -197,3 +198,100 @@ def test_sky_of_the_brightest_images_does_not_overflow():
     images = np.array([2e38, 2.5e38, 3e38, 3.3e38], dtype=np.float32)
     sky = ImageScaler().fit(images.reshape(1, 1, 2, 2)).sky_
     assert sky.item() == pytest.approx(2.75e38)
+
+
+# Images with pixels far beyond those of the others -----------------------------------
+
+
+def stamps(n_samples, random_state=0, **settings):
+    X, y = make_galaxies(n_samples, random_state=random_state, **settings)
+    side = int(X.shape[1] ** 0.5)
+    return X.reshape(-1, 1, side, side), y
+
+
+BAD_PIXELS = [1e6, -1e6, 65_535.0, 1e5, -9999.0, -999.0, -99.0]
+
+
+@pytest.mark.parametrize("stretch", sorted(STRETCHES))
+@pytest.mark.parametrize("value", BAD_PIXELS)
+def test_robust_limits_are_those_without_the_bad_pixel(stretch, value):
+    images, _ = stamps(60, image_shape=(16, 16), pixel_scale=0.4)
+    bad = images.copy()
+    bad[7, 0, 3, 4] = value
+    clean = ImageScaler(stretch).fit(np.delete(images, 7, axis=0))
+    robust = ImageScaler(stretch, limits="robust").fit(bad)
+    for name in ("minimum_", "range_"):
+        np.testing.assert_allclose(
+            getattr(robust, name), getattr(clean, name), rtol=0.02, atol=1e-3
+        )
+    assert np.flatnonzero(~robust.is_usual(bad)).tolist() == [7]
+    assert robust.transform(bad)[7].max() < 5
+    assert robust.transform(bad)[7].min() > -1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"image_shape": (16, 16), "pixel_scale": 0.4},
+        {"noise": False, "image_shape": (32, 32)},
+        {"flux": 20_000.0, "half_light_radius": 1.0, "image_shape": (32, 32)},
+        {"sky_level": 4000.0, "image_shape": (32, 32)},
+    ],
+)
+@pytest.mark.parametrize("n_samples", [2, 40, 150])
+def test_clean_stamps_are_within_the_fences(settings, n_samples):
+    images, _ = stamps(n_samples, **settings)
+    robust, plain = (ImageScaler("asinh", limits=e).fit(images) for e in LIMITS[::-1])
+    assert robust.is_usual(images).all()
+    np.testing.assert_array_equal(robust.transform(images), plain.transform(images))
+
+
+@given(images=image_arrays, limits=st.sampled_from(LIMITS))
+def test_fences_are_finite_and_in_order(images, limits):
+    scaler = ImageScaler(limits=limits).fit(np.tile(images, (30, 1, 1, 1)))
+    assert np.isfinite([scaler.lower_fence_, scaler.upper_fence_]).all()
+    assert (scaler.lower_fence_ <= scaler.upper_fence_).all()
+    assert np.isfinite(scaler.transform(images)).all()
+
+
+def test_fences_survive_a_share_of_bad_images():
+    images, _ = stamps(200, image_shape=(16, 16), pixel_scale=0.4)
+    images = images.copy()
+    bad = np.arange(0, 200, 10)
+    images[bad, 0, 3, 4] = 1e6
+    scaler = ImageScaler("asinh", limits="robust").fit(images)
+    np.testing.assert_array_equal(np.flatnonzero(~scaler.is_usual(images)), bad)
+
+
+@pytest.mark.parametrize("value", BAD_PIXELS)
+def test_fit_says_that_one_pixel_sets_the_range(value):
+    images, y = stamps(60, image_shape=(16, 16), pixel_scale=0.4)
+    images = images.copy()
+    images[7, 0, 3, 4] = value
+    with pytest.warns(UserWarning, match=r"1 of 60 images .* row 7 .*limits='robust'"):
+        plain = quick().fit(images, y)
+    assert plain.image_scaler_.range_ > 99
+    rows = np.arange(60) != 7
+    with pytest.warns(UserWarning, match=r"row 7 .* They are left out of the training"):
+        robust = quick(limits="robust").fit(images, y)
+    expected = quick(limits="robust").fit(images[rows], y[rows])
+    np.testing.assert_allclose(
+        robust.history_["reconstruction_loss"],
+        expected.history_["reconstruction_loss"],
+        rtol=1e-3,
+    )
+    assert robust.is_outside(images).nonzero()[0].tolist() == [7]
+
+
+def test_an_unusual_image_that_is_held_out_is_noticed():
+    images, y = stamps(60, image_shape=(16, 16), pixel_scale=0.4)
+    images = images.copy()
+    settings = {"early_stopping": True, "max_epochs": 2, "validation_fraction": 0.4}
+    for row in range(4):
+        bad = images.copy()
+        bad[row, 0, 3, 4] = 1e6
+        with pytest.warns(UserWarning, match="left out of the training"):
+            model = quick(limits="robust", **settings).fit(bad, y)
+        assert np.isfinite(model.history_["validation_loss"]).all()
+        assert max(model.history_["validation_loss"]) < 10

@@ -186,5 +186,5 @@ def test_going_on_with_the_other_loss_is_refused(blobs, first, way):
 def test_images_of_another_shape_are_refused(fitted):
     with pytest.raises(ValueError, match="X has 100 features"):
         fitted.predict(np.zeros((3, 100)), return_std=True)
-    with pytest.raises(ValueError, match="must hold images"):
+    with pytest.raises(ValueError, match="must have images"):
         fitted.predict(np.zeros((3, SIDE // 2, SIDE * 2)), return_std=True)
