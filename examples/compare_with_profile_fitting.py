@@ -47,11 +47,13 @@ import galsim
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from compare_networks import SETTINGS, TARGETS
+from _figures import NAMES, save
+from compare_networks import MODELS, TARGETS
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 from scipy.special import gamma, gammaincinv
+from sklearn.base import clone
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.utils import Bunch
 from threadpoolctl import threadpool_limits
@@ -391,18 +393,17 @@ def choose_tools(only=()):
 # Learned methods
 # ---------------
 
-FOR_MANY_TARGETS = {"stretch": "asinh", "augmentation": "dihedral"}
 NETWORKS = {
-    "paper's network": {},
+    "paper's network": ConditionalAutoencoderRegressor(),
     # As many epochs as in docs/comparison.rst.
-    "strided network": {**FOR_MANY_TARGETS, **SETTINGS["strided"], "max_epochs": 60},
-    "neural field": {**FOR_MANY_TARGETS, **SETTINGS["neural_field"]},
+    "strided network": clone(MODELS["strided"]).set_params(max_epochs=60),
+    "neural field": MODELS["neural_field"],
 }
 TURNED = "neural field, turned"
 
 
 def file_of(network):
-    return f"{NETWORKS[network].get('network', 'paper')}.sklcae"
+    return f"{NETWORKS[network].network}.sklcae"
 
 
 def make_models(options):
@@ -410,14 +411,12 @@ def make_models(options):
     quick = {"max_epochs": 2} if options.quick else {}
     models = {"PCA, 64": make_pca_baseline(), "PLS, 64": PLSRegression(64)}
     loaded = {}
-    for name, settings in NETWORKS.items():
+    for name, model in NETWORKS.items():
         path = options.models and options.models / file_of(name)
         if path and path.exists():
             loaded[name] = ConditionalAutoencoderRegressor.load(path)
         else:
-            models[name] = ConditionalAutoencoderRegressor(
-                **{**settings, **quick}, random_state=options.seed
-            )
+            models[name] = clone(model).set_params(random_state=options.seed, **quick)
     return wanted(models, options.only), wanted(loaded, options.only)
 
 
@@ -430,11 +429,8 @@ def wanted(methods, only):
 
 def fit_models(models, X, y, folder):
     for name, model in models.items():
-        # All galaxies form one group: the targets include everything in which they
-        # differ.
-        exchanges = getattr(model, "gamma", 0)
         start = time.process_time()
-        model.fit(X, y, **({"groups": np.zeros(len(y))} if exchanges else {}))
+        model.fit(X, y)
         print(
             f"{name}: trained in {time.process_time() - start:.0f} core-s", flush=True
         )
@@ -624,10 +620,10 @@ def draw(scores, targets=("flux", "half_light_radius")):
         for ax, group in zip(row, groups, strict=True):
             chosen = (scores["group"] == group) & (scores["target"] == target)
             draw_panel(ax, scores[chosen])
-            ax.set_title(f"{target}, {group}")
-        row[0].set_ylabel("dispersion (relative)")
+            ax.set_title(f"{NAMES[target]}, {group}")
+        row[0].set_ylabel("relative dispersion")
     for ax in axes[-1]:
-        ax.set_xlabel("core-seconds per galaxy")
+        ax.set_xlabel("time per galaxy [core-second]")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -723,8 +719,8 @@ def main(arguments=None):
     markdown = as_markdown(scores, left_out)
     print(f"\n{markdown}", flush=True)
     (options.output / "profile_fitting.md").write_text(markdown, encoding="utf-8")
-    draw(scores).savefig(options.output / "profile_fitting.png", dpi=150)
-    print(f"Wrote three tables and a figure to {options.output}")
+    save(draw(scores), options.output / "profile_fitting.png", options.quick)
+    print(f"Wrote three tables to {options.output}")
 
 
 if __name__ == "__main__":

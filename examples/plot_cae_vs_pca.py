@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from _figures import NAMES, save
 from matplotlib.figure import Figure
 from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import KFold, cross_validate
@@ -23,6 +24,7 @@ from sklcae.baselines import make_pca_baseline, make_single_component_baseline
 from sklcae.datasets import make_galaxies
 
 TARGETS = ["flux", "half_light_radius"]
+LEAST_R2 = -0.25
 
 # %%
 # Galaxies on stamps of 32 x 32 pixels, half as wide as in the paper. y is a DataFrame,
@@ -80,12 +82,18 @@ def compare(models, X, y):
 
 
 def draw(table):
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     for ax, target in zip(figure.subplots(1, 2, sharey=True), TARGETS, strict=True):
         rows = table[table["target"] == target]
-        ax.barh(rows["method"], rows["R2"].clip(lower=0), xerr=rows["std over folds"])
-        ax.set(title=target, xlabel="cross-validated $R^2$", xlim=(0, 1))
-        ax.invert_yaxis()
+        scores, spread = rows["R2"], rows["std over folds"]
+        # A very negative R2 only shows in its number.
+        ax.barh(rows["method"], scores.clip(lower=LEAST_R2), color="C0", alpha=0.6)
+        ax.errorbar(scores, rows["method"], xerr=spread, fmt="none", color="black")
+        for row, score in enumerate(scores):
+            ax.text(0.02, row - 0.25, f"{score:.2f}", va="center", fontsize="small")
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set(title=NAMES[target], xlabel="cross-validated $R^2$", xlim=(LEAST_R2, 1))
+    ax.invert_yaxis()
     return figure
 
 
@@ -100,8 +108,8 @@ def main(arguments=None):
     table = compare(make_models(max_epochs), *make_data(n_samples))
     print(table.round(3).to_string(index=False))
     table.to_csv(options.output / "cae_vs_pca.csv", index=False)
-    draw(table).savefig(options.output / "cae_vs_pca.png", dpi=150)
-    print(f"Wrote cae_vs_pca.csv and cae_vs_pca.png to {options.output}")
+    save(draw(table), options.output / "cae_vs_pca.png", options.quick)
+    print(f"Wrote cae_vs_pca.csv to {options.output}")
 
 
 if __name__ == "__main__":

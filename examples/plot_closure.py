@@ -23,8 +23,12 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from compare_networks import SETTINGS, TARGETS
+from _figures import NAMES, UNITS, save
+from compare_networks import MODELS as NETWORKS
+from compare_networks import TARGETS
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from sklearn.base import clone
 from sklearn.metrics import r2_score
 
 from sklcae import ConditionalAutoencoderRegressor
@@ -53,9 +57,9 @@ NOISE_VARIANCE = 14.0
 # ----------
 
 MODELS = {
-    "paper": ({}, SWEPT),
-    "neural field, pairs": (SETTINGS["neural_field"], SWEPT),
-    "neural field, all": (SETTINGS["neural_field"], TARGETS),
+    "paper": (ConditionalAutoencoderRegressor(), SWEPT),
+    "neural field, pairs": (NETWORKS["neural_field"], SWEPT),
+    "neural field, all": (NETWORKS["neural_field"], TARGETS),
 }
 
 
@@ -67,27 +71,19 @@ def make_data(n_train, n_test, seed):
 
 
 def fit_model(name, train, options):
-    settings, targets = MODELS[name]
+    model, targets = MODELS[name]
     stem = name.replace(", ", "_").replace(" ", "_")
     run = f"{stem}_{options.n_train}_{options.max_epochs}_{options.seed}"
     path = options.output / f"{run}.sklcae"
     if path.exists():
         print(f"{name}: loaded {path}")
         return ConditionalAutoencoderRegressor.load(path)
-    model = ConditionalAutoencoderRegressor(
-        **{"stretch": "asinh", "augmentation": "dihedral"} | settings,
-        max_epochs=options.max_epochs,
-        random_state=options.seed,
-        verbose=1,
+    model = clone(model).set_params(
+        max_epochs=options.max_epochs, random_state=options.seed, verbose=1
     )
-    if name == "paper":
-        model.set_params(stretch="linear", augmentation=None)
     y = pd.DataFrame(train.target, columns=TARGETS)[list(targets)]
-    groups = {
-        "paper": None,
-        "neural field, pairs": train.groups,
-        "neural field, all": np.zeros(len(y)),
-    }[name]
+    # With all targets, all galaxies form one group.
+    groups = train.groups if name == "neural field, pairs" else None
     start = time.perf_counter()
     model.fit(train.data, y, groups=groups)
     print(f"{name}: fit took {(time.perf_counter() - start) / 60:.1f} minutes")
@@ -108,15 +104,14 @@ def choose_galaxies(frame, n_galaxies):
 
 
 def ask(model, latents, target):
-    """Return the requested values (n, n_steps, 2), and their latents."""
+    """Return the requested values (n, n_steps, 2), and latents (n * n_steps, ...)."""
     values = ASKED[target]
-    y = model.target_scaler_.inverse_transform(latents[:, : model.n_targets_])
-    y = np.repeat(y[:, None], len(values), axis=1)
-    y[:, :, SWEPT.index(target)] = values
-    asked = np.repeat(latents[:, None], len(values), axis=1)
-    mean, scale = model.target_scaler_.mean_, model.target_scaler_.scale_
-    asked[:, :, : model.n_targets_] = (y - mean) / scale
-    return y[:, :, :2], asked
+    n_targets, n_steps = model.n_targets_, len(values)
+    asked = np.repeat(latents, n_steps, axis=0)
+    y = model.target_scaler_.inverse_transform(asked[:, :n_targets])
+    y[:, SWEPT.index(target)] = np.tile(values, len(latents))
+    asked[:, :n_targets] = model.target_scaler_.transform(y)
+    return y[:, :2].reshape(-1, n_steps, 2), asked
 
 
 def render(frame, asked):
@@ -151,7 +146,7 @@ def sweep(model, stamps, frame, target):
     """Return the measurements of the decoded stamps and of GalSim's stamps."""
     latents = model.transform(stamps).astype(np.float64)
     asked, wanted = ask(model, latents, target)
-    images = model.inverse_transform(wanted.reshape(-1, latents.shape[1]))
+    images = model.inverse_transform(wanted)
     n_steps = asked.shape[1]
     return (
         measure(images, frame, n_steps),
@@ -213,28 +208,90 @@ def disentanglement(model, galaxies):
     }
 
 
+# %%
+# The figure
+# ----------
+# The ratio of measured to correct values has a logarithmic axis, so that half and twice
+# the correct value are equally far from 1.
+
+WIDEST, NARROWEST = 10.0, 1.25
+FAR = (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10)
+NEAR = (0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2)
+TICKS = {"flux": [5000, 10_000, 20_000, 40_000], "half_light_radius": [1, 2, 4]}
+CAPTION = (
+    "Lines: median of the galaxies; bands: central 68 %; triangles: beyond the axis;\n"
+    "open symbols: not measurable on more than a tenth of the stamps"
+)
+
+
+def quantiles(ratios):
+    """Return 16, 50 and 84 % of the ratios that could be measured at each step."""
+    measured = [ratio[np.isfinite(ratio)] for ratio in ratios.T]
+    levels = [
+        np.percentile(ratio, [16, 50, 84]) if len(ratio) else [np.nan] * 3
+        for ratio in measured
+    ]
+    return np.transpose(levels)
+
+
+def find_limits(sweeps):
+    """Return limits that contain the medians, but not beyond WIDEST."""
+    medians = [
+        quantiles(ratios)[1]
+        for drawn in sweeps.values()
+        for panels in drawn.values()
+        for ratios in panels
+    ]
+    # A negative median is beyond any limit.
+    usable = np.maximum(np.concatenate(medians), 1 / WIDEST)
+    reach = np.exp(1.1 * np.nanmax(np.abs(np.log(usable)), initial=0))
+    reach = np.clip(reach, NARROWEST, WIDEST)
+    return 1 / reach, reach
+
+
+def draw_curve(ax, asked, ratios, limits, name):
+    low, middle, high = quantiles(ratios).clip(*limits)
+    (line,) = ax.plot(asked, middle, label=name)
+    color = line.get_color()
+    ax.fill_between(asked, low, high, color=color, alpha=0.15, linewidth=0)
+    usable = np.isfinite(ratios).mean(axis=0) >= 0.9
+    markers = np.select([middle >= limits[1], middle <= limits[0]], ["^", "v"], "o")
+    for x, y, full, marker in zip(asked, middle, usable, markers, strict=True):
+        face = color if full else "white"
+        style = {"color": color, "markerfacecolor": face, "clip_on": False}
+        ax.plot(x, y, marker, zorder=3, **style)
+
+
 def draw(sweeps):
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    for column, target in zip(figure.subplots(2, 2).T, SWEPT, strict=True):
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    limits = find_limits(sweeps)
+    ratios = [
+        r for r in (FAR if limits[1] > 2 else NEAR) if limits[0] <= r <= limits[1]
+    ]
+    for column, target in zip(axes.T, SWEPT, strict=True):
         other = SWEPT[1 - SWEPT.index(target)]
-        for name, drawn in sweeps.items():
-            for ax, ratio in zip(column, drawn[target], strict=True):
-                # A bad decoder makes stamps on which flux or radius cannot be measured.
-                middle = np.nanmedian(ratio, axis=0)
-                ax.plot(ASKED[target], middle, marker="o", label=name)
-        for ax, measured in zip(column, (target, other), strict=True):
+        for row, (ax, measured) in enumerate(zip(column, (target, other), strict=True)):
+            for name, drawn in sweeps.items():
+                draw_curve(ax, ASKED[target], drawn[target][row], limits, name)
             ax.axhline(1, color="black", linewidth=0.8)
             ax.set(
                 xscale="log",
-                ylim=(0, 2.5),
-                xlabel=f"Requested {target.replace('_', ' ')}",
-                ylabel=f"Measured {measured.replace('_', ' ')} / GalSim's",
+                yscale="log",
+                ylim=limits,
+                xlabel=f"requested {NAMES[target]} [{UNITS[target]}]",
+                ylabel=f"measured {NAMES[measured]} / GalSim's",
             )
-            ticks = ASKED[target][::2]
-            ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-            ax.set_xticks([], minor=True)
-        column[0].legend()
+            set_ticks(ax.xaxis, TICKS[target])
+            set_ticks(ax.yaxis, ratios)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
+    figure.supxlabel(CAPTION, fontsize="small")
     return figure
+
+
+def set_ticks(axis, ticks):
+    axis.set_ticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axis.set_minor_formatter(NullFormatter())
 
 
 def main(arguments=None):
@@ -273,8 +330,8 @@ def main(arguments=None):
     others = pd.DataFrame(others)
     print(others.round(3).to_string())
     others.to_csv(options.output / "reconstruction.csv")
-    draw(sweeps).savefig(options.output / "closure.png", dpi=150)
-    print(f"Wrote the tables and closure.png to {options.output}")
+    save(draw(sweeps), options.output / "closure.png", options.quick)
+    print(f"Wrote the tables to {options.output}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from _figures import save
 from matplotlib.figure import Figure
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
@@ -73,13 +74,16 @@ def draw(table):
     ax = figure.subplots()
     artist = ax.imshow(table, cmap="viridis")
     figure.colorbar(artist, label="cross-validated $R^2$, mean of both targets")
-    ax.set(xlabel=r"$\beta$", ylabel=r"$\alpha$")
+    ax.set(
+        xlabel=r"weight of the regularization, $\beta$",
+        ylabel=r"weight of the physical loss, $\alpha$",
+    )
     ax.set_xticks(range(len(table.columns)), [f"{beta:g}" for beta in table.columns])
     ax.set_yticks(range(len(table.index)), [f"{alpha:g}" for alpha in table.index])
     middle = table.to_numpy().mean()
     for (row, column), score in pd.DataFrame(table.to_numpy()).stack().items():
         color = "black" if score > middle else "white"
-        ax.text(column, row, f"{score:.2f}", ha="center", va="center", color=color)
+        ax.text(column, row, f"{score:.3f}", ha="center", va="center", color=color)
     return figure
 
 
@@ -100,8 +104,8 @@ def main(arguments=None):
     print(table.round(3).to_string())
     print(f"Best: {search.best_params_}, R2 {search.best_score_:.3f}")
     table.to_csv(options.output / "alpha_beta.csv")
-    draw(table).savefig(options.output / "alpha_beta.png", dpi=150)
-    print(f"Wrote alpha_beta.csv and alpha_beta.png to {options.output}")
+    save(draw(table), options.output / "alpha_beta.png", options.quick)
+    print(f"Wrote alpha_beta.csv to {options.output}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from _figures import NAMES, save
 from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 
@@ -107,10 +108,16 @@ def score_semi_supervised(X, y, X_test, y_test, n_labeled, max_epochs):
 def draw(masked, partly):
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(100 * masked["share masked"], masked[TARGETS], marker="o", label=TARGETS)
-    left.set(xlabel="masked pixels [%]", ylabel="$R^2$", ylim=(0, 1))
+    share = 100 * masked["share masked"]
+    lines = left.plot(share, masked[TARGETS], marker="o")
+    for line, target in zip(lines, TARGETS, strict=True):
+        line.set_label(NAMES[target])
+    left.set(xlabel="masked pixels [%]", ylabel="$R^2$")
+    # From 0 to 1, and wider for a negative R2.
+    left.set_ylim(min(0, left.get_ylim()[0] - 0.05), 1)
     left.legend()
     partly[TARGETS].plot.barh(ax=right, legend=False)
+    right.axvline(0, color="black", linewidth=0.8)
     right.set(xlabel="$R^2$", ylabel="")
     right.invert_yaxis()
     return figure
@@ -135,8 +142,9 @@ def main(arguments=None):
         print(f"\n{name}: R2 on {len(X_test)} fresh galaxies")
         print(table.round(3).to_string(), flush=True)
         table.to_csv(options.output / f"{name}.csv")
-    draw(masked, partly).savefig(options.output / "incomplete_data.png", dpi=150)
-    print(f"Wrote two tables and a figure to {options.output}")
+    figure = draw(masked, partly)
+    save(figure, options.output / "incomplete_data.png", options.quick)
+    print(f"Wrote two tables to {options.output}")
 
 
 if __name__ == "__main__":

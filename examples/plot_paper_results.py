@@ -26,6 +26,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from _figures import save
 from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
@@ -193,7 +194,7 @@ def draw_controlled(model, n_samples, seed):
             target_names=[target],
             ax=ax,
         )
-        ax.set_ylabel(f"Latent $z_{index + 1}$")
+        ax.set_ylabel(f"Latent $z_{index + 1}$ (standardised)")
         scores[target] = display.r2.item()
     return figure, scores
 
@@ -317,11 +318,6 @@ def report(title, table, path):
     table.to_csv(path)
 
 
-def save(figure, path):
-    figure.savefig(path, dpi=150)
-    print(f"Wrote {path}", flush=True)
-
-
 def show_autoencoder(name, model, data, fresh_frame, size, options):
     """Write figures 2 to 4 and the slopes of one autoencoder."""
     suffix = name.lower().replace(", ", "_")
@@ -337,9 +333,13 @@ def show_autoencoder(name, model, data, fresh_frame, size, options):
         measure_sweeps(model, stamps, fresh_frame, size // 50),
         options.output / f"sweep_slopes_{suffix}.csv",
     )
-    save(draw_reconstructions(model, data), options.output / f"fig2_{suffix}.png")
-    save(figure, options.output / f"fig3_{suffix}.png")
-    save(draw_sweep(model, stamps, fresh_frame), options.output / f"fig4_{suffix}.png")
+    figures = {
+        "fig2": draw_reconstructions(model, data),
+        "fig3": figure,
+        "fig4": draw_sweep(model, stamps, fresh_frame),
+    }
+    for number, drawn in figures.items():
+        save(drawn, options.output / f"{number}_{suffix}.png", options.quick)
 
 
 def main(arguments=None):
@@ -362,7 +362,7 @@ def main(arguments=None):
     for name, model in models.items():
         if name.startswith("CAE"):
             show_autoencoder(name, model, data, fresh_frame, size, options)
-    save(draw_pca_recovery(models, data), folder / "fig5_pca.png")
+    save(draw_pca_recovery(models, data), folder / "fig5_pca.png", options.quick)
 
     # Linux counts in KiB, macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -25,13 +25,16 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from _figures import NAMES, save
 from compare_networks import TARGETS, make_model
 from mapie.conformity_scores import AbsoluteConformityScore, ResidualNormalisedScore
 from mapie.regression import SplitConformalRegressor
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
 
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae.datasets import make_galaxies, signal_to_noise
@@ -60,7 +63,7 @@ def train_model(options):
     train = simulate(options.n_train, 0)
     model = make_model("neural_field", 0, options.max_epochs)
     y = pd.DataFrame(train.target, columns=TARGETS)
-    return model.fit(train.data, y, groups=np.zeros(len(y)))
+    return model.fit(train.data, y)
 
 
 # %%
@@ -194,27 +197,55 @@ def areas(usual, strange):
 
 
 def draw(pulls, usual, strange_scores):
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(13, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     expected = np.linspace(0.01, 0.99, 50)
     for index, target in enumerate(TARGETS):
         limits = norm.ppf(0.5 + expected / 2)
-        left.plot(
-            expected, [np.mean(pulls[:, index] < x) for x in limits], label=target
-        )
-    left.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-    left.set(xlabel="Interval of this probability", ylabel="Share of galaxies within")
+        within = [100 * np.mean(pulls[:, index] < x) for x in limits]
+        left.plot(100 * expected, within, label=NAMES.get(target, target))
+    left.plot([0, 100], [0, 100], color="black", linewidth=0.8)
+    left.set(
+        xlabel="predicted coverage of the interval [%]",
+        ylabel="galaxies within the interval [%]",
+        aspect="equal",
+    )
     left.legend(fontsize="small")
     for kind, scores in {"training-like": usual, **strange_scores}.items():
         distance = np.sort(-scores)
-        right.plot(distance, np.linspace(0, 1, len(distance)), label=kind)
-    right.set(xscale="log", xlabel="- score_samples", ylabel="Cumulative share")
-    right.legend(fontsize="small")
+        share = np.linspace(0, 100, len(distance))
+        right.plot(distance, share, label=kind)
+    right.set(
+        xscale="log",
+        xlabel="-score_samples: distance from the training set",
+        ylabel="stamps with a smaller distance [%]",
+    )
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.xaxis.set_major_formatter("{x:,g}")
+    right.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(
+        *right.get_legend_handles_labels(),
+        loc="outside right upper",
+        fontsize="small",
+    )
     return figure
+
+
+def leave_out_outside(model, galaxies):
+    """Return galaxies within the range of the training set, and their rows.
+
+    The others have no standard deviation.
+    """
+    rows = ~model.is_outside(galaxies.data)
+    print(f"{np.count_nonzero(~rows)} of {len(rows)} galaxies outside are left out")
+    return Bunch(data=galaxies.data[rows], target=galaxies.target[rows]), rows
 
 
 def evaluate(model, fresh, calibration, parts, stamps):
     """Return the tables of a model, its pulls, and its scores."""
+    fresh, rows = leave_out_outside(model, fresh)
+    calibration, _ = leave_out_outside(model, calibration)
+    parts = {name: chosen[rows] for name, chosen in parts.items()}
     y, y_std = model.predict(fresh.data, return_std=True)
     pulls = np.abs(y - fresh.target) / y_std
     tables = {
@@ -274,7 +305,8 @@ def main(arguments=None):
     of_models, suffix = {}, "_turned" if options.turned else ""
     for name, model in models.items():
         of_models[name], *drawn = evaluate(model, fresh, calibration, parts, stamps)
-        draw(*drawn).savefig(options.output / f"{name}{suffix}.png", dpi=150)
+        path = options.output / f"{name}{suffix}.png"
+        save(draw(*drawn), path, options.quick)
     for name in of_models[next(iter(models))]:
         table = pd.concat({model: tables[name] for model, tables in of_models.items()})
         show(name, table)

@@ -6,14 +6,21 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from sklcae.inspection._labels import label_of, number_text, row_texts
 from sklcae.inspection._panels import (
     check_names,
     check_stretch,
+    find_limits,
     make_axes,
     select_channel,
+    show_color_bar,
     show_image,
 )
 from sklcae.metrics import half_light_radius, total_flux
+
+# First and last value of a latent, in standard deviations of a target. They cover most
+# of a uniform distribution.
+_SPAN = (-1.5, 1.5)
 
 
 class LatentSweepDisplay:
@@ -29,7 +36,8 @@ class LatentSweepDisplay:
     values : ndarray of shape (n_latents, n_steps)
         Values of the latent of each row.
     feature_names : list of str
-        Name of the latent of each row.
+        Name of the latent of each row. In the figure, the targets of
+        :func:`~sklcae.datasets.make_galaxies` have their units.
     flux : ndarray of shape (n_latents, n_steps)
         Flux measured on each image, in ADU.
     half_light_radius : ndarray of shape (n_latents, n_steps)
@@ -37,11 +45,18 @@ class LatentSweepDisplay:
         flux is not positive.
     base_latent : ndarray of shape (latent_dim,), default=None
         Latents of the galaxy at the start of the sweep.
+    target_values : ndarray of shape (n_latents, n_steps), default=None
+        The requested values of the targets of physical latents, in the units of the
+        targets. NaN for other latents.
+    pixel_scale : float, default=1.0
+        Size of a pixel in arcsec. With 1.0 the radius is in pixels.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes of shape (n_latents, n_steps)
         One axes for each image.
+    color_bars_ : list of matplotlib Colorbar
+        The scale of each row.
     figure_ : matplotlib Figure
         Figure that holds the axes.
 
@@ -71,6 +86,8 @@ class LatentSweepDisplay:
         flux,
         half_light_radius,
         base_latent=None,
+        target_values=None,
+        pixel_scale=1.0,
     ):
         self.images = images
         self.values = values
@@ -78,12 +95,16 @@ class LatentSweepDisplay:
         self.flux = flux
         self.half_light_radius = half_light_radius
         self.base_latent = base_latent
+        self.target_values = target_values
+        self.pixel_scale = pixel_scale
 
     def plot(self, ax=None, *, stretch="asinh", show_measurements=True, im_kwargs=None):
         """Draw one row for each latent.
 
-        All images of a row share a colour scale, from the smallest to the largest pixel
-        of the row.
+        The titles are the requested values: those of the targets if they are known,
+        otherwise those of the latents. All images of a row share the colour scale
+        beside it, so that their brightness can be compared. It ends at the largest
+        pixel of the row and begins slightly below 0, or at the smallest pixel.
 
         Parameters
         ----------
@@ -111,27 +132,38 @@ class LatentSweepDisplay:
             purpose="LatentSweepDisplay.plot",
         )
         kwargs = {"cmap": "gray", "stretch": stretch, **(im_kwargs or {})}
-        for row in range(len(self.images)):
-            self._draw_row(row, kwargs)
-            self.axes_[row, 0].set_ylabel(self.feature_names[row])
+        self.color_bars_ = [
+            self._draw_row(row, kwargs) for row in range(len(self.images))
+        ]
         if show_measurements:
             self._write_measurements()
         return self
 
     def _draw_row(self, row, kwargs):
-        images = self.images[row]
-        limits = images.min(), images.max()
-        for ax, image, value in zip(
-            self.axes_[row], images, self.values[row], strict=True
-        ):
-            show_image(ax, image, limits, **kwargs)
-            ax.set_title(f"{value:+.2f}", fontsize="medium")
+        """Draw the images of a row and return their colour bar."""
+        axes, images = self.axes_[row], self.images[row]
+        limits = find_limits(images)
+        texts = row_texts(self._requested(row))
+        for ax, image, text in zip(axes, images, texts, strict=True):
+            artist = show_image(ax, image, limits, **kwargs)
+            ax.set_title(text, fontsize="medium")
+        axes[0].set_ylabel(label_of(self.feature_names[row]).replace(" [", "\n["))
+        extend = "min" if images.min() < limits[0] else "neither"
+        return show_color_bar(
+            artist, axes, extend=extend, shrink=0.65, aspect=12, pad=0.01
+        )
+
+    def _requested(self, row):
+        if self.target_values is None or np.isnan(self.target_values[row]).any():
+            return self.values[row]
+        return self.target_values[row]
 
     def _write_measurements(self):
+        unit = "pixel" if self.pixel_scale == 1 else "arcsec"
         for ax, flux, radius in zip(
             self.axes_.flat, self.flux.flat, self.half_light_radius.flat, strict=True
         ):
-            text = f"F = {_number_text(flux)}\nR = {_number_text(radius)}"
+            text = f"F = {number_text(flux)} ADU\nR = {number_text(radius)} {unit}"
             ax.set_xlabel(text, fontsize="small")
 
     @classmethod
@@ -142,7 +174,8 @@ class LatentSweepDisplay:
         *,
         latents=None,
         values=None,
-        span=(-1.5, 1.5),
+        target_values=None,
+        span=None,
         n_steps=7,
         channel=0,
         pixel_scale=1.0,
@@ -165,15 +198,20 @@ class LatentSweepDisplay:
             The latents to vary, by their column in ``transform(X)`` or their name in
             ``get_feature_names_out()``. By default the physical latents.
         values : array-like of shape (n_steps,) or (n_latents, n_steps), default=None
-            Values of the latents, one row for all or one row for each. Physical latents
-            are standardised targets: ``estimator.target_scaler_.transform(y)`` gives
-            the values for requested fluxes and radii y. By default the values follow
-            from `span` and `n_steps`.
-        span : (float, float), default=(-1.5, 1.5)
-            First and last value. The default covers most of a uniform distribution of
-            standardised targets. Unused with `values`.
+            Values of the latents, one row for all or one row for each. By default the
+            values follow from `target_values`, or from `span` and `n_steps`.
+        target_values : array-like of shape (n_steps,) or (n_latents, n_steps), \
+default=None
+            Values of the targets in their units, such as fluxes in ADU, in place of
+            `values`. Only for physical latents.
+        span : (float, float), default=None
+            First and last value of the latents. By default -1.5 and 1.5, which covers
+            most of a uniform distribution of standardised targets; for physical latents
+            cut to the range of the training set, ``estimator.target_range_``. Unused
+            with `values` or `target_values`.
         n_steps : int, default=7
-            Number of evenly spaced values. Unused with `values`.
+            Number of evenly spaced values of the latent. Unused with `values` or
+            `target_values`.
         channel : int, default=0
             Channel to show and measure.
         pixel_scale : float, default=1.0
@@ -200,8 +238,9 @@ class LatentSweepDisplay:
         Raises
         ------
         ValueError
-            If `X` is not one stamp, a latent does not exist, or another parameter is
-            not valid.
+            If `X` is not one stamp, a latent does not exist, `target_values` are given
+            together with `values` or for a latent that is not physical, or another
+            parameter is not valid.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
@@ -213,12 +252,17 @@ class LatentSweepDisplay:
         names = list(estimator.get_feature_names_out())
         latents = range(estimator.n_targets_) if latents is None else latents
         columns = _find_columns(latents, names)
-        if values is None:
-            values = _spread(span, n_steps)
-        values = _check_values(values, len(columns))
         base_latent = np.asarray(estimator.transform(X))[0]
+        if target_values is not None:
+            if values is not None:
+                raise ValueError("values must be None if target_values are given.")
+            values = _find_latents(estimator, base_latent, columns, target_values)
+        elif values is None:
+            values = _spread(estimator, columns, span, n_steps)
+        values = _check_values(values, len(columns), "values")
+        Z = _sweep(base_latent, columns, values)
         images = select_channel(
-            estimator.inverse_transform(_sweep(base_latent, columns, values)),
+            estimator.inverse_transform(Z),
             "inverse_transform(Z)",
             image_shape=estimator.image_shape_,
             channel=channel,
@@ -226,7 +270,8 @@ class LatentSweepDisplay:
         return cls.from_arrays(
             images.reshape(*values.shape, *images.shape[1:]),
             values,
-            feature_names=[names[column] for column in columns],
+            target_values=_find_targets(estimator, Z, columns, values.shape),
+            feature_names=[_name_row(names[column], column) for column in columns],
             base_latent=base_latent,
             pixel_scale=pixel_scale,
             background=background,
@@ -242,6 +287,7 @@ class LatentSweepDisplay:
         images,
         values,
         *,
+        target_values=None,
         feature_names=None,
         base_latent=None,
         pixel_scale=1.0,
@@ -258,7 +304,10 @@ class LatentSweepDisplay:
         images : array-like of shape (n_latents, n_steps, height, width)
             Decoded images in ADU.
         values : array-like of shape (n_steps,) or (n_latents, n_steps)
-            Values of the latent of each row.
+            Values of the latent of each row, one row for all or one row for each.
+        target_values : array-like of shape (n_latents, n_steps), default=None
+            Values of the target of each row in the unit of the target, for the titles.
+            In a row with NaN the titles are `values`.
         feature_names : list of str, default=None
             Name of the latent of each row. By default "z_phy0" and so on.
         base_latent : array-like of shape (latent_dim,), default=None
@@ -290,11 +339,10 @@ class LatentSweepDisplay:
             If the shapes do not match or a parameter is out of range.
         """
         images = _check_sweep_images(images)
-        values = _check_values(values, len(images))
-        if values.shape != images.shape[:2]:
-            raise ValueError(
-                f"values must have {images.shape[1]} steps, one for each image of a "
-                f"row, got {values.shape[1]}."
+        values = _check_steps(values, images, "values")
+        if target_values is not None:
+            target_values = _check_steps(
+                target_values, images, "target_values", ensure_all_finite="allow-nan"
             )
         names = check_names(
             feature_names, len(images), "feature_names", default="z_phy"
@@ -311,6 +359,8 @@ class LatentSweepDisplay:
             flux=flux.reshape(values.shape),
             half_light_radius=radius.reshape(values.shape),
             base_latent=base_latent,
+            target_values=target_values,
+            pixel_scale=pixel_scale,
         )
         return display.plot(
             ax,
@@ -339,31 +389,98 @@ def _find_column(latent, names):
     )
 
 
-def _spread(span, n_steps):
+def _name_row(name, column):
+    """Return the name of a row; without names of the targets that of its column."""
+    return f"target {column}" if name == f"z_phy{column}" else name
+
+
+def _spread(estimator, columns, span, n_steps):
+    """Return evenly spaced values for each latent."""
     if not isinstance(n_steps, Integral) or n_steps < 1:
         raise ValueError(f"n_steps must be a positive integer, got {n_steps!r}.")
-    if np.shape(span) != (2,):
+    if span is not None and np.shape(span) != (2,):
         raise ValueError(f"span must hold two numbers, got {span!r}.")
-    return np.linspace(*span, n_steps)
+    spans = np.tile(_SPAN if span is None else span, (len(columns), 1))
+    if span is None:
+        trained = np.transpose(_scale(estimator, estimator.target_range_))
+        for row, column in enumerate(columns):
+            if column < estimator.n_targets_:
+                spans[row] = np.clip(spans[row], *trained[column])
+    return np.linspace(*spans.T, n_steps, axis=1)
 
 
-def _check_values(values, n_latents):
-    values = check_array(values, ensure_2d=False, dtype=np.float64, input_name="values")
+def _scale(estimator, y):
+    return np.asarray(estimator.target_scaler_.transform(y))
+
+
+def _unscale(estimator, Z):
+    z_phy = np.asarray(Z, dtype=np.float64)[:, : estimator.n_targets_]
+    return estimator.target_scaler_.inverse_transform(z_phy)
+
+
+def _find_latents(estimator, base_latent, columns, target_values):
+    """Return the values of latents for the wanted values of their targets."""
+    wanted = _check_values(target_values, len(columns), "target_values")
+    if max(columns) >= estimator.n_targets_:
+        raise ValueError(
+            "target_values must be None for latents that are not physical, the columns "
+            f"from {estimator.n_targets_}, got the columns {columns}."
+        )
+    y = _sweep(_unscale(estimator, base_latent[np.newaxis])[0], columns, wanted)
+    return _pick(_scale(estimator, y), columns, wanted.shape)
+
+
+def _find_targets(estimator, Z, columns, shape):
+    """Return the values of the targets of swept latents, NaN where there is none."""
+    y = np.full(Z.shape, np.nan)
+    y[:, : estimator.n_targets_] = _unscale(estimator, Z)
+    return _pick(y, columns, shape)
+
+
+def _sweep(base, columns, values):
+    """Return the vectors of all images in the row-major order of `values`.
+
+    In each row of `values` one column of the base vector varies.
+    """
+    vectors = np.tile(base, (values.size, 1))
+    vectors[np.arange(values.size), np.repeat(columns, values.shape[1])] = (
+        values.ravel()
+    )
+    return vectors
+
+
+def _pick(vectors, columns, shape):
+    """Return the varied entries of vectors that `_sweep` made."""
+    picked = vectors[np.arange(len(vectors)), np.repeat(columns, shape[1])]
+    return picked.reshape(shape)
+
+
+def _check_values(values, n_latents, name, ensure_all_finite=True):
+    values = check_array(
+        values,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_all_finite=ensure_all_finite,
+        input_name=name,
+    )
     if values.ndim == 1:
         values = np.tile(values, (n_latents, 1))
     if len(values) != n_latents:
         raise ValueError(
-            f"values must have one row for all latents or {n_latents} rows, one for "
+            f"{name} must have one row for all latents or {n_latents} rows, one for "
             f"each latent, got {len(values)}."
         )
     return values
 
 
-def _sweep(base_latent, columns, values):
-    """Return the latents of all images in the row-major order of `values`."""
-    Z = np.tile(base_latent, (values.size, 1))
-    Z[np.arange(values.size), np.repeat(columns, values.shape[1])] = values.ravel()
-    return Z
+def _check_steps(values, images, name, ensure_all_finite=True):
+    values = _check_values(values, len(images), name, ensure_all_finite)
+    if values.shape != images.shape[:2]:
+        raise ValueError(
+            f"{name} must have {images.shape[1]} steps, one for each image of a row, "
+            f"got {values.shape[1]}."
+        )
+    return values
 
 
 def _check_sweep_images(images):
@@ -374,7 +491,3 @@ def _check_sweep_images(images):
             f"got {images.shape}."
         )
     return images
-
-
-def _number_text(number):
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

@@ -10,6 +10,12 @@ from sklcae._compat import import_optional
 # Below this fraction of the range the asinh stretch is approximately linear, which
 # covers the noise and the faint outskirts of a galaxy.
 LINEAR_PART = 0.02
+# Space between the outermost points and the frame, as a fraction of the range.
+MARGIN = 0.05
+# More numbers would overlap; those of a logarithmic axis are not evenly spaced.
+MOST_TICKS = 5
+MOST_LOG_TICKS = 4
+NUMBER_FORMAT = "{x:,.6g}"
 
 
 def select_channel(images, name, *, image_shape=None, channel=0):
@@ -75,10 +81,43 @@ def show_image(ax, image, limits, *, stretch="linear", **kwargs):
     """Draw one image without ticks, with the first row at the bottom.
 
     ``limits`` are the values at the two ends of the colour scale; ``kwargs`` go to
-    ``imshow``.
+    ``imshow``. Returns the artist.
     """
-    ax.imshow(image, norm=_make_norm(*limits, stretch), **{"origin": "lower", **kwargs})
+    norm = _make_norm(*limits, stretch)
     ax.set(xticks=[], yticks=[])
+    return ax.imshow(image, norm=norm, **{"origin": "lower", **kwargs})
+
+
+def find_limits(images):
+    """Return the ends of the colour scale of noiseless images.
+
+    The sky is near 0: what is further below would make it gray.
+    """
+    low, high = images.min(), images.max()
+    return max(low, -LINEAR_PART * high) if high > 0 else low, high
+
+
+def show_color_bar(artist, axes, **kwargs):
+    """Draw the colour bar of the images in some axes, and return it.
+
+    ``kwargs`` go to ``colorbar``.
+    """
+    kwargs = {"ax": list(axes), "ticks": _color_ticks(artist.norm), **kwargs}
+    color_bar = axes[0].figure.colorbar(artist, format=NUMBER_FORMAT, **kwargs)
+    color_bar.minorticks_off()
+    color_bar.ax.tick_params(labelsize="small")
+    color_bar.set_label("ADU per pixel", fontsize="small")
+    return color_bar
+
+
+def _color_ticks(norm):
+    from matplotlib.ticker import MaxNLocator
+
+    if norm.vmin == norm.vmax:
+        return [norm.vmin]
+    if hasattr(norm, "linear_width"):
+        return [0.0, *_log_ticks(3 * norm.linear_width, norm.vmax)]
+    return MaxNLocator(MOST_TICKS)
 
 
 def _make_norm(low, high, stretch):
@@ -87,3 +126,37 @@ def _make_norm(low, high, stretch):
     if stretch == "asinh" and high > low:
         return AsinhNorm((high - low) * LINEAR_PART, low, high)
     return Normalize(low, high)
+
+
+def scale_axis(ax, side, values, log=False):
+    """Set the scale, the limits and a few ticks of the "x" or "y" axis for values."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
+
+    axis = getattr(ax, f"{side}axis")
+    ends = np.array([np.min(values), np.max(values)])
+    ends = np.log10(ends) if log else ends
+    margin = MARGIN * np.ptp(ends) or max(0.5, MARGIN * abs(ends[0]))
+    limits = ends + [-margin, margin]
+    if log:
+        limits = 10**limits
+        ax.set(**{f"{side}scale": "log"})
+        axis.set_major_locator(FixedLocator(_log_ticks(*limits)))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        locator = MaxNLocator(MOST_TICKS, steps=[1, 2, 5, 10], min_n_ticks=3)
+        axis.set_major_locator(locator)
+    axis.set_major_formatter(NUMBER_FORMAT)
+    ax.set(**{f"{side}lim": limits})
+
+
+def _log_ticks(low, high):
+    """Return the densest ticks that are few enough."""
+    decades = 10.0 ** np.arange(
+        math.floor(math.log10(low)), math.ceil(math.log10(high))
+    )
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = np.outer(decades, steps).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) <= MOST_LOG_TICKS:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / MOST_LOG_TICKS)]

@@ -1,13 +1,24 @@
 """Predictions or latents against the true physical parameters."""
 
+import math
+
 import numpy as np
+from scipy.stats import skew
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from sklcae.inspection._panels import check_names, make_axes
+from sklcae.inspection._labels import label_of
+from sklcae.inspection._panels import check_names, make_axes, scale_axis
 
 _RESPONSE_METHODS = ("predict", "transform")
+_SCALES = ("auto", "linear", "log")
+_MOST_COLUMNS = 4
+# A panel of predictions extends beyond the true values by at most this fraction of
+# their range, so that few wrong predictions do not crush all others.
+_OVERSHOOT = 0.3
+# Points of more galaxies than this are smaller and more transparent.
+_SPARSE = 300
 
 
 class ParameterRecoveryDisplay:
@@ -20,17 +31,23 @@ class ParameterRecoveryDisplay:
     Parameters
     ----------
     y_true : ndarray of shape (n_samples, n_targets)
-        True parameters.
+        True parameters, NaN where they are unknown.
     y_response : ndarray of shape (n_samples, n_targets)
-        Predicted parameters, or the latent of each parameter.
+        Predicted parameters, or the latent of each parameter. NaN where there is none.
     r2 : ndarray of shape (n_targets,)
-        R2 of each target. Predictions use :func:`sklearn.metrics.r2_score`. Latents
-        have other units and use the R2 of the best straight line, the squared
-        correlation, which is NaN if a column is constant.
+        R2 of each target, without galaxies that have NaN. Predictions use
+        :func:`sklearn.metrics.r2_score`. Latents have other units and use the R2 of the
+        best straight line, the squared correlation, which is NaN if a column is
+        constant.
     target_names : list of str
-        Name of each target.
+        Name of each target. On the axes, the targets of
+        :func:`~sklcae.datasets.make_galaxies` have their units, and underscores of
+        other names become spaces. For another unit write the label as it should be,
+        such as "flux [uJy]".
     response_method : {"predict", "transform"}
         Whether `y_response` holds predictions or latents.
+    y_std : ndarray of shape (n_samples, n_targets), default=None
+        Standard deviation of each prediction, NaN where it is unknown.
 
     Attributes
     ----------
@@ -40,6 +57,8 @@ class ParameterRecoveryDisplay:
         Figure that holds the axes.
     scatters_ : list of matplotlib PathCollection
         The points of each target.
+    errorbars_ : list of matplotlib ErrorbarContainer
+        The error bars of each target. Empty without `y_std`.
     lines_ : list of matplotlib Line2D
         The line of each target: y = x for predictions, the best straight line for
         latents.
@@ -59,20 +78,34 @@ class ParameterRecoveryDisplay:
     array([0.75])
     """
 
-    def __init__(self, *, y_true, y_response, r2, target_names, response_method):
+    def __init__(
+        self, *, y_true, y_response, r2, target_names, response_method, y_std=None
+    ):
         self.y_true = y_true
         self.y_response = y_response
         self.r2 = r2
         self.target_names = target_names
         self.response_method = response_method
+        self.y_std = y_std
 
-    def plot(self, ax=None, *, scatter_kwargs=None, line_kwargs=None):
+    def plot(self, ax=None, *, scale="auto", scatter_kwargs=None, line_kwargs=None):
         """Draw one panel for each target.
+
+        Galaxies with NaN are left out, and the title of the panel says how many are
+        shown. Predictions far outside the range of the true values are drawn as
+        triangles at the edge of the panel. With many galaxies the points are smaller
+        and more transparent.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of Axes, default=None
-            One axes for each target. By default a new figure is created.
+            One axes for each target. By default a new figure is created, with at most
+            four panels in a row.
+        scale : {"auto", "linear", "log"}, default="auto"
+            Scale of both axes of predictions. "log" is used for targets whose true and
+            predicted values are all above 0, "auto" for those of them that span more
+            than a decade and are spread more evenly in their logarithm. The other
+            targets, and latents, have linear axes.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -82,32 +115,46 @@ class ParameterRecoveryDisplay:
         -------
         ParameterRecoveryDisplay
             This display.
+
+        Raises
+        ------
+        ValueError
+            If `scale` is unknown or `ax` does not hold one axes for each target.
         """
-        self.figure_, axes = make_axes(
-            ax,
-            (1, len(self.target_names)),
-            panel_size=(3.8, 3.6),
-            purpose="ParameterRecoveryDisplay.plot",
-        )
-        self.axes_ = axes[0]
-        self.scatters_, self.lines_ = [], []
+        _check_choice(scale, _SCALES, "scale")
+        self.figure_, self.axes_ = self._make_axes(ax)
+        self.scatters_, self.errorbars_, self.lines_ = [], [], []
         for target in range(len(self.target_names)):
-            self._draw_panel(target, scatter_kwargs or {}, line_kwargs or {})
+            known = _are_known(self.y_true[:, target], self.y_response[:, target])
+            x, y = self.y_true[known, target], self.y_response[known, target]
+            ax = self.axes_[target]
+            self.scatters_.append(_draw_points(ax, x, y, scatter_kwargs or {}))
+            if self.y_std is not None:
+                bars = _draw_errorbars(ax, x, y, self.y_std[known, target])
+                self.errorbars_.append(bars)
+            self.lines_.append(self._draw_line(ax, x, y, line_kwargs or {}))
+            self._label_panel(target, known)
+            if known.any():
+                self._scale_panel(ax, x, y, scale)
         return self
 
-    def _draw_panel(self, target, scatter_kwargs, line_kwargs):
-        ax, name = self.axes_[target], self.target_names[target]
-        x, y = self.y_true[:, target], self.y_response[:, target]
-        points = {"s": 10, "alpha": 0.6, "linewidths": 0} | scatter_kwargs
-        dashes = {"color": "black", "linewidth": 1, "linestyle": "--"} | line_kwargs
-        self.scatters_.append(ax.scatter(x, y, **points))
-        self.lines_ += ax.plot(*self._line(x, y), **dashes)
-        latent = self.response_method == "transform"
-        ax.set(
-            title=f"$R^2$ = {self.r2[target]:.3f}",
-            xlabel=f"True {name}",
-            ylabel=f"Latent z_phy{target}" if latent else f"Predicted {name}",
+    def _make_axes(self, ax):
+        n_targets = len(self.target_names)
+        n_rows = math.ceil(n_targets / _MOST_COLUMNS) if ax is None else 1
+        figure, axes = make_axes(
+            ax,
+            (n_rows, math.ceil(n_targets / n_rows)),
+            panel_size=(3.2, 3.3),
+            purpose="ParameterRecoveryDisplay.plot",
         )
+        for unused in axes.flat[n_targets:]:
+            unused.remove()
+        return figure, axes.ravel()[:n_targets]
+
+    def _draw_line(self, ax, x, y, line_kwargs):
+        dashes = {"color": "black", "linewidth": 1, "linestyle": "--"} | line_kwargs
+        ends = self._line(x, y) if len(x) else ([], [])
+        return ax.plot(*ends, **dashes)[0]
 
     def _line(self, x, y):
         """Return the x and y values of two points of the line."""
@@ -119,6 +166,31 @@ class ParameterRecoveryDisplay:
         slope = np.mean((x - x.mean()) * (y - y.mean())) / spread if spread else 0.0
         return ends, y.mean() + slope * (ends - x.mean())
 
+    def _label_panel(self, target, known):
+        label, r2 = label_of(self.target_names[target]), self.r2[target]
+        # A model that learned nothing may have an R2 with very many digits.
+        score = f"{r2:.3f}" if r2 > -100 else f"{r2:.2g}"
+        shown = "" if known.all() else f" ({known.sum()} of {len(known)} shown)"
+        latent = self.response_method == "transform"
+        self.axes_[target].set(
+            title=f"$R^2$ = {score}{shown}",
+            xlabel=f"True {label}",
+            ylabel=f"Latent z_phy{target}" if latent else f"Predicted {label}",
+        )
+
+    def _scale_panel(self, ax, x, y, scale):
+        """Make a square panel; predictions have the axis of the true values."""
+        ax.set_box_aspect(1)
+        if self.response_method == "transform":
+            scale_axis(ax, "x", x)
+            scale_axis(ax, "y", [*y, *self._line(x, y)[1]])
+            return
+        log = _use_log(x, y, scale)
+        window = _find_window(x, y, log)
+        scale_axis(ax, "x", window, log)
+        scale_axis(ax, "y", window, log)
+        _mark_points_outside(ax, x, y)
+
     @classmethod
     def from_estimator(
         cls,
@@ -127,8 +199,10 @@ class ParameterRecoveryDisplay:
         y,
         *,
         response_method="predict",
+        show_std=False,
         target_names=None,
         ax=None,
+        scale="auto",
         scatter_kwargs=None,
         line_kwargs=None,
     ):
@@ -142,14 +216,23 @@ class ParameterRecoveryDisplay:
         X : array-like of shape (n_samples, ...)
             Images in ADU, in a layout that the estimator accepts.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            True parameters.
+            True parameters, NaN where they are unknown.
         response_method : {"predict", "transform"}, default="predict"
             Whether to show predictions or latents.
+        show_std : bool, default=False
+            Whether to draw error bars of one standard deviation, from
+            ``estimator.predict(X, return_std=True)``. Not for latents.
         target_names : list of str, default=None
-            Name of each target. By default the names of a DataFrame or Series `y`,
-            otherwise "target 0" and so on.
+            Name of each target. By default the names of a DataFrame or Series `y`, or
+            the `target_names_` of the estimator, otherwise "target 0" and so on.
         ax : matplotlib Axes or array-like of Axes, default=None
-            One axes for each target. By default a new figure is created.
+            One axes for each target. By default a new figure is created, with at most
+            four panels in a row.
+        scale : {"auto", "linear", "log"}, default="auto"
+            Scale of both axes of predictions. "log" is used for targets whose true and
+            predicted values are all above 0, "auto" for those of them that span more
+            than a decade and are spread more evenly in their logarithm. The other
+            targets, and latents, have linear axes.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -163,29 +246,25 @@ class ParameterRecoveryDisplay:
         Raises
         ------
         ValueError
-            If `response_method` is unknown, `y` does not have one column for each
-            physical latent, or the shapes do not match.
+            If `response_method` or `scale` is unknown, `show_std` is set for latents,
+            `y` does not have one column for each physical latent, or the shapes do not
+            match.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        _check_response_method(response_method)
+        _check_choice(response_method, _RESPONSE_METHODS, "response_method")
         check_is_fitted(estimator)
-        response = np.asarray(getattr(estimator, response_method)(X))
-        if response_method == "transform":
-            n_columns = _as_columns(y, "y").shape[1]
-            n_targets = getattr(estimator, "n_targets_", n_columns)
-            if n_columns != n_targets:
-                raise ValueError(
-                    f"y must have {n_targets} columns, one for each physical latent, "
-                    f"got {n_columns}."
-                )
-            response = response[:, :n_targets]
+        response, y_std = _respond(estimator, X, y, response_method, show_std)
+        if target_names is None and _find_names(y) is None:
+            target_names = getattr(estimator, "target_names_", None)
         return cls.from_predictions(
             y,
             response,
+            y_std=y_std,
             response_method=response_method,
             target_names=target_names,
             ax=ax,
+            scale=scale,
             scatter_kwargs=scatter_kwargs,
             line_kwargs=line_kwargs,
         )
@@ -196,9 +275,11 @@ class ParameterRecoveryDisplay:
         y_true,
         y_response,
         *,
+        y_std=None,
         response_method="predict",
         target_names=None,
         ax=None,
+        scale="auto",
         scatter_kwargs=None,
         line_kwargs=None,
     ):
@@ -207,16 +288,26 @@ class ParameterRecoveryDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_samples,) or (n_samples, n_targets)
-            True parameters.
+            True parameters, NaN where they are unknown.
         y_response : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Predicted parameters, or the latent of each parameter.
+            Predicted parameters, or the latent of each parameter. NaN where there is
+            none.
+        y_std : array-like of the shape of `y_response`, default=None
+            Standard deviation of each prediction, for error bars. A prediction with NaN
+            has no error bar. Not for latents.
         response_method : {"predict", "transform"}, default="predict"
             Whether `y_response` holds predictions or latents.
         target_names : list of str, default=None
             Name of each target. By default the names of a DataFrame or Series `y_true`,
             otherwise "target 0" and so on.
         ax : matplotlib Axes or array-like of Axes, default=None
-            One axes for each target. By default a new figure is created.
+            One axes for each target. By default a new figure is created, with at most
+            four panels in a row.
+        scale : {"auto", "linear", "log"}, default="auto"
+            Scale of both axes of predictions. "log" is used for targets whose true and
+            predicted values are all above 0, "auto" for those of them that span more
+            than a decade and are spread more evenly in their logarithm. The other
+            targets, and latents, have linear axes.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -230,47 +321,96 @@ class ParameterRecoveryDisplay:
         Raises
         ------
         ValueError
-            If `response_method` is unknown or the shapes do not match.
+            If `response_method` or `scale` is unknown, `y_std` is negative or given for
+            latents, or the shapes do not match.
         """
-        _check_response_method(response_method)
+        _check_choice(response_method, _RESPONSE_METHODS, "response_method")
         names = _find_names(y_true) if target_names is None else target_names
         y_true = _as_columns(y_true, "y_true")
         y_response = _as_columns(y_response, "y_response")
-        _check_shapes(y_true, y_response)
+        _check_shape(y_true, y_response, "y_response")
         names = check_names(names, y_true.shape[1], "target_names", default="target ")
-        score = _r2_of_line if response_method == "transform" else _r2_of_prediction
         display = cls(
             y_true=y_true,
             y_response=y_response,
-            r2=score(y_true, y_response),
+            r2=_r2_of_columns(y_true, y_response, response_method),
             target_names=names,
             response_method=response_method,
+            y_std=_check_std(y_std, y_true, response_method),
         )
-        return display.plot(ax, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs)
+        return display.plot(
+            ax, scale=scale, scatter_kwargs=scatter_kwargs, line_kwargs=line_kwargs
+        )
 
 
-def _check_response_method(response_method):
-    if response_method not in _RESPONSE_METHODS:
+def _check_choice(value, allowed, parameter):
+    if value not in allowed:
+        *others, last = map(repr, allowed)
         raise ValueError(
-            "response_method must be 'predict' or 'transform', "
-            f"got {response_method!r}."
+            f"{parameter} must be {', '.join(others)} or {last}, got {value!r}."
         )
+
+
+def _respond(estimator, X, y, response_method, show_std):
+    """Return predictions or latents, and the standard deviations or None."""
+    if response_method == "transform":
+        if show_std:
+            raise ValueError(
+                "show_std must be False with response_method='transform', because "
+                f"latents have no standard deviation, got {show_std!r}."
+            )
+        return _physical_latents(estimator, X, y), None
+    if show_std:
+        return estimator.predict(X, return_std=True)
+    return estimator.predict(X), None
+
+
+def _physical_latents(estimator, X, y):
+    latents = np.asarray(estimator.transform(X))
+    n_columns = _as_columns(y, "y").shape[1]
+    n_targets = getattr(estimator, "n_targets_", n_columns)
+    if n_columns != n_targets:
+        raise ValueError(
+            f"y must have {n_targets} columns, one for each physical latent, got "
+            f"{n_columns}."
+        )
+    return latents[:, :n_targets]
 
 
 def _as_columns(y, name):
     y = check_array(
-        y, ensure_2d=False, dtype=np.float64, ensure_min_samples=2, input_name=name
+        y,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=2,
+        input_name=name,
     )
     return y.reshape(-1, 1) if y.ndim == 1 else y
 
 
-def _check_shapes(y_true, y_response):
-    check_consistent_length(y_true, y_response)
-    if y_true.shape != y_response.shape:
+def _check_shape(y_true, values, name):
+    check_consistent_length(y_true, values)
+    if y_true.shape != values.shape:
         raise ValueError(
-            f"y_true has {y_true.shape[1]} targets, so y_response must have as many "
-            f"columns, got {y_response.shape[1]}."
+            f"y_true has {y_true.shape[1]} targets, so {name} must have as many "
+            f"columns, got {values.shape[1]}."
         )
+
+
+def _check_std(y_std, y_true, response_method):
+    if y_std is None:
+        return None
+    if response_method == "transform":
+        raise ValueError(
+            "y_std must be None with response_method='transform', because latents have "
+            "no standard deviation."
+        )
+    y_std = _as_columns(y_std, "y_std")
+    _check_shape(y_true, y_std, "y_std")
+    if np.any(y_std < 0):
+        raise ValueError(f"y_std must be at least 0 or NaN, got {np.nanmin(y_std)}.")
+    return y_std
 
 
 def _find_names(y):
@@ -280,14 +420,63 @@ def _find_names(y):
     return None if name is None else [str(name)]
 
 
-def _r2_of_prediction(y_true, y_pred):
-    return r2_score(y_true, y_pred, multioutput="raw_values")
+def _draw_points(ax, x, y, scatter_kwargs):
+    share = _SPARSE / max(len(x), _SPARSE)
+    points = {"s": 3 + 9 * share, "alpha": 0.6 * share**0.4, "linewidths": 0}
+    return ax.scatter(x, y, **points | scatter_kwargs)
+
+
+def _draw_errorbars(ax, x, y, y_std):
+    alpha = (_SPARSE / max(len(x), _SPARSE)) ** 0.4
+    bars = {"fmt": "none", "ecolor": "0.7", "elinewidth": 0.8, "zorder": 0}
+    return ax.errorbar(x, y, y_std, alpha=alpha, **bars)
+
+
+def _mark_points_outside(ax, x, y):
+    """Draw triangles at the lower and the upper edge for points beyond them."""
+    for edge, beyond, marker in zip(
+        ax.get_ylim(), (np.less, np.greater), "v^", strict=True
+    ):
+        outside = x[beyond(y, edge)]
+        marks = {"color": "C3", "s": 20, "linewidths": 0, "clip_on": False}
+        ax.scatter(outside, np.full(len(outside), edge), marker=marker, **marks)
+
+
+def _are_known(x, y):
+    return np.isfinite(x) & np.isfinite(y)
+
+
+def _use_log(x, y, scale):
+    """Return whether the axes of true and predicted values are logarithmic."""
+    if scale == "linear" or min(x.min(), y.min()) <= 0:
+        return False
+    spread_in_log = abs(skew(np.log(x))) < abs(skew(x))
+    return scale == "log" or (x.max() > 10 * x.min() and spread_in_log)
+
+
+def _find_window(x, y, log):
+    """Return the ends of the axes of true values x and predicted values y."""
+    true, predicted = (np.log10(x), np.log10(y)) if log else (x, y)
+    room = _OVERSHOOT * np.ptp(true) or np.inf
+    low = max(min(true.min(), predicted.min()), true.min() - room)
+    high = min(max(true.max(), predicted.max()), true.max() + room)
+    return np.power(10, [low, high]) if log else (low, high)
+
+
+def _r2_of_columns(y_true, y_response, response_method):
+    score = _r2_of_line if response_method == "transform" else r2_score
+    return np.array(
+        [_r2(x, y, score) for x, y in zip(y_true.T, y_response.T, strict=True)]
+    )
+
+
+def _r2(x, y, score):
+    known = _are_known(x, y)
+    return score(x[known], y[known]) if known.sum() > 1 else np.nan
 
 
 def _r2_of_line(y_true, latent):
-    """Return the squared correlation of each pair of columns."""
-    a, b = y_true - y_true.mean(axis=0), latent - latent.mean(axis=0)
-    spread = (a**2).sum(axis=0) * (b**2).sum(axis=0)
-    squared = (a * b).sum(axis=0) ** 2
-    undefined = (np.ptp(a, axis=0) == 0) | (np.ptp(b, axis=0) == 0)
-    return np.where(undefined, np.nan, squared / np.where(undefined, 1.0, spread))
+    """Return the squared correlation, NaN if it is undefined."""
+    if np.ptp(y_true) == 0 or np.ptp(latent) == 0:
+        return np.nan
+    return np.corrcoef(y_true, latent)[0, 1] ** 2

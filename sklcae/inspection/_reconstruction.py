@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sklcae.inspection._labels import number_text
 from sklcae.inspection._panels import (
     check_stretch,
     make_axes,
@@ -68,7 +69,8 @@ class ReconstructionDisplay:
         """Draw each image above its reconstruction.
 
         Both have the colour scale of the image, from its smallest to its largest
-        pixel. The colour scale of the residuals is symmetric about zero.
+        pixel. The colour scale of the residuals is symmetric about zero. The ends of
+        the scales and the root mean square of the residuals are written below.
 
         Parameters
         ----------
@@ -88,9 +90,11 @@ class ReconstructionDisplay:
             This display.
         """
         check_stretch(stretch)
-        shape = (3 if show_residuals else 2, len(self.images))
         self.figure_, self.axes_ = make_axes(
-            ax, shape, panel_size=(1.5, 1.6), purpose="ReconstructionDisplay.plot"
+            ax,
+            (3 if show_residuals else 2, len(self.images)),
+            panel_size=(1.6, 1.9),
+            purpose="ReconstructionDisplay.plot",
         )
         kwargs = {"cmap": "gray", "stretch": stretch, **(im_kwargs or {})}
         for column in range(len(self.images)):
@@ -103,16 +107,21 @@ class ReconstructionDisplay:
 
     def _draw_column(self, column, kwargs):
         axes, image = self.axes_[:, column], self.images[column]
+        axes[0].set_title(f"image {self.indices[column]}", fontsize="medium")
         limits = image.min(), image.max()
         pair = image, self.reconstructions[column]
         for ax, picture in zip(axes, pair, strict=False):
             show_image(ax, picture, limits, **kwargs)
+        low, high = map(number_text, limits)
+        notes = ["", f"scale {low} to {high} ADU"]
         if len(axes) == 3:
             residual = self.residuals[column]
             limit = np.abs(residual).max()
             show_image(axes[2], residual, (-limit, limit), cmap="RdBu_r")
-        axes[0].set_title(f"{self.indices[column]}", fontsize="medium")
-        axes[-1].set_xlabel(f"RMSE {self.rmse[column]:.3g}", fontsize="small")
+            notes.append(f"scale ±{number_text(limit)} ADU")
+        notes[-1] += f"\nRMSE {number_text(self.rmse[column])} ADU"
+        for ax, note in zip(axes, notes, strict=True):
+            ax.set_xlabel(note, fontsize="small")
 
     @classmethod
     def from_estimator(

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
 
 HEIGHT, WIDTH = 20, 24
 
@@ -23,28 +24,34 @@ def gaussian(flux, sigma):
 class GaussianModel(BaseEstimator):
     """The public methods of the autoencoder, for stamps of central Gaussians.
 
-    The latents are the standardised flux and sigma, and one that changes no pixel.
+    The latents are the standardised flux and sigma, and one that changes no pixel. The
+    standard deviations are a tenth of the predictions.
     """
 
     def fit(self, X, y):
         self.layout_ = np.shape(X)[1:]
         self.image_shape_ = (1, HEIGHT, WIDTH)
         self.n_targets_ = 2
-        self.mean_, self.scale_ = np.mean(y, axis=0), np.std(y, axis=0)
+        self.target_scaler_ = StandardScaler().fit(y)
+        self.target_range_ = np.array([np.min(y, axis=0), np.max(y, axis=0)])
         return self
 
-    def predict(self, X):
+    def predict(self, X, return_std=False):
+        y = self.measure(X)
+        return (y, y / 10) if return_std else y
+
+    def measure(self, X):
         images = np.reshape(X, (-1, HEIGHT, WIDTH))
         peak, neighbour = images[:, HEIGHT // 2, WIDTH // 2 : WIDTH // 2 + 2].T
         variance = 0.5 / np.log(peak / neighbour)
         return np.column_stack([2 * np.pi * variance * peak, np.sqrt(variance)])
 
     def transform(self, X):
-        z_phy = (self.predict(X) - self.mean_) / self.scale_
+        z_phy = self.target_scaler_.transform(self.measure(X))
         return np.column_stack([z_phy, np.full(len(X), 0.5)])
 
     def inverse_transform(self, Z):
-        y = Z[:, :2] * self.scale_ + self.mean_
+        y = self.target_scaler_.inverse_transform(Z[:, :2])
         images = np.array([gaussian(*row) for row in y])
         return images.reshape(len(Z), *self.layout_)
 

@@ -47,12 +47,25 @@ def test_texts(pair):
     display = ReconstructionDisplay.from_predictions(
         *pair, indices=[4, 1], show_residuals=True
     )
-    assert [ax.get_title() for ax in display.axes_[0]] == ["4", "1"]
+    titles = [ax.get_title() for ax in display.axes_[0]]
+    assert titles == ["image 4", "image 1"]
     labels = [row[0].get_ylabel() for row in display.axes_]
     assert labels == ["Input", "Reconstruction", "Residual"]
-    rmse = [ax.get_xlabel() for ax in display.axes_[-1]]
-    assert rmse == [f"RMSE {value:.3g}" for value in display.rmse]
     assert not any(len(ax.get_xticks()) for ax in display.axes_.flat)
+
+
+def test_scales_are_written(pair):
+    display = ReconstructionDisplay.from_predictions(
+        *pair, indices=[4], show_residuals=True
+    )
+    image, limit = display.images[0], np.abs(display.residuals).max()
+    scale = f"scale {image.min():.3g} to {image.max():.3g} ADU"
+    rmse = f"RMSE {display.rmse[0]:.3g} ADU"
+    texts = [ax.get_xlabel() for ax in display.axes_[:, 0]]
+    assert texts == ["", scale, f"scale ±{limit:.3g} ADU\n{rmse}"]
+    display.plot()
+    texts = [ax.get_xlabel() for ax in display.axes_[:, 0]]
+    assert texts == ["", f"{scale}\n{rmse}"]
 
 
 def test_residual_row_is_symmetric_about_zero(pair):
