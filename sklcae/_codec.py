@@ -1,6 +1,5 @@
 """The fitted object: from images to latents and targets, and back to images."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from sklcae._torch import (
     build_net,
     check_device,
 )
+from sklcae._warning import warn_user
 
 # Images whose reconstructions, in float64 too, are in memory at the same time.
 DESCRIBED_AT_ONCE = 64
@@ -257,11 +257,9 @@ def usable_device(device):
     try:
         check_device(device)
     except ValueError:
-        warnings.warn(
+        warn_user(
             f"This model was made for the device {device!r}, which PyTorch cannot use "
             "here; it is loaded to the CPU.",
-            UserWarning,
-            stacklevel=3,
         )
         return "cpu"
     return device

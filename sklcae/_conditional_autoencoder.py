@@ -1,7 +1,6 @@
 """The conditional autoencoder as a scikit-learn estimator."""
 
 import os
-import warnings
 from numbers import Integral, Real
 from operator import attrgetter
 from types import SimpleNamespace
@@ -45,6 +44,7 @@ from sklcae._torch import (
     check_callbacks,
     check_device,
 )
+from sklcae._warning import warn_user
 from sklcae.exceptions import OutsideTrainingWarning
 from sklcae.metrics import known_r2_score
 
@@ -781,13 +781,12 @@ class ConditionalAutoencoderRegressor(
         targets = self.codec_.read_targets(images, turns)
         outside = np.setdiff1d(np.flatnonzero(targets.outside), images.empty)
         if len(outside):
-            warnings.warn(
+            warn_user(
                 f"{len(outside)} of {len(images)} images are outside the range of the "
                 f"training set, the first in row {outside[0]}: in the brightness of "
                 "their pixels, their noise or their masked share. Do not trust their "
                 "predictions; their standard deviations are NaN. See is_outside.",
                 OutsideTrainingWarning,
-                stacklevel=3,
             )
         return targets
 
@@ -859,11 +858,10 @@ class ConditionalAutoencoderRegressor(
         names = self.target_names_ or range(self.n_targets_)
         low, high = self.target_range_
         ranges = ", ".join(f"{names[i]!r}: {low[i]:g} to {high[i]:g}" for i in columns)
-        warnings.warn(
+        warn_user(
             f"{outside.any(axis=1).sum()} of {len(y)} rows of y are outside the range "
             f"of the training set ({ranges}). Their images may not have these targets.",
             OutsideTrainingWarning,
-            stacklevel=3,
         )
 
     def score_samples(self, X):

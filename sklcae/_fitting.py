@@ -1,7 +1,6 @@
 """A fit: checked data and settings in, a codec and its history out."""
 
 import copy
-import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from sklcae._scaling import ImageScaler
 from sklcae._symmetry import Symmetry
 from sklcae._targets import fit_target_scaler
 from sklcae._torch import Batch, EpochHook, Partners, build_net, name_of
+from sklcae._warning import warn_user
 
 # Networks whose input is nearly linear in the light after an asinh stretch.
 MADE_FOR_ASINH = ("strided", "neural_field")
@@ -311,11 +311,9 @@ def _check_some_exchange(batch, gamma):
 def _warn_of_stretch(settings):
     """Warn if the stretch does not suit the network."""
     if settings.network in MADE_FOR_ASINH and settings.stretch == "linear":
-        warnings.warn(
+        warn_user(
             f"The network {settings.network!r} is made for stretch='asinh', and learns "
             "little with stretch='linear'.",
-            UserWarning,
-            stacklevel=2,
         )
 
 
@@ -335,12 +333,10 @@ def _warn_of_unusual(parts, images, settings):
             "They are left out of the training: to keep them, mask bad pixels (NaN "
             "with allow_nan=True)."
         )
-    warnings.warn(
+    warn_user(
         f"{len(rows)} of {len(images)} images have pixels far beyond the pixels of the "
         f"others; in the image of row {rows[0]} they are from {np.nanmin(pixels):g} to "
         f"{np.nanmax(pixels):g}. {effect}",
-        UserWarning,
-        stacklevel=2,
     )
 
 
@@ -367,12 +363,10 @@ def warn_if_not_learned(fit):
         return
     names = fit.codec.layout.target_names or range(len(fit.r2))
     found = ", ".join(f"{names[i]!r} ({fit.r2[i]:.3g})" for i in columns)
-    warnings.warn(
+    warn_user(
         f"Targets were not learned. R2 on the training set, below {LEAST_R2}: {found}. "
         f"Train longer (this fit had {fit.n_epochs} epochs), with more images, with "
         "another alpha, or with a smaller lr if train_loss in history_ rises. Check "
         "that rows of X and y belong together.",
         ConvergenceWarning,
-        # Beyond fit and scikit-learn's decorator of fit.
-        stacklevel=4,
     )

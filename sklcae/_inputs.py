@@ -5,7 +5,6 @@ The checks read the parameters of the estimator and never write to it.
 
 import os
 import re
-import warnings
 from math import isqrt, prod
 from numbers import Integral
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from sklcae._images import CHUNK_SIZE, Images, float_type
 from sklcae._masking import check_not_masked, masked_to_nan
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 from sklcae._units import check_no_unit
+from sklcae._warning import warn_user
 from sklcae.exceptions import ImageShapeError
 
 NAME = "ConditionalAutoencoderRegressor"
@@ -335,11 +335,9 @@ def _find_empty(estimator, X):
             f"handle_empty='nan'. Got {len(empty)} images without, the first in row "
             f"{empty[0]}."
         )
-    warnings.warn(
+    warn_user(
         f"{len(empty)} of {len(X)} images have no pixel that is not NaN, the first in "
         f"row {empty[0]}. Their results are NaN, and they are left out of a fit.",
-        UserWarning,
-        stacklevel=2,
     )
     return empty
 
@@ -394,12 +392,10 @@ def _warn_of_one_row(n_pixels):
     colours = [c for c in channels if c * isqrt(n_pixels // c) ** 2 == n_pixels]
     side = isqrt(n_pixels // colours[0]) if colours else None
     example = f", for example ({colours[0]}, {side}, {side})" if colours else ""
-    warnings.warn(
+    warn_user(
         f"Flat rows of {n_pixels} pixels are taken for images of one row of pixels, "
         "since their number is not a square. Pass image_shape=(H, W) or (C, H, W)"
         f"{example}; image_shape=(1, {n_pixels}) confirms it.",
-        UserWarning,
-        stacklevel=2,
     )
 
 

@@ -142,8 +142,8 @@ def check_turnable(
     if names is None:
         raise ValueError(
             f"{wanted} needs the names of the targets, since some of them turn with "
-            "the image: pass fit a y that is a DataFrame with column names. Got y "
-            f"without names. {hint}"
+            "the image: pass them as 'target_names', or pass fit a y that is a "
+            f"DataFrame with column names. Got y without names. {hint}"
         )
     _check_invariant_targets(names, invariant_targets)
     known = {*TURNING_TARGETS, *INVARIANT_TARGETS, *(invariant_targets or ())}

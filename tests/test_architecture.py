@@ -81,6 +81,7 @@ ROOMS = [
     "_version",
     "exceptions",
     "_compat",
+    "_warning",
     "_noise",
     "_masking",
     "_units",
