@@ -6,12 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklcae._inputs import (
-    check_images,
-    check_training_data,
-    flatten_images,
-    resolve_image_shape,
-)
+from sklcae._image_inputs import flatten_images, resolve_image_shape
+from sklcae._inputs import check_images, check_training_data
 from sklcae.exceptions import ImageShapeError
 from tests.blobs import assert_same_model, make_blobs_of_light, quick
 
