@@ -998,7 +998,10 @@ class ConditionalAutoencoderRegressor(
 
         The file holds the weights as `safetensors` and the rest as JSON, and no code.
         It replaces an older file of that name in one step; if the process is killed, a
-        file ``.sklcae-<16 digits>.tmp`` may be left beside it. `checkpoint` is not in
+        file ``.sklcae-<16 digits>.tmp`` may be left beside it. A file that may not be
+        written to is refused as by ``open(path, "wb")``. A replaced file keeps its
+        permissions, and its owner and group where the system allows it; a hard link to
+        it keeps the old content. `checkpoint` is not in
         the file. A model with a network of your own can be saved after
         :func:`~sklcae.networks.register_network`.
 

@@ -24,13 +24,13 @@ from math import isfinite, prod
 from reprlib import Repr
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from sklcae.exceptions import ModelFileError
 
 FORMAT = "sklcae"
 FORMAT_VERSION = 1
+RESERVED = ("format", "format_version", "sha256")
 METADATA_KEY = "manifest"
 # The types that an array may have, by safetensors' names for them.
 DTYPES = {
@@ -41,6 +41,7 @@ DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
+CHANGED = "its size changed while it was read"
 
 LENGTH_SIZE = 8
 # Room for the names of a million columns; a larger header is not parsed.
@@ -62,30 +63,44 @@ short_repr = _REPR.repr
 def write_archive(path, manifest, tensors):
     """Write a manifest and arrays to a file, whole or not at all.
 
-    An existing file is replaced in one step when all of the new file is on the disk; it
-    keeps its permissions. A link is followed. The manifest must be values that JSON can
-    hold, with finite numbers only, and without the keys ``format``, ``format_version``
-    and ``sha256``. The arrays must be of a type in ``DTYPES``, with finite values only.
-    ValueError is raised otherwise. After an OSError an existing file is unchanged,
-    except that it may be the new one after a failed synchronisation of the folder.
+    The manifest must be values that JSON can hold, with finite numbers only, and
+    without the keys in ``RESERVED``. The arrays must be of a type in ``DTYPES``, with
+    finite values only. ValueError is raised otherwise.
+
+    An existing file is replaced in one step when all of the new file is on the disk.
+    The same OSError as from ``open(path, "wb")`` is raised if the user may not write
+    to it. The new file has the permissions of the old one, and its owner and group if
+    the system allows this. A symbolic link is followed; a hard link to the old file
+    keeps the old content. After an OSError an existing file is unchanged, except that
+    it may be the new one after a failed synchronisation of the folder.
     """
     data = _to_bytes(manifest, tensors)
     _replace_file(os.path.realpath(path), data)
 
 
-def read_archive(path):
+def read_archive(path, check):
     """Read the manifest and the arrays of a file from any source.
 
+    ``check(manifest, arrays)`` must raise ModelFileError if the manifest, or a name,
+    type or shape of an array, is wrong. It is called before the bytes of the arrays are
+    read, with arrays of ones in their place, which take no memory. The values remain to
+    be checked.
+
     ModelFileError is raised unless the file is exactly as `write_archive` writes it.
-    The size of the file limits the memory that this takes, whatever its content: about
-    twice the file's size, or up to sixteen times the header's, which may have 16 MiB.
+    Its size limits the memory that this takes, whatever its content: the size of the
+    arrays and a quarter of it, or up to sixteen times the header's size, which may be
+    16 MiB.
     """
-    with naming_file(path):
-        data, manifest = _read_checked(path)
-        tensors = _load_tensors(data)
+    with naming_file(path), _open_regular(path) as file:
+        manifest, ones = _read_header(file)
+        content = {k: manifest[k] for k in manifest if k not in RESERVED}
+        check(content, ones)
+        tensors = {name: _read_array(file, like) for name, like in ones.items()}
+        if file.read(1):
+            raise ModelFileError(CHANGED)
         _check_digest(manifest, tensors)
         _check_values(tensors)
-        return manifest, tensors
+        return content, tensors
 
 
 @contextmanager
@@ -105,22 +120,13 @@ def naming_file(path):
 # Reading ------------------------------------------------------------------------
 
 
-def _read_checked(path):
-    """Return all bytes of a file, read once, and the manifest of its checked header."""
+@contextmanager
+def _open_regular(path):
     # Opening a device may already have effects, so its kind is checked before.
     _check_regular(os.stat(path))
     with open(path, "rb", opener=_open_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        _check_regular(status)
-        start = file.read(LENGTH_SIZE)
-        header_size = _check_header_size(start, status.st_size)
-        header = file.read(header_size)
-        n_bytes = status.st_size - LENGTH_SIZE - header_size
-        manifest = _check_header(header, n_bytes)
-        data = b"".join([start, header, file.read(n_bytes + 1)])
-    if len(data) != status.st_size:
-        raise ModelFileError("its size changed while it was read")
-    return data, manifest
+        _check_regular(os.fstat(file.fileno()))
+        yield file
 
 
 def _open_without_waiting(path, flags):
@@ -131,6 +137,14 @@ def _open_without_waiting(path, flags):
 def _check_regular(status):
     if not stat.S_ISREG(status.st_mode):
         raise ModelFileError("it is not a regular file")
+
+
+def _read_header(file):
+    """Return the manifest, and an array of ones for each array of the file."""
+    file_size = os.fstat(file.fileno()).st_size
+    header_size = _check_header_size(file.read(LENGTH_SIZE), file_size)
+    n_bytes = file_size - LENGTH_SIZE - header_size
+    return _check_header(file.read(header_size), n_bytes)
 
 
 def _check_header_size(start, file_size):
@@ -150,16 +164,20 @@ def _check_header_size(start, file_size):
 
 
 def _check_header(header, n_bytes):
-    """Check a header against the bytes behind it, and return the manifest."""
+    """Check a header against the number of bytes behind it, see `_read_header`."""
     entries = _parse_object(_decode(header), "header")
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
         raise ModelFileError(
             f"its header must have metadata with nothing but {METADATA_KEY!r}"
         )
-    spans = [_check_entry(name, entry) for name, entry in entries.items()]
-    _check_layout(spans, n_bytes)
-    return _check_manifest(metadata[METADATA_KEY])
+    ones, end = {}, 0
+    for name, entry in entries.items():
+        ones[name] = _check_entry(name, entry, end)
+        end += ones[name].nbytes
+    if end != n_bytes:
+        raise ModelFileError(f"its arrays have {end} bytes, but the file has {n_bytes}")
+    return _check_manifest(metadata[METADATA_KEY]), ones
 
 
 def _decode(header):
@@ -207,8 +225,8 @@ def _finite_float(text):
     return value
 
 
-def _check_entry(name, entry):
-    """Return the first and the last place of the bytes of an array."""
+def _check_entry(name, entry, start):
+    """Return ones for an array whose bytes must begin at a place."""
     if not isinstance(entry, dict) or set(entry) != ENTRY_KEYS:
         raise ModelFileError(f"its array {short_repr(name)} is not described properly")
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -217,40 +235,28 @@ def _check_entry(name, entry):
             f"its array {short_repr(name)} has the type {short_repr(dtype)}, which is "
             f"none of {list(DTYPES)}"
         )
-    fits = _are_counts(shape, MAX_DIMENSIONS)
-    if not fits or prod(max(length, 1) for length in shape) > MAX_SIZE:
+    if not _is_shape(shape):
         raise ModelFileError(
             f"its array {short_repr(name)} has no valid shape: {short_repr(shape)}"
         )
-    size = prod(shape) * DTYPES[dtype].itemsize
-    if not _are_counts(span, 2) or len(span) != 2 or span[1] - span[0] != size:
+    ones = np.broadcast_to(np.ones((), DTYPES[dtype]), shape)
+    # The arrays lie in the order of the header, without a hole or an overlap.
+    wanted = [start, start + ones.nbytes]
+    if span != wanted:
         raise ModelFileError(
-            f"its array {short_repr(name)} must have {size} bytes for the shape "
-            f"{short_repr(shape)} and the type {dtype}, but has the offsets "
-            f"{short_repr(span)}"
+            f"its array {short_repr(name)} must have the offsets {wanted} for the "
+            f"shape {short_repr(shape)} and the type {dtype}, not {short_repr(span)}"
         )
-    return span
+    return ones
 
 
-def _are_counts(values, limit):
+def _is_shape(value):
     return (
-        isinstance(values, list)
-        and len(values) <= limit
-        and all(type(value) is int and value >= 0 for value in values)
+        isinstance(value, list)
+        and len(value) <= MAX_DIMENSIONS
+        and all(type(length) is int and length >= 0 for length in value)
+        and prod(max(length, 1) for length in value) <= MAX_SIZE
     )
-
-
-def _check_layout(spans, n_bytes):
-    """Refuse arrays that overlap, leave holes or do not end where the file ends."""
-    end = 0
-    for start, stop in sorted(spans):
-        if start != end:
-            raise ModelFileError(
-                f"its arrays overlap or leave a hole at byte {min(start, end)}"
-            )
-        end = stop
-    if end != n_bytes:
-        raise ModelFileError(f"its arrays have {end} bytes, but the file has {n_bytes}")
 
 
 def _check_manifest(text):
@@ -268,19 +274,17 @@ def _check_manifest(text):
     return manifest
 
 
-def _load_tensors(data):
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise ModelFileError(f"it is not a safetensors file: {error}") from None
+def _read_array(file, like):
+    array = np.empty(like.shape, like.dtype)
+    if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+        raise ModelFileError(CHANGED)
+    return array
 
 
 def _check_digest(manifest, tensors):
-    """Check the hash, and leave only the caller's entries in the manifest."""
     digest = manifest.pop("sha256", None)
     if digest != _digest(manifest, tensors):
         raise ModelFileError("its content does not match its hash, it is damaged")
-    del manifest["format"], manifest["format_version"]
 
 
 def _check_values(tensors):
@@ -310,13 +314,11 @@ def _to_json(value):
 
 def _to_bytes(manifest, tensors):
     tensors = {name: _check_array(name, array) for name, array in tensors.items()}
-    reserved = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    if not {*reserved, "sha256"}.isdisjoint(manifest):
+    if not set(RESERVED).isdisjoint(manifest):
         raise ValueError(
-            f"The manifest must not have the keys {[*reserved, 'sha256']}. Got "
-            f"{list(manifest)}."
+            f"The manifest must not have the keys {RESERVED}. Got {list(manifest)}."
         )
-    document = {**reserved, **manifest}
+    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest}
     document["sha256"] = _digest(document, tensors)
     data = save(tensors, {METADATA_KEY: _to_json(document).decode()})
     _check_readable(data)
@@ -347,13 +349,13 @@ def _check_readable(data):
 
 
 def _replace_file(path, data):
-    mode = _mode_of_existing(path)
+    old = _status_of_existing(path)
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, TEMPORARY_NAME.format(secrets.token_hex(8)))
     try:
         with open(temporary, "xb") as file:
-            if mode is not None:
-                os.chmod(temporary, mode)
+            if old is not None:
+                _copy_ownership(old, temporary)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -365,17 +367,27 @@ def _replace_file(path, data):
     _sync_folder(folder)
 
 
-def _mode_of_existing(path):
-    """Return the permissions of a file, None if it does not exist."""
+def _status_of_existing(path):
+    """Return the status of a file that may be written to, None if it does not exist."""
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise OSError(errno.EINVAL, "It exists and is not a regular file", path)
+        # A folder is refused here, as is a file that the user may not write to.
+        os.close(_open_without_waiting(path, os.O_WRONLY))
     except FileNotFoundError:
         return None
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "It exists and is not a regular file", path)
-    return mode & 0o777
+    return status
+
+
+def _copy_ownership(status, path):
+    """Give a file the group, the owner and the permissions of another."""
+    if hasattr(os, "chown"):
+        # An owner may often change the group only.
+        for uid, gid in ((-1, status.st_gid), (status.st_uid, -1)):
+            with suppress(OSError):
+                os.chown(path, uid, gid)
+    os.chmod(path, status.st_mode & 0o777)
 
 
 def _sync_folder(folder):

@@ -1,5 +1,11 @@
-"""A file from which an interrupted fit continues."""
+"""A file from which an interrupted fit continues.
 
+The file holds the seeds, the state of the training, and the part of the codec that the
+training learns; data and parameters decide the other part. All of it is checked before
+the training starts, see `TrainingRules`.
+"""
+
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -7,6 +13,8 @@ import joblib
 from sklcae._codec import Codec
 from sklcae._fitting import Fit
 from sklcae._storage.archive import naming_file, read_archive, write_archive
+from sklcae._storage.rules import DICT, TEXT, Rule, check_table
+from sklcae._storage.training import TrainingRules, content_of
 from sklcae._storage.values import pack, unpack
 from sklcae._torch import name_of
 from sklcae._version import __version__
@@ -14,8 +22,13 @@ from sklcae.exceptions import ModelFileError
 
 KIND = "checkpoint of a fit"
 # Increase this when the same parameters would train a different network, or by a
-# different loss.
-STATE_OF_TRAINING = 3
+# different loss, or when the content of the file changes.
+STATE_OF_TRAINING = 4
+MANIFEST = {
+    "kind": Rule(f"{KIND!r}", lambda value: value == KIND),
+    "fingerprint": TEXT,
+    "content": DICT,
+}
 # Parameters that may change between the interrupted fit and the one that continues it.
 FREE_PARAMETERS = (
     "max_epochs",
@@ -70,41 +83,33 @@ class Checkpoint:
         self.fingerprint = _fingerprint(settings, data, previous)
         self.seeds = self.fit = None
         if self.path.exists():
-            n_before = 0 if previous is None else previous.n_epochs
-            self._read(settings.max_epochs + n_before)
+            self._read(TrainingRules(settings, data, previous))
 
-    def _read(self, last_epoch):
-        manifest, tensors = read_archive(self.path)
+    def _read(self, rules):
+        manifest, tensors = read_archive(self.path, partial(self._check, rules))
         with naming_file(self.path):
-            if manifest.get("kind") != KIND:
-                raise ModelFileError("it is no checkpoint of a fit")
-            if manifest.get("fingerprint") != self.fingerprint:
-                raise ModelFileError(
-                    "it is the checkpoint of a fit with other data or parameters, or "
-                    "by another version of sklcae; remove it, or name another file in "
-                    "'checkpoint'"
-                )
-            try:
-                content = unpack(manifest["content"], tensors)
-                self.seeds = content["seeds"]
-                codec = Codec.from_state(content["codec"])
-                self.fit = Fit(codec, content["training"])
-                n_epochs = self.fit.n_epochs
-            except (KeyError, TypeError, RuntimeError) as error:
-                raise ModelFileError(f"it is no whole checkpoint: {error!r}") from None
-            if n_epochs > last_epoch:
-                raise ModelFileError(
-                    f"it has {n_epochs} epochs, and max_epochs ends at {last_epoch}"
-                )
+            content = self._check(rules, manifest, tensors)
+            rules.check_values(content)
+        self.seeds = content["seeds"]
+        codec = Codec.from_state(rules.known | content["codec"])
+        self.fit = Fit(codec, content["training"])
+
+    def _check(self, rules, manifest, tensors):
+        """Return the content of a file, not yet checked by its values."""
+        check_table(manifest, MANIFEST, "its manifest")
+        if manifest["fingerprint"] != self.fingerprint:
+            raise ModelFileError(
+                "it is the checkpoint of a fit with other data or parameters, or by "
+                "another version of sklcae; remove it, or name another file in "
+                "'checkpoint'"
+            )
+        content = unpack(manifest["content"], tensors)
+        rules.check_shapes(content)
+        return content
 
     def write(self, seeds, codec, net):
         """Write the seeds, the codec as it is now, and its net in training."""
-        state = {
-            "seeds": seeds,
-            "codec": codec.to_state() | {"network": name_of(codec.network)},
-            "training": net.get_training_state(),
-        }
-        content, tensors = pack(state)
+        content, tensors = pack(content_of(seeds, codec, net))
         manifest = {"kind": KIND, "fingerprint": self.fingerprint, "content": content}
         write_archive(self.path, manifest, tensors)
 

@@ -5,36 +5,56 @@ values. The manifest names the class, one of `CLASSES`; no name in it is importe
 nothing in it is executed. Everything that is loaded is checked before a network is
 built: the parameters by the estimator's own constraints, the fitted attributes by the
 table `FITTED` and against each other, and the weights against the shapes of the
-network.
+network. Types and shapes are checked a first time before the arrays are read, so that a
+small file cannot claim large arrays.
 
 A new constructor parameter needs nothing here. A new fitted attribute needs a line in
-`FITTED`; without it saving raises.
+`FITTED`; without it saving raises. The rules must allow arrays of ones, which stand for
+the arrays that are not read yet.
 """
 
 import platform
 import warnings
-from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
-from numbers import Integral, Real
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._inputs import target_names_of
-from sklcae._novelty import MAX_IMAGES
-from sklcae._scaling import STRETCHES
+from sklcae._novelty import MAX_IMAGES, N_STATISTICS
+from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.archive import (
     naming_file,
     read_archive,
     short_repr,
     write_archive,
 )
+from sklcae._storage.rules import (
+    ARRAYS,
+    BOOL,
+    COUNT,
+    DICT,
+    DOUBLES,
+    FLOATS,
+    SEED,
+    SINGLES,
+    TEXT,
+    TRUE,
+    Rule,
+    check_table,
+    is_array,
+    is_count,
+    is_integer,
+    is_names,
+    is_positive,
+    wrong_arrays,
+)
 from sklcae._storage.values import pack, unpack
 from sklcae._torch import NETWORKS, Architecture, name_of, weight_specs
+from sklcae._torch.training import HISTORY
 from sklcae._version import __version__
 from sklcae.exceptions import ModelFileError
 
@@ -70,7 +90,8 @@ def save_model(model, path):
         "content": content,
     }
     try:
-        _check_content(manifest, tensors)
+        parameters, _ = _check_content(manifest, tensors)
+        _make_model(manifest, parameters)
     except ModelFileError as error:
         raise ValueError(f"This {name} cannot be saved: {error}.") from None
     write_archive(path, manifest, tensors)
@@ -81,9 +102,10 @@ def load_model(path):
 
     ModelFileError is raised unless it is a whole model that this version can load.
     """
-    manifest, tensors = read_archive(path)
+    manifest, tensors = read_archive(path, _check_content)
     with naming_file(path):
-        model, fitted = _check_content(manifest, tensors)
+        parameters, fitted = _check_content(manifest, tensors)
+        model = _make_model(manifest, parameters)
     model.__setstate__(fitted)
     return model
 
@@ -141,11 +163,12 @@ def _without(values, names):
 
 
 def _is_plain(value):
+    """Return whether a value is made of plain values, without arrays."""
     try:
-        pack(value)
+        _, arrays = pack(value)
     except TypeError:
         return False
-    return True
+    return not any(array.ndim for array in arrays.values())
 
 
 def _versions():
@@ -161,68 +184,50 @@ def _versions():
 # The table ----------------------------------------------------------------------
 
 
-class Rule(NamedTuple):
-    """The allowed values, in words and as a function."""
-
-    wanted: str
-    holds: Callable
-    required: bool = True
-
-
-def _is_count(value):
-    return _is_integer(value) and 0 < value < 2**63
-
-
-def _is_integer(value):
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-
-
-def _is_positive(value):
-    return _is_number(value) and 0 < value < np.inf
-
-
 def _is_shape(value):
-    return isinstance(value, tuple) and all(map(_is_count, value))
+    return isinstance(value, tuple) and all(map(is_count, value))
 
 
-def _is_table(value):
-    """Return whether this is a dict of lists of numbers, all of one length."""
+def _is_columns(value):
     return (
-        isinstance(value, dict)
-        and all(isinstance(column, list) for column in value.values())
-        and len({len(column) for column in value.values()}) == 1
-        and all(_is_number(entry) for column in value.values() for entry in column)
-        and all(map(_is_count, value.get("epoch", [None])))
-        and len(value["epoch"]) > 0
+        isinstance(value, tuple)
+        and all(is_integer(column) and column >= 0 for column in value)
+        and list(value) == sorted(set(value))
     )
 
 
-def _is_names(value):
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+def _is_history(value):
+    """Return whether this is a history as a training writes it."""
+    if not isinstance(value, dict) or not {"epoch"} <= value.keys() <= HISTORY.keys():
+        return False
+    epochs = value["epoch"]
+    return (
+        isinstance(epochs, list)
+        and len(epochs) > 0
+        and all(map(is_count, epochs))
+        and epochs == list(range(1, len(epochs) + 1))
+        and all(
+            isinstance(column, list)
+            and len(column) == len(epochs)
+            and all(isinstance(entry, float) for entry in column)
+            for name, column in value.items()
+            if name != "epoch"
+        )
+    )
 
 
 def _is_target_names(value):
     try:
-        return _is_names(value) and value == target_names_of(
+        return is_names(value) and value == target_names_of(
             SimpleNamespace(columns=value)
         )
     except ValueError:
         return False
 
 
-def _is_array(value, *dtypes):
-    return isinstance(value, np.ndarray) and value.dtype in dtypes
-
-
 def _is_seen(value):
-    """Return whether this is a number of samples, or one for each target."""
-    if isinstance(value, np.ndarray):
-        return _is_array(value, np.float64, np.int64) and bool((value > 0).all())
-    return _is_positive(value)
+    """Return whether this is a number of samples, or an array of such."""
+    return is_array(value, np.float64, np.int64) or is_positive(value)
 
 
 def _is_output_config(value):
@@ -231,25 +236,8 @@ def _is_output_config(value):
     )
 
 
-COUNT = Rule("a positive integer", _is_count)
-BOOL = Rule("True or False", lambda value: isinstance(value, bool))
-TRUE = Rule("True", lambda value: value is True)
-DICT = Rule("a dict", lambda value: isinstance(value, dict))
-FLOATS = Rule(
-    "an array of floats", lambda value: _is_array(value, np.float32, np.float64)
-)
-SINGLES = Rule("an array of float32", lambda value: _is_array(value, np.float32))
-DOUBLES = Rule("an array of float64", lambda value: _is_array(value, np.float64))
-ARRAYS = Rule(
-    "a dict of arrays",
-    lambda value: (
-        isinstance(value, dict)
-        and all(isinstance(array, np.ndarray) for array in value.values())
-    ),
-)
-
 # The fitted attributes, with the state of the codec.
-FITTED = {
+FITTED: dict = {
     "codec_": {
         "layout": {
             "image_shape": Rule(
@@ -258,14 +246,14 @@ FITTED = {
             ),
             "sample_shape": Rule("a tuple of positive integers", _is_shape),
             "n_targets": COUNT,
-            "y_ndim": Rule("1 or 2", lambda v: _is_integer(v) and v in (1, 2)),
+            "y_ndim": Rule("1 or 2", lambda v: is_integer(v) and v in (1, 2)),
             "target_names": Rule(
                 "None or a list of different names",
                 lambda value: value is None or _is_target_names(value),
             ),
             "feature_names": Rule(
                 "None or a list of str",
-                lambda value: value is None or _is_names(value),
+                lambda value: value is None or is_names(value),
             ),
         },
         "image_scaler": {
@@ -275,8 +263,14 @@ FITTED = {
             ),
             "softening": Rule(
                 "None or a positive number",
-                lambda value: value is None or _is_positive(value),
+                lambda value: value is None or is_positive(value),
             ),
+            "limits": Rule(
+                f"one of {list(LIMITS)}",
+                lambda value: isinstance(value, str) and value in LIMITS,
+            ),
+            "lower_fence_": FLOATS,
+            "upper_fence_": FLOATS,
             "sky_": FLOATS,
             "background_": FLOATS,
             "softening_": FLOATS,
@@ -289,25 +283,31 @@ FITTED = {
             "with_std": TRUE,
             "copy": BOOL,
             "n_features_in_": COUNT,
-            "n_samples_seen_": Rule("positive", _is_seen),
+            "n_samples_seen_": Rule("a positive number or an array", _is_seen),
             "mean_": DOUBLES,
             "var_": DOUBLES,
             "scale_": DOUBLES,
+            "logarithmic": Rule("a tuple of different columns", _is_columns),
         },
-        "gain": Rule("a positive number", _is_positive),
-        "network": Rule("a str", lambda value: isinstance(value, str)),
+        "gain": Rule("a positive number", is_positive),
+        "network": TEXT,
         "latent_dim": COUNT,
         "predicts_variance": BOOL,
-        "seed": Rule("an integer", lambda v: _is_integer(v) and 0 <= v < 2**63),
+        "seed": SEED,
         "weights": ARRAYS,
+        "training_range": {
+            "lowest": DOUBLES,
+            "highest": DOUBLES,
+            "targets": DOUBLES,
+        },
         "reference": {
             "latents": SINGLES,
             "misfits": SINGLES,
             "variances": SINGLES._replace(required=False),
         },
     },
-    "history_": Rule("a dict of lists of numbers, with the epochs", _is_table),
-    "best_epoch_": Rule("an integer", _is_integer, required=False),
+    "history_": Rule("a dict of lists of floats, with the epochs", _is_history),
+    "best_epoch_": Rule("an integer", is_integer, required=False),
     "_sklearn_output_config": Rule("a dict of str", _is_output_config, required=False),
 }
 MANIFEST = {
@@ -318,7 +318,7 @@ MANIFEST = {
     ),
     "versions": Rule(
         "a dict of str",
-        lambda value: isinstance(value, dict) and _is_names(list(value.values())),
+        lambda value: isinstance(value, dict) and is_names(list(value.values())),
     ),
     "content": DICT,
 }
@@ -329,41 +329,21 @@ CONTENT = {"parameters": DICT, "fitted": DICT}
 
 
 def _check_content(manifest, tensors):
-    """Return an unfitted model and the checked state that makes it a fitted one."""
-    _check_table(manifest, MANIFEST, "its manifest")
+    """Return parameters, not yet checked by their values, and fitted attributes."""
+    check_table(manifest, MANIFEST, "its manifest")
     content = unpack(manifest["content"], tensors)
-    _check_table(content, CONTENT, "its content")
-    model = _make_model(manifest, content["parameters"])
-    fitted = content["fitted"]
-    _check_table(fitted, FITTED, "the fitted model")
+    check_table(content, CONTENT, "its content")
+    parameters, fitted = content["parameters"], content["fitted"]
+    _check_names(manifest, parameters)
+    check_table(fitted, FITTED, "the fitted model")
     for problem in _contradictions(fitted):
         raise ModelFileError(problem)
-    return model, fitted
+    return parameters, fitted
 
 
-def _check_table(values, rules, part):
-    if not isinstance(values, dict):
-        raise ModelFileError(f"{part!r} must be a dict, not {short_repr(values)}")
-    for name, rule in rules.items():
-        if isinstance(rule, dict) and name in values:
-            _check_table(values[name], rule, name)
-        elif name in values and not rule.holds(values[name]):
-            raise ModelFileError(
-                f"{name!r} in {part} must be {rule.wanted}, not "
-                f"{short_repr(values[name])}"
-            )
-    missing = [n for n in rules if getattr(rules[n], "required", 1) and n not in values]
-    unknown = [name for name in values if name not in rules]
-    if missing or unknown:
-        raise ModelFileError(
-            f"{part} lacks {short_repr(missing)} and has {short_repr(unknown)}, which "
-            f"sklcae {__version__} does not know"
-        )
-
-
-def _make_model(manifest, parameters):
-    model_class = _class_of_name(manifest["class"])
-    known = set(model_class().get_params(deep=False)) - LOCAL_PARAMETERS
+def _check_names(manifest, parameters):
+    known = set(_class_of_name(manifest["class"])().get_params(deep=False))
+    known -= LOCAL_PARAMETERS
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise ModelFileError(
@@ -371,13 +351,20 @@ def _make_model(manifest, parameters):
             "does not know; it was saved by sklcae "
             f"{short_repr(manifest['versions'].get('sklcae'))}"
         )
+    for name, value in parameters.items():
+        if not _is_plain(value):
+            raise ModelFileError(f"its parameter {name!r} must not hold arrays")
     network = parameters.get("network")
     if isinstance(network, str) and network not in NETWORKS:
         raise ModelFileError(
             f"its 'network' is {short_repr(network)}, which must be registered by "
             "sklcae.networks.register_network before the model is loaded"
         )
-    model = model_class(**parameters)
+
+
+def _make_model(manifest, parameters):
+    """Return an unfitted model with checked parameters."""
+    model = _class_of_name(manifest["class"])(**parameters)
     try:
         model._validate_params()
     except (ValueError, TypeError) as error:
@@ -388,20 +375,38 @@ def _make_model(manifest, parameters):
 def _contradictions(fitted):
     """Yield the errors in fitted attributes that are each of the right type."""
     codec, n_epochs = fitted["codec_"], len(fitted["history_"]["epoch"])
-    layout = codec["layout"]
     if not 0 <= fitted.get("best_epoch_", 0) <= n_epochs:
         yield f"best_epoch_ is {fitted['best_epoch_']} of {n_epochs} epochs"
-    yield from _wrong_layout(**layout)
-    yield from _wrong_image_scaler(codec["image_scaler"], layout["image_shape"][0])
-    yield from _wrong_target_scaler(codec["target_scaler"], layout["n_targets"])
-    architecture = Architecture(
+    yield from wrong_codec(codec)
+    architecture = architecture_of(codec)
+    try:
+        specs = weight_specs(codec["network"], architecture)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None
+    yield from wrong_arrays("weights", codec["weights"], specs)
+    yield from _wrong_reference(codec["reference"], architecture)
+
+
+def architecture_of(codec):
+    """Return the architecture in the state of a codec."""
+    layout = codec["layout"]
+    return Architecture(
         layout["image_shape"],
         layout["n_targets"],
         codec["latent_dim"],
         codec["predicts_variance"],
     )
-    yield from _wrong_weights(codec["network"], codec["weights"], architecture)
-    yield from _wrong_reference(codec["reference"], architecture)
+
+
+def wrong_codec(codec):
+    """Yield the errors in the state of a codec, its weights and reference apart."""
+    layout = codec["layout"]
+    yield from _wrong_layout(**layout)
+    yield from _wrong_image_scaler(codec["image_scaler"], layout["image_shape"][0])
+    yield from _wrong_target_scaler(codec["target_scaler"], layout["n_targets"])
+    yield from _wrong_range(
+        codec["training_range"], layout["image_shape"][0], layout["n_targets"]
+    )
 
 
 def _wrong_layout(
@@ -441,23 +446,25 @@ def _wrong_target_scaler(scaler, n_targets):
             yield f"{name} of target_scaler has the shape {scaler[name].shape}"
     if np.shape(scaler["n_samples_seen_"]) not in ((), (n_targets,)):
         yield "n_samples_seen_ of target_scaler has another length"
+    if any(column >= n_targets for column in scaler["logarithmic"]):
+        yield f"logarithmic of target_scaler must be columns of {n_targets} targets"
+    if not np.all(scaler["n_samples_seen_"] > 0):
+        yield "n_samples_seen_ of target_scaler must be positive"
     if not ((scaler["scale_"] > 0).all() and (scaler["var_"] >= 0).all()):
         yield "scale_ and var_ of target_scaler must be positive"
 
 
-def _wrong_weights(network, weights, architecture):
-    try:
-        specs = weight_specs(network, architecture)
-    except ValueError as error:
-        raise ModelFileError(str(error)) from None
-    found = {name: (array.shape, array.dtype.name) for name, array in weights.items()}
-    names = sorted({*found, *specs})
-    wrong = [name for name in names if found.get(name) != specs.get(name)]
-    if wrong:
-        yield (
-            f"its weights {short_repr(wrong)} are missing, unknown, or not of the "
-            "shape and type of the network"
-        )
+def _wrong_range(ranges, n_channels, n_targets):
+    shape = N_STATISTICS, n_channels
+    shapes = {"lowest": shape, "highest": shape, "targets": (2, n_targets)}
+    for name, wanted in shapes.items():
+        if ranges[name].shape != wanted:
+            yield f"{name} of training_range must have the shape {wanted}"
+            return
+    if (ranges["lowest"] > ranges["highest"]).any() or (
+        ranges["targets"][0] > ranges["targets"][1]
+    ).any():
+        yield "training_range must not end before it begins"
 
 
 def _wrong_reference(reference, architecture):
