@@ -11,7 +11,8 @@ from sklcae._units import check_no_unit
 def without_traps(values, name, masked=False):
     """Return an array-like; refuse those that NumPy would take for something else.
 
-    Masked entries become NaN if they are allowed.
+    Masked entries become NaN if they are allowed. Arrays of other libraries become
+    those of NumPy, and tables stay as they are, since they have names.
     """
     if isinstance(values, str | os.PathLike):
         raise TypeError(
@@ -36,9 +37,16 @@ def without_traps(values, name, masked=False):
     if any(isinstance(value, np.ma.MaskedArray) for value in elements):
         values = np.ma.stack(elements)
     if masked:
-        return masked_to_nan(values)
+        return _to_numpy(masked_to_nan(values))
     hint = "fill or drop them first"
     if name == "X":
         hint = "set allow_nan=True if they are masked pixels, or fill them first"
     check_not_masked(values, name, hint)
-    return values
+    return _to_numpy(values)
+
+
+def _to_numpy(values):
+    if isinstance(values, np.ndarray) or not hasattr(values, "__array__"):
+        return values
+    is_table = hasattr(values, "to_numpy")
+    return values if is_table else np.asarray(values)

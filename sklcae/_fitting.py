@@ -136,6 +136,11 @@ def _hold_out(data, settings, seeds):
         "test_size": settings.validation_fraction,
         "random_state": seeds["split"],
     }
+    if len(rows) < 2:
+        raise ValueError(
+            "X must have two images or more with early_stopping=True, since some are "
+            f"held out. Got {len(rows)}."
+        )
     groups = None if data.groups is None else data.groups[rows]
     if groups is None or groups.min() == groups.max():
         return train_test_split(rows, **split)

@@ -25,7 +25,7 @@ def check_rows(estimator, X, y, layout):
     The rows have any numeric type, and are NaN where a pixel is masked. Without a
     layout the estimator has not been fitted.
     """
-    X, given = _plain_images(estimator, X), X
+    X, given = without_traps(X, "X", masked=estimator.allow_nan), X
     X, shape = flatten_images(X)
     if y is None:
         raise ValueError(
@@ -42,14 +42,6 @@ def check_rows(estimator, X, y, layout):
         _check_feature_names(estimator, X, reset=False)
         _check_shape(rows, shape, layout, getattr(given, "shape", ()))
     return rows, shape, _find_empty(estimator, rows), names
-
-
-def _plain_images(estimator, X):
-    X = without_traps(X, "X", masked=estimator.allow_nan)
-    if isinstance(X, np.ndarray) or not hasattr(X, "__array__"):
-        return X
-    # A table keeps its names, and an array of another library becomes one of NumPy.
-    return X if hasattr(X, "columns") else np.asarray(X)
 
 
 def flatten_images(X):

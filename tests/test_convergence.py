@@ -85,3 +85,9 @@ def test_missing_targets_can_be_scored_and_searched(blobs):
     assert whole.score(X, y.fillna(200.0)) == super(type(whole), whole).score(
         X, y.fillna(200.0)
     )
+
+
+def test_one_image_cannot_be_held_out(blobs):
+    X, y = blobs
+    with pytest.raises(ValueError, match="two images or more with early_stopping=True"):
+        quick(early_stopping=True).fit(X[:1], y[:1])

@@ -1,5 +1,9 @@
 """Images that are read a few at a time."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -58,6 +62,25 @@ def test_any_numbers_give_the_model_of_native_ones(kind, allow_nan):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
     assert models[1].reconstruct(other).dtype == float_type(native.dtype)
+
+
+DISPATCH = """
+import numpy as np, sklearn, torch
+from tests.blobs import assert_same_model, make_blobs_of_light, quick
+
+X, y = make_blobs_of_light(20)
+expected = quick().fit(X, y)
+sklearn.set_config(array_api_dispatch=True)
+model = quick().fit(torch.from_numpy(X), torch.from_numpy(y))
+assert_same_model(model, expected)
+found = model.predict(torch.from_numpy(X))
+np.testing.assert_array_equal(found, expected.predict(X))
+"""
+
+
+def test_tensors_are_allowed_where_scikit_learn_dispatches_to_them():
+    environment = os.environ | {"SCIPY_ARRAY_API": "1", "PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", DISPATCH], env=environment, check=True)
 
 
 def test_only_masked_stamps_are_kept_filled():
