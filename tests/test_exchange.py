@@ -300,8 +300,6 @@ def test_warm_start_may_take_up_an_exchange(variants):
     losses = np.array(model.history_["exchange_loss"])
     assert np.isnan(losses[:3]).all()
     assert (losses[3:] > 0).all()
-    with pytest.raises(ValueError, match="'groups' parameter"):
-        model.fit(X, y)
 
 
 @pytest.mark.parametrize("stopping", [False, True])

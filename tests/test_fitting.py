@@ -121,7 +121,9 @@ def test_without_warm_start_fit_begins_anew(blobs):
         (lambda m, X, y: (m.set_params(latent_dim=9), X, y), "'latent_dim' parameter"),
         (lambda m, X, y: (m.set_params(stretch="asinh"), X, y), "'stretch' parameter"),
         (lambda m, X, y: (m, X[:, :100], y), "100 features"),
-        (lambda m, X, y: (m, X.reshape(-1, 9, 16), y), "image_shape_"),
+        (lambda m, X, y: (m, X.reshape(-1, 9, 16), y), "must have images of 12 x 12"),
+        (lambda m, X, y: (m.set_params(limits="robust"), X, y), "'limits' parameter"),
+        (lambda m, X, y: (m.set_params(image_shape=(9, 16)), X, y), "image_shape_"),
         (lambda m, X, y: (m, X, y[:, 0]), "n_targets_"),
         (lambda m, X, y: (m, X, pd.DataFrame(y, columns=["a", "b"])), "target_names_"),
     ],
@@ -325,7 +327,7 @@ def test_ctrl_c_raises_and_leaves_the_model_as_it_was(warm_start):
     )
     # The first line with an epoch tells that the training runs.
     for line in process.stdout:
-        if line.split()[:1] == ["4" if warm_start else "1"]:
+        if line.split()[:1] == [f"4/{10**6 + 3}" if warm_start else f"1/{10**6}"]:
             break
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=100)
