@@ -1,6 +1,5 @@
 """A fit: checked data and settings in, a codec and its history out."""
 
-import copy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -79,8 +78,8 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
         seen = seen.union(start.codec.training_range)
     batch, validation = _make_batches(data, codec, parts)
     _check_some_exchange(batch, settings.gamma)
-    # The previous codec keeps its network.
-    module = None if start is None else copy.deepcopy(start.codec.net.module_)
+    # The net takes a copy.
+    module = None if start is None else start.codec.net.module_
     net = _training_net(codec, settings, symmetry, seeds["net"], module)
     codec = replace(codec, net=net, training_range=seen)
 

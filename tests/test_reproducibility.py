@@ -1,6 +1,9 @@
 """The same bits, however and beside whatever a model is fitted and used."""
 
+import multiprocessing
+import pickle
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -127,3 +130,75 @@ def test_generator_as_random_state_is_used_and_moved_on(blobs):
     assert not np.array_equal(first.predict(blobs[0]), second.predict(blobs[0]))
     again = quick(random_state=np.random.RandomState(3)).fit(*blobs)
     assert_same_model(first, again)
+
+
+# In any surroundings of PyTorch ---------------------------------------------------
+
+
+@contextmanager
+def default_device():
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def deterministic_algorithms():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+SURROUNDINGS = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "device context": lambda: torch.device("meta"),
+    "default device": default_device,
+    "default type": default_dtype,
+    "no gradients": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "deterministic": deterministic_algorithms,
+}
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS.values(), ids=SURROUNDINGS)
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_modes_of_the_caller_change_nothing(blobs, surroundings, n_threads, threads):
+    X, y = blobs
+    settings = VARIANTS[1] | VARIANTS[2]
+    expected = fit(settings, X, y)
+    latents = expected.transform(X)
+    images = expected.inverse_transform(latents)
+    threads(n_threads)
+    with surroundings():
+        model = pickle.loads(pickle.dumps(fit(settings, X, y)))
+        np.testing.assert_array_equal(model.transform(X), latents)
+        np.testing.assert_array_equal(model.inverse_transform(latents), images)
+    assert_same_model(model, expected)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="needs os.fork"
+)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_pool_of_forked_processes_predicts_and_fits_after_a_fit(threads):
+    threads(2)
+    X, y = make_galaxies(20, random_state=0)
+    model = quick(max_epochs=1, latent_dim=64).fit(X, y)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for result in pool.map_async(model.predict, [X, X]).get(60):
+            np.testing.assert_array_equal(result, model.predict(X))
+        (again,) = pool.starmap_async(model.fit, [(X, y)]).get(60)
+    assert_same_model(again, model)

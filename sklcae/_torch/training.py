@@ -1,5 +1,6 @@
 """The skorch net: batches in, the loss of Eq. 2, micro-batches."""
 
+import copy
 from contextlib import nullcontext, suppress
 from functools import reduce
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
@@ -15,7 +16,12 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from sklcae._torch import inference
 from sklcae._torch.augmentation import DihedralAugmentation
 from sklcae._torch.batches import BatchDataset
-from sklcae._torch.callbacks import TrainingStoppedError, early_stopping, wants_to_stop
+from sklcae._torch.callbacks import (
+    EpochLog,
+    TrainingStoppedError,
+    early_stopping,
+    wants_to_stop,
+)
 from sklcae._torch.generators import DrawFrom, seeded_global_draws
 from sklcae._torch.losses import LossTerms, LossWeights, loss_terms, pixel_loss
 from sklcae._torch.networks.base import Encoding
@@ -27,7 +33,13 @@ from sklcae._torch.networks.checking import (
 )
 from sklcae._torch.networks.register import BUILT_IN, build_network
 from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
-from sklcae._torch.workers import in_order, single_threads
+from sklcae._torch.workers import (
+    in_order,
+    on_one_thread,
+    one_thread_if_forked,
+    single_threads,
+    usual_modes,
+)
 
 # A batch is divided into parts that fit the processor's cache, 16 stamps of 64 x 64.
 # Their gradients add up to the gradient of the whole batch.
@@ -116,7 +128,6 @@ class ConditionalAutoencoderNet(NeuralNet):
             ("epoch_timer", EpochTimer()),
             *scores,
             ("valid_loss", PassthroughScoring("valid_loss")),
-            ("print_log", PrintLog()),
         ]
 
     @property
@@ -160,7 +171,8 @@ class ConditionalAutoencoderNet(NeuralNet):
         rows = SequentialSampler(dataset)
         if training:
             rows = RandomSampler(dataset, generator=self.generator)
-        sampler = BatchSampler(rows, batch_size=self.batch_size, drop_last=False)
+        batch_size = min(self.batch_size, len(dataset))
+        sampler = BatchSampler(rows, batch_size=batch_size, drop_last=False)
         if training and needs_whole_batches(self.module_):
             sampler = NoSingles(sampler)
         return DataLoader(
@@ -181,13 +193,24 @@ class ConditionalAutoencoderNet(NeuralNet):
             gradient = reduce(torch.Tensor.add_, parts)
             parameter.grad = _laid_out_as(parameter, gradient)
         step = self._step(terms)
-        self._check_finite(step["terms"])
+        if not step["loss"].isfinite():
+            values = self._values(step["terms"])
+            self._raise_diverged(f"its loss is no longer finite. Got {values}")
         return step
 
     def validation_step(self, batch, **fit_params):
         """Return the loss of a batch, a micro-batch at a time."""
         self._set_training(False)
-        return self._step(self._map_micro_batches(self._loss_alone, batch))
+        step = self._step(self._map_micro_batches(self._loss_alone, batch))
+        if not step["loss"].isfinite():
+            self._check_weights()
+            raise ValueError(
+                "The loss of the held-out images must be finite, since it decides when "
+                f"to stop. Got {self._values(step['terms'])} in epoch "
+                f"{len(self.history)}. The cause may be a held-out image with pixels "
+                "far beyond the range of the images to train on."
+            )
+        return step
 
     def _step(self, terms):
         terms = LossTerms(*sum(terms))
@@ -210,8 +233,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         return self.executor(apply, [slice(start, start + size) for start in starts])
 
     def _loss_and_gradients(self, batch, share):
-        owned = self._owned_draws()
-        with torch.inference_mode(False), torch.enable_grad(), owned:
+        with self._owned_draws():
             terms = self._loss_terms(self.infer(batch), batch)
             loss = share * terms.total(self.loss_weights)
             # A weight that the loss does not depend on gets zeros.
@@ -235,18 +257,28 @@ class ConditionalAutoencoderNet(NeuralNet):
             return share * torch.stack(self._loss_terms(self.infer(batch), batch))
 
     def _trained(self):
-        return [p for p in self.module_.parameters() if p.requires_grad]
+        trained = [p for p in self.module_.parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError(
+                "The 'callbacks' parameter of ConditionalAutoencoderRegressor must "
+                "leave weights to train. Got callbacks that froze all of them."
+            )
+        return trained
 
-    def _check_finite(self, terms):
-        if torch.isfinite(torch.stack(terms)).all():
-            return
-        values = ", ".join(
-            f"{n}_loss={getattr(terms, n):.3g}" for n in self._term_names
-        )
+    def _values(self, terms):
+        return ", ".join(f"{n}_loss={getattr(terms, n):.3g}" for n in self._term_names)
+
+    def _check_weights(self):
+        """Raise ValueError if a weight is not finite."""
+        if not all(p.isfinite().all() for p in self.module_.parameters()):
+            self._raise_diverged(
+                "its weights are no longer finite. Got NaN or infinity"
+            )
+
+    def _raise_diverged(self, reason):
         raise ValueError(
-            f"The training diverged in epoch {len(self.history)}: its loss is no "
-            f"longer finite. Got {values} with lr={self.lr} and "
-            f"alpha={self.loss_weights.alpha}. Try a smaller lr."
+            f"The training diverged in epoch {len(self.history)}: {reason} with "
+            f"lr={self.lr} and alpha={self.loss_weights.alpha}. Try a smaller lr."
         )
 
     def on_batch_end(self, net, batch=None, training=False, terms=None, **kwargs):
@@ -273,33 +305,45 @@ class ConditionalAutoencoderNet(NeuralNet):
         ``n_before`` is the number of epochs of earlier fits that this one continues.
         The loss of the batch ``validation`` decides when to stop; None for no early
         stopping. ``state`` is a state of `get_training_state` to continue from. The
-        `EpochHook` is called at the start and at the end of each epoch.
+        `EpochHook` is called at the start and at the end of each epoch. ValueError is
+        raised if the training diverges or the loss of ``validation`` is not finite.
         """
         dataset = BatchDataset(batch, self.generator)
+        n_batches = -(-len(dataset) // self.batch_size)
+        schedule = make_schedule(self.lr_schedule, self.lr, n_epochs * n_batches)
         callbacks = list(self.callbacks_)
+        self._early_stopping = None
         if validation is not None:
             self.train_split = predefined_split(BatchDataset(validation))
             self._early_stopping = early_stopping(self.n_iter_no_change, self.tol)
-            self.callbacks_.append(("early_stopping", self._early_stopping))
-        n_batches = -(-len(dataset) // self.batch_size)
-        schedule = make_schedule(self.lr_schedule, self.lr, n_epochs * n_batches)
-        if schedule is not None:
-            self.callbacks_.append(("lr_schedule", schedule))
-        if epoch_hook is not None:
-            # The last callback, so that it sees the results of all others.
-            self.callbacks_.append(("epoch_hook", epoch_hook))
-        # skorch's fit would swallow a KeyboardInterrupt and initialise once more.
-        self.notify("on_train_begin", X=dataset, y=None)
-        if state is not None:
-            self.set_training_state(state)
-        if schedule is not None:
-            fast_forward(schedule, (len(self.history) - n_before) * n_batches)
-        if not (self._early_stopping and wants_to_stop(self._early_stopping)):
-            self._train(dataset, n_before + n_epochs - len(self.history))
-        self.notify("on_train_end", X=dataset, y=None)
+        log = EpochLog(n_before, n_epochs) if self.verbose else None
+        # The hook is the last callback, so that it sees the results of all others.
+        for name, callback in [
+            ("early_stopping", self._early_stopping),
+            ("lr_schedule", schedule),
+            ("epoch_log", log),
+            ("epoch_hook", epoch_hook),
+        ]:
+            if callback is not None:
+                self.callbacks_.append((name, callback))
+        with usual_modes(self.device), one_thread_if_forked():
+            # skorch's fit would swallow a KeyboardInterrupt and initialise once more.
+            self.notify("on_train_begin", X=dataset, y=None)
+            if state is not None:
+                self.set_training_state(state)
+            if schedule is not None:
+                fast_forward(schedule, (len(self.history) - n_before) * n_batches)
+            if not (self._early_stopping and wants_to_stop(self._early_stopping)):
+                self._train(dataset, n_before + n_epochs - len(self.history))
+            self.notify("on_train_end", X=dataset, y=None)
         # The net outlives the data.
         self.callbacks_, self.train_split = callbacks, None
         return self
+
+    @property
+    def stops_early(self):
+        """Whether the training has stamps to validate with."""
+        return self._early_stopping is not None
 
     @property
     def best_epoch(self):
@@ -307,20 +351,21 @@ class ConditionalAutoencoderNet(NeuralNet):
         return self._early_stopping.best_epoch_
 
     def _train(self, dataset, epochs):
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            single_threads(self.device) as self.executor,
-            suppress(TrainingStoppedError),
-        ):
-            self.fit_loop(dataset, epochs=epochs)
-        self.executor = in_order
+        try:
+            with (
+                single_threads(self.device) as self.executor,
+                suppress(TrainingStoppedError),
+            ):
+                self.fit_loop(dataset, epochs=epochs)
+        finally:
+            self.executor = in_order
 
     def notify(self, method_name, **kwargs):
         """Call the callbacks; at the end of an epoch call all before one stops."""
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
+        self._check_weights()
         self.on_epoch_end(self, **kwargs)
         stop = False
         for _, callback in self.callbacks_:
@@ -351,7 +396,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         return self._infer(inference.decode, latents, finish)
 
     def _infer(self, function, rows, *options):
-        with single_threads(self.device) as executor:
+        with usual_modes(self.device), single_threads(self.device) as executor:
             return function(self.module_, rows, executor, *options)
 
     # Its state -------------------------------------------------------------------
@@ -360,6 +405,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         """Return the weights as a dict of arrays."""
         return _to_arrays(self.module_.state_dict())
 
+    @on_one_thread
     def set_weights(self, weights):
         """Copy the weights out of a dict of arrays."""
         self.module_.load_state_dict(_to_tensors(weights))
@@ -476,23 +522,32 @@ def _laid_out_as(parameter, tensor):
     return torch.empty_like(parameter).copy_(tensor)
 
 
-@torch.inference_mode(False)
 def build_net(network, architecture, *, seed, module=None, **kwargs):
     """Build a network with random weights, and the initialised net that trains it.
 
     The network is a key of ``NETWORKS``, or a callable that takes an architecture. The
-    seed determines the weights, the order of the stamps and the augmentation. A module
-    takes the place of the new network.
+    seed determines the weights, the order of the stamps and the augmentation. A copy of
+    a module takes the place of the new network; weights that a callback froze in it are
+    trained again.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    module = _build_module(network, architecture, generator, module)
+    with usual_modes("cpu"):
+        net = ConditionalAutoencoderNet(module, generator=generator, **kwargs)
+        return net.initialize()
+
+
+@on_one_thread
+def _build_module(network, architecture, generator, trained):
     built = build_network(network, architecture, generator)
     if not (isinstance(network, str) and network in BUILT_IN):
         check_network(built, architecture)
-    module = built if module is None else module
-    for weight in module.parameters():
+    module = built if trained is None else copy.deepcopy(trained)
+    for weight, new in zip(module.parameters(), built.parameters(), strict=False):
+        weight.requires_grad_(new.requires_grad)
         if weight.ndim == 4:
             weight.data = weight.data.to(memory_format=torch.channels_last)
-    return ConditionalAutoencoderNet(module, generator=generator, **kwargs).initialize()
+    return module
 
 
 def check_device(device):

@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, Freezer
 from torch.nn import functional as F
 
 from sklcae._noise import NoiseModel
@@ -421,6 +421,87 @@ def test_net_does_not_keep_the_data(data):
     assert held == []
     assert net.train_split is None
     assert not [cb for _, cb in net.callbacks_ if isinstance(cb, EpochHook)]
+
+
+def test_weights_that_overflow_in_the_last_step_are_an_error(data):
+    net = small_net(lr=1e39, batch_size=80)
+    with pytest.raises(
+        ValueError, match=r"diverged in epoch 1: its weights.*lr=1e\+39"
+    ):
+        fit(net, data, n_epochs=1)
+
+
+def test_loss_that_overflows_by_its_weights_is_an_error(data):
+    net = small_net(alpha=1e300, batch_size=80)
+    with pytest.raises(
+        ValueError, match=r"diverged in epoch 1: its loss.*alpha=1e\+300"
+    ):
+        fit(net, data, n_epochs=1)
+
+
+def test_held_out_image_whose_loss_overflows_is_an_error(data):
+    images = data.images[:20].copy()
+    images[3, 0, 5, 5] = 1e25
+    held_out = held_out_of(data)._replace(images=images)
+    net = small_net(reconstruction_loss="squared_error")
+    with pytest.raises(
+        ValueError, match=r"held-out.*reconstruction_loss=inf.*in epoch 1\."
+    ):
+        fit(net, data, validation=held_out)
+
+
+def test_diverged_weights_are_not_taken_for_a_held_out_image(data):
+    net = small_net(lr=1e39, batch_size=80)
+    with pytest.raises(ValueError, match="diverged in epoch 1: its weights"):
+        fit(net, data, n_epochs=1, validation=held_out_of(data))
+
+
+class FreezeAtBegin(Callback):
+    def on_train_begin(self, net, **kwargs):
+        for parameter in net.module_.encoder.parameters():
+            parameter.requires_grad_(False)
+
+
+@pytest.mark.parametrize("freeze", [Freezer("encoder.*"), FreezeAtBegin()])
+def test_frozen_weights_stay_and_the_others_are_trained(data, freeze):
+    net = small_net(callbacks=[freeze], optimizer="adamw", weight_decay=0.1)
+    before = copy.deepcopy(net.get_weights())
+    fit(net, data)
+    for name, weight in net.get_weights().items():
+        same = np.array_equal(weight, before[name])
+        assert same == name.startswith("encoder.")
+
+
+def test_frozen_weights_are_trained_by_the_next_fit(data):
+    net = fit(small_net(callbacks=[FreezeAtBegin()]), data)
+    before = copy.deepcopy(net.get_weights())
+    following = fit(small_net(module=net.module_), data)
+    for name, weight in following.get_weights().items():
+        assert not np.array_equal(weight, before[name])
+    assert_same_weights(net, fit(small_net(callbacks=[FreezeAtBegin()]), data))
+
+
+def test_some_weights_must_be_trained(data):
+    with pytest.raises(ValueError, match=r"'callbacks' parameter.*froze all"):
+        fit(small_net(callbacks=[Freezer("*")]), data)
+
+
+def test_batch_size_above_the_number_of_stamps_takes_all(data):
+    nets = [fit(small_net(batch_size=size), data) for size in (80, 2**63)]
+    assert_same_weights(*nets)
+    assert nets[1].history[0, "train_batch_count"] == 1
+
+
+def test_executor_of_a_training_ends_with_it(data, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyError("an error")
+
+    net = small_net()
+    with monkeypatch.context() as patch:
+        patch.setattr(net, "on_batch_end", fail)
+        with pytest.raises(KeyError, match="an error"):
+            fit(net, data)
+    assert net.train_step_single(BatchDataset(data)[range(80)])["loss"] > 0
 
 
 def spots(n, rng):

@@ -15,8 +15,11 @@ PIXELS = 4.0
 KNEE = 10.0
 # Squared lengths are smoothed below these: the profile has no cusp.
 SMALLEST = (0.05, 0.01)
-# Upper bound of the logarithm. For latents far from the training set its exponential
-# would overflow, and the image would be NaN.
+# Bounds of the latents, of the numbers that describe the geometry, and of a logarithm
+# among them. For latents far from the training set squares and exponentials would
+# overflow, and the image would be NaN.
+LARGEST_LATENT = 1e6
+LARGEST_GEOMETRY = 1e4
 LARGEST_STRETCH = 20.0
 
 
@@ -62,12 +65,15 @@ class NeuralFieldDecoder(nn.Module):
 
     def forward(self, latents):
         """Return the logits of the images of latents of shape (n, latent_dim)."""
+        latents = latents.clamp(-LARGEST_LATENT, LARGEST_LATENT)
         hidden = latents
         for layer in self.dense_decoder:
             hidden = F.silu(layer(hidden))
         hidden = torch.cat([hidden, latents], dim=1)
         brightness, size = self._scales(hidden)
-        near, far = self._distances(self.dense_geometry(hidden), size)
+        geometry = self.dense_geometry(hidden)
+        geometry = geometry.clamp(-LARGEST_GEOMETRY, LARGEST_GEOMETRY)
+        near, far = self._distances(geometry, size)
         profile = self._profile(self.dense_profile(hidden), near, far)
         # Besides the profile, brightness falls exponentially with the radius.
         logarithm = profile + brightness[:, :, None] - far[1][:, None]

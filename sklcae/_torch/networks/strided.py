@@ -16,6 +16,9 @@ N_MAPS = 8
 N_HIDDEN = 128
 # About the range of the asinh stretch, so that its inverse is linear in the light.
 STEEPNESS = 6.0
+# Brighter pixels are exponentiated as if they had this value, four times the brightest
+# pixel of the training set. Without a bound the exponential would overflow.
+BRIGHTEST = 4.0
 
 
 class StridedEncoder(Encoder):
@@ -51,7 +54,8 @@ class StridedEncoder(Encoder):
     def features(self, batch):
         """Return the features of the images, (n, n_features)."""
         images = batch.images
-        light = torch.expm1(STEEPNESS * images) / expm1(STEEPNESS)
+        exponent = STEEPNESS * images.clamp(max=BRIGHTEST)
+        light = torch.expm1(exponent) / expm1(STEEPNESS)
         x = torch.cat([images, light], dim=1)
         for index, conv in enumerate(self.convs):
             x = F.silu(conv(x))

@@ -9,7 +9,7 @@ from sklcae._torch.networks.base import LOG_VARIANCE_BOUNDS
 from sklcae._torch.networks.layers import UpsampleConv2d
 from sklcae._torch.networks.neural_field import N_HIDDEN
 from sklcae._torch.networks.register import build_network
-from sklcae._torch.networks.strided import _centers
+from sklcae._torch.networks.strided import BRIGHTEST, _centers
 from sklcae.networks import (
     Encoding,
     NeuralFieldDecoder,
@@ -215,6 +215,35 @@ def test_strided_network_sees_the_light_itself():
     scaled, light = seen[0].tensor_split(2, dim=1)
     torch.testing.assert_close(scaled, images)
     torch.testing.assert_close(light, torch.expm1(6 * images) / math.expm1(6))
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+@pytest.mark.parametrize("pixel", [4.0, 15.0, 1e6, 1e30, -1e6, -1e30])
+@pytest.mark.parametrize("network", [*NETWORKS, *COMBINATIONS])
+@torch.no_grad()
+def test_outputs_are_finite_for_any_pixels(network, pixel, scale):
+    network = build(network, (1, 32, 32), 2, 8, True)
+    for weight in network.parameters():
+        weight *= scale
+    images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    images[1, 0, 5, 5] = images[2] = pixel
+    encoding = network.encode(Batch(images))
+    images = torch.sigmoid(network.decode(encoding.latents))
+    for output in (*encoding, images):
+        assert output.isfinite().all()
+
+
+@torch.no_grad()
+def test_strided_network_sees_all_light_up_to_a_bound():
+    network = build("strided", (1, 16, 16), 2, 8)
+    seen = []
+    network.encoder.convs[0].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    images = torch.linspace(-5, BRIGHTEST, 256).reshape(1, 1, 16, 16)
+    for some in (images, images * 2):
+        network.encode(Batch(some))
+    usual, bright = (planes[:, 1:] for planes in seen)
+    torch.testing.assert_close(usual, torch.expm1(6 * images) / math.expm1(6))
+    assert bright.max() == usual.max()
 
 
 def field(image_shape):
