@@ -12,7 +12,7 @@ def without_traps(values, name, masked=False):
     """Return an array-like; refuse those that NumPy would take for something else.
 
     Masked entries become NaN if they are allowed. Arrays of other libraries become
-    those of NumPy, and tables stay as they are, since they have names.
+    arrays of NumPy. Tables stay as they are, since they have names.
     """
     if isinstance(values, str | os.PathLike):
         raise TypeError(

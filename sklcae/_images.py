@@ -64,7 +64,7 @@ class TrainingImages:
     """Images as a network reads them in training, for some rows of them.
 
     They are scaled when they are read, in every epoch; only those with masked pixels
-    are filled once and kept. ``statistics`` are those of `image_statistics`, and
+    are filled once and kept. ``statistics`` come from `image_statistics`, and
     ``usual`` is False for images with pixels beyond the fences of the scaler. Raises
     ValueError if an image overflows when it is scaled.
     """

@@ -13,8 +13,8 @@ LARGEST_LOGARITHM = 700.0
 class TargetScaler(StandardScaler):
     """Scale targets to mean 0 and variance 1, some of them in their logarithm.
 
-    Mean, variance and scale are those of the logarithm, for the columns that are listed
-    in `logarithmic`. `transform` raises ValueError if such a target is not positive.
+    Mean, variance and scale belong to the logarithm in the columns that are listed in
+    `logarithmic`. `transform` raises ValueError if such a target is not positive.
 
     Parameters
     ----------

@@ -87,9 +87,8 @@ def read_archive(path, check):
     be checked.
 
     ModelFileError is raised unless the file is exactly as `write_archive` writes it.
-    Its size limits the memory that this takes, whatever its content: the size of the
-    arrays and a quarter of it, or up to sixteen times the header's size, which may be
-    16 MiB.
+    The size of the file limits the memory that this takes: the size of the arrays and a
+    quarter of it, or up to sixteen times the size of the header, which may be 16 MiB.
     """
     with naming_file(path), _open_regular(path) as file:
         manifest, ones = _read_header(file)

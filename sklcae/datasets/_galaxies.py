@@ -189,7 +189,7 @@ def make_galaxies(
     moffat_beta : float, default=4.765
         Exponent of the Moffat PSF, above 1.1 and at most 50, the range in which GalSim
         computes it reliably; smaller values give stronger wings. With 50 a stamp
-        differs by at most 1.4 % of its peak from that of a Gaussian PSF; use
+        differs by at most 1.4 % of its peak from a stamp with a Gaussian PSF; use
         ``psf="gaussian"`` for larger exponents. The default is the prediction of
         atmospheric turbulence theory [3]_. Used only with ``psf="moffat"``.
     sersic_index_step : float or None, default=0.05

@@ -101,8 +101,8 @@ class LatentSweepDisplay:
     def plot(self, ax=None, *, stretch="asinh", show_measurements=True, im_kwargs=None):
         """Draw one row for each latent.
 
-        The titles are the requested values: those of the targets if they are known,
-        otherwise those of the latents. All images of a row share the colour scale
+        The titles are the requested values of the targets if they are known, and
+        otherwise of the latents. All images of a row share the colour scale
         beside it, so that their brightness can be compared. It ends at the largest
         pixel of the row and begins slightly below 0, or at the smallest pixel.
 
@@ -390,7 +390,7 @@ def _find_column(latent, names):
 
 
 def _name_row(name, column):
-    """Return the name of a row; without names of the targets that of its column."""
+    """Return the name of a row; the number of its target if it has no name."""
     return f"target {column}" if name == f"z_phy{column}" else name
 
 

@@ -91,7 +91,7 @@ def show_image(ax, image, limits, *, stretch="linear", **kwargs):
 def find_limits(images):
     """Return the ends of the colour scale of noiseless images.
 
-    The sky is near 0: what is further below would make it gray.
+    The sky is near 0. A few pixels far below 0 would make it gray.
     """
     low, high = images.min(), images.max()
     return max(low, -LINEAR_PART * high) if high > 0 else low, high

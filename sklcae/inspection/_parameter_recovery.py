@@ -102,10 +102,10 @@ class ParameterRecoveryDisplay:
             One axes for each target. By default a new figure is created, with at most
             four panels in a row.
         scale : {"auto", "linear", "log"}, default="auto"
-            Scale of both axes of predictions. "log" is used for targets whose true and
-            predicted values are all above 0, "auto" for those of them that span more
-            than a decade and are spread more evenly in their logarithm. The other
-            targets, and latents, have linear axes.
+            Scale of both axes of predictions. "log" gives log axes to targets whose
+            true and predicted values are all above 0. "auto" gives them only to such
+            targets that span more than a decade and are spread more evenly in their
+            logarithm. Other targets, and latents, have linear axes.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -229,10 +229,10 @@ class ParameterRecoveryDisplay:
             One axes for each target. By default a new figure is created, with at most
             four panels in a row.
         scale : {"auto", "linear", "log"}, default="auto"
-            Scale of both axes of predictions. "log" is used for targets whose true and
-            predicted values are all above 0, "auto" for those of them that span more
-            than a decade and are spread more evenly in their logarithm. The other
-            targets, and latents, have linear axes.
+            Scale of both axes of predictions. "log" gives log axes to targets whose
+            true and predicted values are all above 0. "auto" gives them only to such
+            targets that span more than a decade and are spread more evenly in their
+            logarithm. Other targets, and latents, have linear axes.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None
@@ -304,10 +304,10 @@ class ParameterRecoveryDisplay:
             One axes for each target. By default a new figure is created, with at most
             four panels in a row.
         scale : {"auto", "linear", "log"}, default="auto"
-            Scale of both axes of predictions. "log" is used for targets whose true and
-            predicted values are all above 0, "auto" for those of them that span more
-            than a decade and are spread more evenly in their logarithm. The other
-            targets, and latents, have linear axes.
+            Scale of both axes of predictions. "log" gives log axes to targets whose
+            true and predicted values are all above 0. "auto" gives them only to such
+            targets that span more than a decade and are spread more evenly in their
+            logarithm. Other targets, and latents, have linear axes.
         scatter_kwargs : dict, default=None
             Keywords for matplotlib's ``scatter`` of the points.
         line_kwargs : dict, default=None

@@ -14,8 +14,8 @@ def known_r2_score(
 ):
     """Compute R2 over the known entries of each target.
 
-    It is :func:`sklearn.metrics.r2_score` for targets of which some entries are
-    missing. A missing entry is NaN in `y_true`.
+    Some entries of `y_true` may be missing, as NaN. Each target is scored by
+    :func:`sklearn.metrics.r2_score` over its other entries.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def known_r2_score(
 
     Notes
     -----
-    If no entry is missing, the result is bitwise equal to that of
+    If no entry is missing, the result is bitwise the same as from
     :func:`~sklearn.metrics.r2_score`.
 
     Examples
