@@ -475,7 +475,8 @@ class ConditionalAutoencoderRegressor(
         ValueError
             If a parameter, X, y, sample_weight or groups is not as described, a target
             is missing for all images, `latent_dim` is not greater than the number of
-            targets, `checkpoint` holds another fit, or the training diverges.
+            targets, `checkpoint` holds another fit, the training diverges, or the loss
+            of the held-out images is not finite.
         KeyboardInterrupt
             If the user interrupts. After any exception a model that was fitted before
             is unchanged.
