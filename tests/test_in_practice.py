@@ -138,6 +138,7 @@ def test_targets_are_scored_one_by_one(blobs):
     assert (scores["train_error"] <= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
 def test_bright_pixels_are_the_important_ones(blobs, fresh_blobs):
     model = learner().fit(*blobs)
     X, y = fresh_blobs
@@ -266,6 +267,7 @@ def assert_intervals_hold(model, X, y):
     assert 2 * 20 < np.mean(high - low) < 6 * 20
 
 
+@pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
 @pytest.mark.parametrize("prefit", [True, False])
 def test_intervals_from_a_split_hold_what_they_promise(flux_with_noise, prefit):
     X, y = flux_with_noise
