@@ -17,7 +17,7 @@ from sklcae.datasets import make_galaxies
 
 NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
 STAMPS = {"image_shape": (32, 32), "pixel_scale": 0.4}
-VALUES = ["clean", "without", "1e6", "-1e6", "-9999", "-999", "-99", "star"]
+VALUES = ["clean", "without", "star", "1e6", "-1000000", "-9999", "-999", "-99"]
 
 
 def spoil(X, value):
