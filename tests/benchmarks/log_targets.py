@@ -54,7 +54,9 @@ def report(title, model, test, bound):
     table["over_best"] = table["dispersion"] / table["best_dispersion"]
     table = table[table["target"].isin(NAMES[:3])]
     columns = ["median_bias", "dispersion", "over_best"]
-    print(table.pivot(index="low", columns="target", values=columns).round(3))
+    print(
+        table.pivot(index="low", columns="target", values=columns).round(3).to_string()
+    )
     print(flush=True)
 
 
