@@ -1,18 +1,23 @@
 """Physical parameters of galaxies from their images, and images from parameters.
 
-The estimator and with it PyTorch are imported when they are first asked for.
+The estimators and with them PyTorch are imported when they are first asked for.
 """
+
+from importlib import import_module
 
 from sklcae._version import __version__
 
-__all__ = ["ConditionalAutoencoderRegressor", "__version__"]
+_MODULES = {
+    "ConditionalAutoencoderRegressor": "_conditional_autoencoder",
+    "stack_planes": "_planes",
+}
+
+__all__ = [*_MODULES, "__version__"]
 
 
 def __getattr__(name):
-    if name == "ConditionalAutoencoderRegressor":
-        from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
-
-        return ConditionalAutoencoderRegressor
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,0 +1,298 @@
+"""Planes: the image of a stamp, its noise map and its PSF, stacked in X."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sklcae._array_likes import without_traps
+from sklcae._warning import warn_user
+
+# The kinds of planes, in their order in X.
+KINDS = ("image", "variance", "psf")
+
+# The centre of a PSF is found from its pixels above this share of the brightest one:
+# the wings of a measured PSF are mostly noise.
+CORE = 0.1
+# The least sum of a PSF, as a share of its brightest pixel.
+LEAST_SUM = 1e-3
+# Largest distance in pixels of this centre from the middle pixel.
+FARTHEST_CENTER = 1.0
+# More light of a PSF outside the stamp is worth a warning.
+MUCH_LIGHT = 0.01
+
+
+class Planes(NamedTuple):
+    """The planes of stamps, each (n, n_bands, H, W), or None if there is none.
+
+    Parameters
+    ----------
+    image : ndarray
+        The images, NaN where a pixel is masked.
+    variance : ndarray or None
+        The variance of each pixel, in the unit of the image squared.
+    psf : ndarray or None
+        The effective PSF: sampled at the pixels, pixel response included, of sum 1 with
+        its centre in pixel (H // 2, W // 2).
+    """
+
+    image: Any
+    variance: Any = None
+    psf: Any = None
+
+
+def check_kinds(planes, owner):
+    """Return the kinds of planes as a tuple, or raise ValueError.
+
+    The owner is the name of the estimator or function with the parameter `planes`.
+    """
+    given = (planes,) if isinstance(planes, str) else tuple(planes)
+    wanted = tuple(kind for kind in KINDS if kind in given)
+    if given != wanted or "image" not in given:
+        raise ValueError(
+            f"The 'planes' parameter of {owner} must be 'image', alone or followed by "
+            f"'variance', 'psf' or both in this order. Got {planes!r} instead."
+        )
+    return given
+
+
+def count_bands(n_channels, planes):
+    """Return the number of bands of stamps with some channels, or raise ValueError."""
+    n_bands, rest = divmod(n_channels, len(planes))
+    if rest or not n_bands:
+        raise ValueError(
+            f"X must have one channel for each of the planes {planes} of each band: a "
+            f"multiple of {len(planes)} channels, (n, C, H, W) as stack_planes makes "
+            f"them. Got {n_channels}."
+        )
+    return n_bands
+
+
+def split_planes(stamps, planes):
+    """Return the `Planes` of stamps (n, C, H, W), without a copy."""
+    n_bands = stamps.shape[1] // len(planes)
+    return Planes(
+        **{
+            kind: stamps[:, i * n_bands : (i + 1) * n_bands]
+            for i, kind in enumerate(planes)
+        }
+    )
+
+
+def check_planes(planes, first=0):
+    """Raise ValueError unless variances and PSFs of some `Planes` can be used.
+
+    ``first`` is the row of the first of these stamps in X, for the message.
+    """
+    if planes.variance is not None:
+        wrong = _wrong_variances(planes.variance, ~np.isnan(planes.image))
+        wanted = "be positive and finite in all pixels that are not masked"
+        _raise_for(wrong, "variance", wanted, planes.variance, first)
+    if planes.psf is not None:
+        for wrong, wanted in _wrong_psfs(planes.psf):
+            _raise_for(wrong, "psf", wanted, planes.psf, first)
+
+
+def stack_planes(image, variance=None, psf=None, mask=None):
+    """Stack images, noise maps and PSFs to stamps for the parameter `planes`.
+
+    The stamps are ``X`` of :class:`ConditionalAutoencoderRegressor` and
+    :class:`ProfileFitRegressor`. All that belongs to a stamp is in its row, so that it
+    is cut, shuffled and cross-validated with it.
+
+    Parameters
+    ----------
+    image : array-like of shape (n_samples, H, W) or (n_samples, n_bands, H, W)
+        The images. NaN is a masked pixel.
+    variance : float or array-like, (H, W) or the shape of image, default=None
+        Variance of the noise of each pixel, in the unit of the image squared: one over
+        the weight. Infinite where a pixel is masked.
+    psf : array-like of shape (h, w), (n_samples, h, w) or \
+            (n_samples, n_bands, h, w), default=None
+        The effective PSF of all stamps or of each, sampled at the pixels of the stamps
+        with the response of the pixel included, as PSFEx and Piff make it. The sides
+        are odd and the centre is in the middle pixel; or they are the sides of the
+        image, and the centre is in pixel ``(H // 2, W // 2)``. The sum may be any
+        positive number.
+    mask : bool array-like, (H, W) or the shape of image, default=None
+        True where a pixel is masked.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_planes * n_bands, H, W)
+        The planes in the order image, variance, psf, each with one channel for each
+        band; float32 if the image is, else float64. Masked pixels are NaN in the image
+        and have the median variance of the stamp. PSFs have the sum 1, and are padded
+        or cut to H and W.
+
+    Raises
+    ------
+    TypeError
+        If an argument is a file name, a Quantity or a Table.
+    ValueError
+        If the shapes do not match; if a variance is negative, zero or NaN in a pixel
+        that is not masked; if a PSF is not finite, does not have a positive sum, or has
+        its centre more than a pixel from the middle. The message names the stamp.
+
+    Warns
+    -----
+    UserWarning
+        If more than 1 % of the light of a PSF is outside the stamp.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklcae import stack_planes
+    >>> image = np.random.default_rng(0).normal(size=(5, 32, 32))
+    >>> psf = np.outer([1, 2, 1], [1, 2, 1])
+    >>> X = stack_planes(image, variance=1.0, psf=psf)
+    >>> X.shape
+    (5, 3, 32, 32)
+    >>> X[0, 2, 15:18, 15:18]
+    array([[0.0625, 0.125 , 0.0625],
+           [0.125 , 0.25  , 0.125 ],
+           [0.0625, 0.125 , 0.0625]])
+    """
+    image = _as_floats(image, "image")
+    if image.ndim not in (3, 4) or not image.size:
+        raise ValueError(
+            "image must have the shape (n_samples, H, W) or (n_samples, n_bands, H, "
+            f"W). Got {image.shape}."
+        )
+    given = image.shape
+    image = np.array(image.reshape(len(image), -1, *given[-2:]))
+    if mask is not None:
+        masked = _spread(np.asarray(without_traps(mask, "mask"), bool), "mask", given)
+        image[masked.reshape(image.shape)] = np.nan
+    stacked = Planes(image)
+    if variance is not None:
+        variance = _spread(_as_floats(variance, "variance"), "variance", given)
+        variance = np.array(variance.reshape(image.shape), dtype=image.dtype)
+        image[np.isposinf(variance)] = np.nan
+        stacked = stacked._replace(variance=variance)
+    if psf is not None:
+        psf = _fit_psf(_as_floats(psf, "psf"), given)
+        stacked = stacked._replace(psf=psf.astype(image.dtype))
+    if np.isinf(image).any():
+        raise ValueError("image must be finite, or NaN where masked. Got infinity.")
+    check_planes(stacked)
+    if psf is not None:
+        stacked.psf[:] /= stacked.psf.sum(axis=(2, 3), keepdims=True)
+    if variance is not None:
+        stacked = stacked._replace(variance=filled_variance(stacked))
+    return np.concatenate([plane for plane in stacked if plane is not None], axis=1)
+
+
+def filled_variance(planes):
+    """Return the variance with its median over the stamp in masked pixels."""
+    masked = np.isnan(planes.image)
+    if not masked.any():
+        return planes.variance
+    filled = np.array(planes.variance)
+    for index in np.flatnonzero(masked.any(axis=(1, 2, 3))):
+        good = planes.variance[index][~masked[index]]
+        filled[index][masked[index]] = np.median(good) if len(good) else 1.0
+    return filled
+
+
+def _as_floats(values, name):
+    """Return an array of float32 or float64, NaN where it is masked."""
+    values = np.asanyarray(without_traps(values, name, masked=name == "image"))
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{name} must be an array of numbers. Got {values.dtype}.")
+    single = np.result_type(values.dtype, np.float32) == np.float32
+    return values.astype(np.float32 if single else np.float64)
+
+
+def _spread(values, name, shape):
+    """Return an array broadcast to the shape of the images, as they were given."""
+    if values.ndim not in (0, 2, len(shape)):
+        wanted = "a number, (H, W) or the shape of image"
+    else:
+        try:
+            return np.broadcast_to(values, shape)
+        except ValueError:
+            wanted = "the shape of image"
+    raise ValueError(f"{name} must have {wanted}, {shape}. Got {values.shape}.")
+
+
+def _fit_psf(psf, shape):
+    """Return PSFs (n, n_bands, H, W), padded or cut to the stamp."""
+    if psf.ndim not in (2, len(shape)) or 0 in psf.shape:
+        raise ValueError(
+            "psf must have the shape (h, w), or the axes of image with sides of its "
+            f"own. Got {psf.shape} for images of the shape {shape}."
+        )
+    sides, wanted = psf.shape[-2:], shape[-2:]
+    if sides != wanted and not all(side % 2 for side in sides):
+        raise ValueError(
+            "psf must have odd sides, with the centre in the middle pixel, or the "
+            f"sides of image, {wanted}. Got {sides}."
+        )
+    try:
+        psf = np.broadcast_to(psf, (*shape[:-2], *sides))
+    except ValueError:
+        raise ValueError(
+            f"psf must be one PSF (h, w), or one for each image, {shape[:-2]}. Got "
+            f"{psf.shape}."
+        ) from None
+    psf = psf.reshape(shape[0], -1, *sides)
+    fitted = np.zeros((*psf.shape[:2], *wanted), psf.dtype)
+    inside, outside = zip(*map(_overlap, wanted, sides), strict=True)
+    fitted[..., inside[0], inside[1]] = psf[..., outside[0], outside[1]]
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = 1 - fitted.sum(axis=(2, 3)) / psf.sum(axis=(2, 3))
+    if (lost > MUCH_LIGHT).any():
+        stamp = int(np.argmax((lost > MUCH_LIGHT).any(axis=1)))
+        warn_user(
+            f"psf has {lost[stamp].max():.1%} of its light outside the stamp in row "
+            f"{stamp}, which is cut off: use larger stamps."
+        )
+    return fitted
+
+
+def _overlap(length, other):
+    """Return the parts of two axes that overlap when their middle pixels do."""
+    start = length // 2 - other // 2
+    n_common = min(length, start + other) - max(0, start)
+    return slice(max(0, start), max(0, start) + n_common), slice(
+        max(0, -start), max(0, -start) + n_common
+    )
+
+
+# Checks ------------------------------------------------------------------------------
+
+
+def _raise_for(wrong, name, wanted, values, first):
+    if not wrong.any():
+        return
+    index = int(np.argmax(wrong))
+    raise ValueError(
+        f"The {name} of each stamp must {wanted}. Got {wrong.sum()} stamps with "
+        f"another, the first in row {first + index}, with values from "
+        f"{np.min(values[index]):g} to {np.max(values[index]):g}."
+    )
+
+
+def _wrong_variances(variance, counts):
+    """Return which stamps have a variance that cannot be, in a pixel that counts."""
+    usable = (variance > 0) & np.isfinite(variance)
+    return ~(usable | ~counts).all(axis=(1, 2, 3))
+
+
+def _wrong_psfs(psf):
+    """Yield which stamps have a wrong PSF, and what PSFs must be."""
+    finite = np.isfinite(psf).all(axis=(1, 2, 3))
+    yield ~finite, "be finite"
+    psf = psf.astype(np.float64)
+    total, largest = psf.sum(axis=(2, 3)), np.abs(psf).max(axis=(2, 3))
+    # The sum of noise alone may be just above zero.
+    yield (total <= LEAST_SUM * largest).any(axis=1), "have a positive sum"
+    core = np.where(psf > CORE * psf.max(axis=(2, 3), keepdims=True), psf, 0)
+    light = core.sum(axis=(2, 3))
+    offsets = [
+        (core.sum(axis=5 - axis) @ np.arange(psf.shape[axis])) / light
+        - psf.shape[axis] // 2
+        for axis in (2, 3)
+    ]
+    far = np.hypot(*offsets).max(axis=1) > FARTHEST_CENTER
+    yield far, "have its centre in pixel (H // 2, W // 2)"
