@@ -1,0 +1,370 @@
+"""Fit Sersic profiles to many stamps, by the method of Levenberg and Marquardt."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from sklcae._torch.sersic import (
+    E1,
+    E2,
+    LOG_FLUX,
+    N_PARAMETERS,
+    X,
+    psf_waves,
+    render_with_jacobian,
+    transform_size,
+)
+from sklcae._torch.workers import single_threads, usual_modes
+
+# The background of a stamp is a parameter after those of the profile.
+SKY = N_PARAMETERS
+N_FITTED = N_PARAMETERS + 1
+# Stamps that are rendered at once. The result for a stamp does not depend on the
+# others, since each block has this size.
+BLOCK = 8
+# Stamps of one worker. Those that have not converged share blocks.
+PART = 64
+
+# A fit has converged when the next step would lower chi-square by less.
+TOLERANCE = 1e-4
+# Damping: its start, its limits, and its factors after good and bad steps.
+DAMPING = 1e-3
+LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e8
+EASE, RESTRAIN = 0.2, 8.0
+# The largest steps: factors of e, ellipticity, pixels. The sky has no limit.
+LARGEST_STEP = np.array([1.0, 0.7, 0.7, 0.3, 0.3, 3.0, 3.0, np.inf])
+# A parameter is at a limit if it is as near as this, as a share of the range.
+NEAR = 1e-6
+
+
+class Stamps(NamedTuple):
+    """Stamps to fit, as arrays of NumPy or tensors.
+
+    Images and variances of the background are (n, H, W); ``counts`` is 0 for masked
+    pixels, whose values may be any numbers, and else 1. PSFs (n, H, W) are as
+    `psf_waves` takes them. ``noise_of_light`` (n,) is the variance for each unit of
+    light, one over the gain, or 0 if the variances have the noise of the source too.
+    """
+
+    images: Any
+    variance: Any
+    counts: Any
+    psf: Any
+    noise_of_light: Any
+
+    def map(self, function):
+        """Apply a function to each array."""
+        return Stamps(*map(function, self))
+
+
+class Limits(NamedTuple):
+    """The allowed values of the fitted parameters.
+
+    ``low`` and ``high`` (8,) are the limits, and ``ellipticity`` the largest
+    ellipticity. ``sky_sigma`` is the width of the Gaussian prior of the background:
+    infinite if it is free, 0 if there is none.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    ellipticity: float
+    sky_sigma: float
+
+
+class Fits(NamedTuple):
+    """The fits of n stamps.
+
+    Parameters
+    ----------
+    parameters : ndarray of shape (n, 8)
+        Those of `render`, and the background.
+    hessian : ndarray of shape (n, 8, 8)
+        The matrix of Gauss and Newton, half the second derivative of chi-square.
+    chi_square : ndarray of shape (n,)
+        Sum of the squared residuals over their variances.
+    converged : bool ndarray of shape (n,)
+        Whether the fit is at a minimum.
+    at_limit : bool ndarray of shape (n, 8)
+        Whether a parameter is at its limit.
+    n_steps : ndarray of shape (n,)
+        Number of steps, with those that were not accepted.
+    """
+
+    parameters: np.ndarray
+    hessian: np.ndarray
+    chi_square: np.ndarray
+    converged: np.ndarray
+    at_limit: np.ndarray
+    n_steps: np.ndarray
+
+
+def fit_profiles(read, n_stamps, start, limits, max_steps, device="cpu"):
+    """Fit stamps from their start (n, 8), within limits.
+
+    ``read`` takes a slice and returns `Stamps` of NumPy arrays. Works on as many
+    threads as PyTorch may use, with the same bits for any number.
+    """
+    slices = [slice(i, i + PART) for i in range(0, n_stamps, PART)]
+
+    @torch.inference_mode()
+    def fit(part):
+        return _Fit(read(part), start[part], limits, device).run(max_steps)
+
+    with usual_modes(device), single_threads(device) as executor:
+        parts = executor(fit, slices)
+    return Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+class _Fit:
+    """The fit of a few stamps: images in float32, all else in float64.
+
+    Light is in units of the noise of each stamp, for which float32 suffices.
+    """
+
+    def __init__(self, stamps, start, limits, device):
+        self.unit = _noise_of(stamps)
+        self.low, self.high = (self._scaled(end, -1) for end in limits[:2])
+        self.most_elliptical = limits.ellipticity
+        self.sky_sigma = limits.sky_sigma / self.unit
+        self.stamps = _to_tensors(stamps, self.unit, device)
+        self.image_shape = stamps.images.shape[1:]
+        self.waves = _waves_of(self.stamps.psf, transform_size(self.image_shape))
+        n = len(self.unit)
+        self.parameters = self._inside(self._scaled(start, -1))
+        self.variance = self.stamps.variance.clone()
+        self.hessian = np.zeros((n, N_FITTED, N_FITTED))
+        self.gradient = np.zeros((n, N_FITTED))
+        self.chi_square = np.zeros(n)
+        self._accept(np.arange(n), self._look(np.arange(n), self.parameters))
+
+    def run(self, max_steps):
+        """Step until all stamps have converged, and return the `Fits`."""
+        n = len(self.unit)
+        damping = np.full(n, DAMPING)
+        n_steps, active = np.zeros(n, int), np.ones(n, bool)
+        converged = np.zeros(n, bool)
+        for _ in range(max_steps):
+            active &= np.isfinite(self.chi_square) & (damping < MOST_DAMPING)
+            converged |= active & (self._decrease() < TOLERANCE)
+            active &= ~converged
+            rows = np.flatnonzero(active)
+            if not len(rows):
+                break
+            look = self._look(rows, self._trial(rows, damping[rows]))
+            better = look.compared <= self.chi_square[rows]
+            self._accept(rows[better], look.take(better))
+            damping[rows] *= np.where(better, EASE, RESTRAIN)
+            damping = damping.clip(min=LEAST_DAMPING)
+            n_steps[rows] += 1
+        converged |= active & (self._decrease() < TOLERANCE)
+        return Fits(
+            self._scaled(self.parameters, 1),
+            self._in_units_of_images(self.hessian),
+            self.chi_square - self._sky_misfit(self.parameters),
+            converged,
+            self._at_limit(),
+            n_steps,
+        )
+
+    # Steps -----------------------------------------------------------------------
+
+    def _trial(self, rows, damping):
+        """Return the parameters after a damped step, within the limits."""
+        step = self._solve(rows, damping)
+        with np.errstate(divide="ignore"):
+            factor = (LARGEST_STEP / np.abs(step)).min(axis=1).clip(max=1)
+        return self._inside(self.parameters[rows] + step * factor[:, None], rows)
+
+    def _decrease(self):
+        """Return by how much the next step would lower chi-square, if undamped."""
+        rows = np.arange(len(self.unit))
+        step = self._solve(rows, LEAST_DAMPING)
+        return (step * self.gradient).sum(axis=1)
+
+    def _solve(self, rows, damping):
+        """Return a damped step; a parameter that its limit stops does not move."""
+        free = self._free(rows)
+        gradient = np.where(free, self.gradient[rows], 0)
+        both = free[:, :, None] & free[:, None]
+        hessian = np.where(both, self.hessian[rows], np.eye(N_FITTED))
+        diagonal = np.einsum("nii->ni", hessian)
+        scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1))
+        scaled = hessian * scale[:, :, None] * scale[:, None]
+        scaled += np.reshape(damping, (-1, 1, 1)) * np.eye(N_FITTED)
+        solved = np.linalg.solve(scaled, (gradient * scale)[:, :, None])
+        return solved[:, :, 0] * scale
+
+    def _free(self, rows):
+        """Return which parameters may move along their gradient, (n, 8)."""
+        low, high, e = self._limits_met(rows)
+        gradient = self.gradient[rows]
+        free = ~(low & (gradient < 0)) & ~(high & (gradient > 0))
+        outward = (gradient[:, E1:X] * self.parameters[rows, E1:X]).sum(axis=1) > 0
+        free[:, E1:X] &= ~(e & outward)[:, None]
+        free[:, SKY] &= self.sky_sigma[rows] > 0
+        return free
+
+    def _limits_met(self, rows):
+        """Return the parameters at the low and high limit, and e at its limit."""
+        values, low, high = self.parameters[rows], self.low[rows], self.high[rows]
+        margin = NEAR * np.where(np.isfinite(high - low), high - low, 0)
+        e = np.hypot(values[:, E1], values[:, E2])
+        return (
+            values <= low + margin,
+            values >= high - margin,
+            e >= self.most_elliptical * (1 - NEAR),
+        )
+
+    def _at_limit(self):
+        low, high, e = self._limits_met(np.arange(len(self.unit)))
+        at_limit = low | high
+        at_limit[:, E1:X] |= e[:, None]
+        return at_limit
+
+    def _inside(self, parameters, rows=slice(None)):
+        """Return parameters moved into the limits."""
+        parameters = np.clip(parameters, self.low[rows], self.high[rows])
+        e = np.hypot(parameters[:, E1], parameters[:, E2])
+        shrink = self.most_elliptical / np.maximum(e, self.most_elliptical)
+        parameters[:, E1:X] *= shrink[:, None]
+        return parameters
+
+    # Looks at images -------------------------------------------------------------
+
+    def _look(self, rows, parameters):
+        """Compare some stamps with the images of parameters."""
+        looks = [
+            self._look_at_block(rows[part], parameters[part])
+            for part in _block_slices(len(rows))
+        ]
+        look = _Look(*(np.concatenate(part) for part in zip(*looks, strict=True)))
+        misfit, sigma = self._sky_misfit(parameters, rows), self.sky_sigma[rows]
+        used = (sigma > 0) & np.isfinite(sigma)
+        precision = 1 / np.where(used, sigma, np.inf) ** 2
+        look.hessian[:, SKY, SKY] += precision
+        look.gradient[:, SKY] -= precision * parameters[:, SKY]
+        return look._replace(
+            parameters=parameters,
+            compared=look.compared + misfit,
+            chi_square=look.chi_square + misfit,
+        )
+
+    def _sky_misfit(self, parameters, rows=slice(None)):
+        sigma = self.sky_sigma[rows]
+        return (parameters[:, SKY] / np.where(sigma > 0, sigma, np.inf)) ** 2
+
+    def _look_at_block(self, rows, parameters):
+        n = len(rows)
+        # A block is filled up with its first stamp.
+        rows = np.concatenate([rows, np.repeat(rows[:1], BLOCK - n)])
+        parameters = np.concatenate(
+            [parameters, np.repeat(parameters[:1], BLOCK - n, 0)]
+        )
+        stamps = self.stamps.map(lambda values: values[rows])
+        theta = torch.as_tensor(parameters, device=stamps.images.device).float()
+        images = render_with_jacobian(
+            theta[:, :N_PARAMETERS], self.waves[rows], self.image_shape
+        )
+        light = images[:, 0].clamp(min=0)
+        variance = stamps.variance + light * stamps.noise_of_light[:, None, None]
+        residual = stamps.images - images[:, 0] - theta[:, SKY, None, None]
+        squared = residual**2 * stamps.counts
+        derivatives = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
+        derivatives = derivatives.flatten(2).double()
+        weighted = derivatives * (stamps.counts / variance).flatten(1)[:, None]
+        look = _Look(
+            parameters,
+            (squared / self.variance[rows]).flatten(1).double().sum(1),
+            (squared / variance).flatten(1).double().sum(1),
+            (weighted @ residual.flatten(1)[:, :, None].double())[:, :, 0],
+            weighted @ derivatives.transpose(1, 2),
+            variance,
+        )
+        return [_to_numpy(part)[:n] for part in look]
+
+    def _accept(self, rows, look):
+        self.parameters[rows] = look.parameters
+        self.chi_square[rows] = look.chi_square
+        self.gradient[rows], self.hessian[rows] = look.gradient, look.hessian
+        self.variance[rows] = torch.as_tensor(
+            look.variance, device=self.variance.device
+        )
+
+    # Units -----------------------------------------------------------------------
+
+    def _scaled(self, parameters, sign):
+        """Return parameters in units of the noise (sign -1) or of the images."""
+        parameters = (
+            np.tile(parameters, (len(self.unit), 1))
+            if np.ndim(parameters) == 1
+            else np.array(parameters)
+        )
+        parameters[:, LOG_FLUX] += sign * np.log(self.unit)
+        parameters[:, SKY] *= self.unit**sign
+        return parameters
+
+    def _in_units_of_images(self, hessian):
+        hessian = hessian.copy()
+        hessian[:, SKY] /= self.unit[:, None]
+        hessian[:, :, SKY] /= self.unit[:, None]
+        return hessian
+
+
+class _Look(NamedTuple):
+    """Stamps compared with images of parameters.
+
+    ``compared`` is chi-square with the variances before, ``chi_square`` that with the
+    ``variance`` (n, H, W) of these images.
+    """
+
+    parameters: Any
+    compared: Any
+    chi_square: Any
+    gradient: Any
+    hessian: Any
+    variance: Any
+
+    def take(self, rows):
+        """Return some of the rows."""
+        return _Look(*(part[rows] for part in self))
+
+
+def _noise_of(stamps):
+    """Return the median noise of each stamp, (n,)."""
+    variance = np.where(stamps.counts > 0, stamps.variance, np.nan)
+    return np.sqrt(np.nanmedian(variance.reshape(len(variance), -1), axis=1))
+
+
+def _to_tensors(stamps, unit, device):
+    """Return stamps in units of the noise, with harmless values in masked pixels."""
+    pixels = unit[:, None, None]
+    counts = stamps.counts > 0
+    scaled = Stamps(
+        np.where(counts, stamps.images, 0) / pixels,
+        np.where(counts, stamps.variance, pixels**2) / pixels**2,
+        counts,
+        stamps.psf,
+        stamps.noise_of_light / unit,
+    )
+    return scaled.map(
+        lambda array: torch.as_tensor(np.array(array, np.float32), device=device)
+    )
+
+
+def _waves_of(psf, size):
+    """Return the transforms of PSFs, a block at a time."""
+    waves = []
+    for part in _block_slices(len(psf)):
+        block = psf.new_zeros(BLOCK, *psf.shape[1:])
+        block[: len(psf[part])] = psf[part]
+        waves.append(psf_waves(block, size)[: len(psf[part])])
+    return torch.cat(waves)
+
+
+def _block_slices(length):
+    return [slice(start, start + BLOCK) for start in range(0, length, BLOCK)]
+
+
+def _to_numpy(values):
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else values
