@@ -9,6 +9,7 @@ from sklcae._version import __version__
 
 _MODULES = {
     "ConditionalAutoencoderRegressor": "_conditional_autoencoder",
+    "ProfileFitRegressor": "_profile_fit",
     "stack_planes": "_planes",
 }
 

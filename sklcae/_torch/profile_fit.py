@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from sklcae._torch.moments import guess_profiles
 from sklcae._torch.sersic import (
     E1,
     E2,
@@ -12,6 +13,7 @@ from sklcae._torch.sersic import (
     N_PARAMETERS,
     X,
     psf_waves,
+    render,
     render_with_jacobian,
     transform_size,
 )
@@ -28,6 +30,8 @@ PART = 64
 
 # A fit has converged when the next step would lower chi-square by less.
 TOLERANCE = 1e-4
+# Rounding errors of chi-square in float32 are below this.
+SLACK = 1e-3
 # Damping: its start, its limits, and its factors after good and bad steps.
 DAMPING = 1e-3
 LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e8
@@ -36,6 +40,12 @@ EASE, RESTRAIN = 0.2, 8.0
 LARGEST_STEP = np.array([1.0, 0.7, 0.7, 0.3, 0.3, 3.0, 3.0, np.inf])
 # A parameter is at a limit if it is as near as this, as a share of the range.
 NEAR = 1e-6
+
+
+# Proposals for the draws from a posterior: at least so many, so many for each draw, and
+# the degrees of freedom of their t distribution.
+LEAST_PROPOSALS, PROPOSALS_PER_DRAW = 400, 4
+DEGREES_OF_FREEDOM = 6
 
 
 class Stamps(NamedTuple):
@@ -56,6 +66,10 @@ class Stamps(NamedTuple):
     def map(self, function):
         """Apply a function to each array."""
         return Stamps(*map(function, self))
+
+    def take(self, rows):
+        """Return some of the stamps."""
+        return self.map(lambda values: values[rows])
 
 
 class Limits(NamedTuple):
@@ -83,6 +97,8 @@ class Fits(NamedTuple):
         The matrix of Gauss and Newton, half the second derivative of chi-square.
     chi_square : ndarray of shape (n,)
         Sum of the squared residuals over their variances.
+    n_pixels : ndarray of shape (n,)
+        Number of pixels that count.
     converged : bool ndarray of shape (n,)
         Whether the fit is at a minimum.
     at_limit : bool ndarray of shape (n, 8)
@@ -94,18 +110,21 @@ class Fits(NamedTuple):
     parameters: np.ndarray
     hessian: np.ndarray
     chi_square: np.ndarray
+    n_pixels: np.ndarray
     converged: np.ndarray
     at_limit: np.ndarray
     n_steps: np.ndarray
 
 
-def fit_profiles(read, n_stamps, start, limits, max_steps, device="cpu"):
-    """Fit stamps from their start (n, 8), within limits.
+def fit_profiles(read, start, limits, max_steps, device="cpu"):
+    """Fit stamps from their start (n, 8), within limits, and return the `Fits`.
 
-    ``read`` takes a slice and returns `Stamps` of NumPy arrays. Works on as many
-    threads as PyTorch may use, with the same bits for any number.
+    ``read`` takes a slice and returns `Stamps` of NumPy arrays. NaN in the start is
+    replaced by a guess from the moments of the image. Works on as many threads as
+    PyTorch may use, with the same bits for any number.
     """
-    slices = [slice(i, i + PART) for i in range(0, n_stamps, PART)]
+    n_stamps = len(start)
+    slices = [slice(i, min(i + PART, n_stamps)) for i in range(0, n_stamps, PART)]
 
     @torch.inference_mode()
     def fit(part):
@@ -114,6 +133,30 @@ def fit_profiles(read, n_stamps, start, limits, max_steps, device="cpu"):
     with usual_modes(device), single_threads(device) as executor:
         parts = executor(fit, slices)
     return Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def draw_profiles(read, parameters, covariance, limits, n_draws, seeds, device="cpu"):
+    """Draw parameters (n, n_draws, 8) from the posteriors of n stamps.
+
+    The prior is constant within the limits, in the parameters of `render`. Proposals
+    from a t distribution around the fit are weighted by posterior over proposal and
+    drawn again with these weights. Also returns the effective number of proposals of
+    each stamp, one over the sum of the squared weights. ``read`` is as for
+    `fit_profiles`; each stamp has a seed.
+    """
+
+    @torch.inference_mode()
+    def draw(index):
+        stamps = read(slice(index, index + 1))
+        start = parameters[index : index + 1]
+        fit = _Fit(stamps, start, limits, device)
+        return fit.draw(covariance[index], n_draws, np.random.default_rng(seeds[index]))
+
+    with usual_modes(device), single_threads(device) as executor:
+        drawn = executor(draw, range(len(parameters)))
+    draws = [one[0] for one in drawn]
+    shape = (len(drawn), n_draws, N_FITTED)
+    return np.reshape(draws, shape), np.array([one[1] for one in drawn])
 
 
 class _Fit:
@@ -131,7 +174,7 @@ class _Fit:
         self.image_shape = stamps.images.shape[1:]
         self.waves = _waves_of(self.stamps.psf, transform_size(self.image_shape))
         n = len(self.unit)
-        self.parameters = self._inside(self._scaled(start, -1))
+        self.parameters = self._inside(self._begin(self._scaled(start, -1)))
         self.variance = self.stamps.variance.clone()
         self.hessian = np.zeros((n, N_FITTED, N_FITTED))
         self.gradient = np.zeros((n, N_FITTED))
@@ -152,7 +195,7 @@ class _Fit:
             if not len(rows):
                 break
             look = self._look(rows, self._trial(rows, damping[rows]))
-            better = look.compared <= self.chi_square[rows]
+            better = look.compared <= self.chi_square[rows] + SLACK
             self._accept(rows[better], look.take(better))
             damping[rows] *= np.where(better, EASE, RESTRAIN)
             damping = damping.clip(min=LEAST_DAMPING)
@@ -162,10 +205,23 @@ class _Fit:
             self._scaled(self.parameters, 1),
             self._in_units_of_images(self.hessian),
             self.chi_square - self._sky_misfit(self.parameters),
+            _to_numpy(self.stamps.counts.sum((1, 2))).astype(int),
             converged,
             self._at_limit(),
             n_steps,
         )
+
+    def _begin(self, start):
+        """Return the start, with guesses instead of NaN."""
+        missing = np.isnan(start)
+        rows = np.flatnonzero(missing.any(axis=1))
+        for part in _block_slices(len(rows)):
+            some = rows[part]
+            block = self.stamps.take(_fill_block(some))
+            guess = guess_profiles(block.images, block.counts, block.psf)
+            guess = _to_numpy(guess)[: len(some)].astype(np.float64)
+            start[some] = np.where(missing[some], guess, start[some])
+        return start
 
     # Steps -----------------------------------------------------------------------
 
@@ -255,13 +311,8 @@ class _Fit:
         return (parameters[:, SKY] / np.where(sigma > 0, sigma, np.inf)) ** 2
 
     def _look_at_block(self, rows, parameters):
-        n = len(rows)
-        # A block is filled up with its first stamp.
-        rows = np.concatenate([rows, np.repeat(rows[:1], BLOCK - n)])
-        parameters = np.concatenate(
-            [parameters, np.repeat(parameters[:1], BLOCK - n, 0)]
-        )
-        stamps = self.stamps.map(lambda values: values[rows])
+        n, rows, parameters = len(rows), _fill_block(rows), _fill_block(parameters)
+        stamps = self.stamps.take(rows)
         theta = torch.as_tensor(parameters, device=stamps.images.device).float()
         images = render_with_jacobian(
             theta[:, :N_PARAMETERS], self.waves[rows], self.image_shape
@@ -290,6 +341,43 @@ class _Fit:
         self.variance[rows] = torch.as_tensor(
             look.variance, device=self.variance.device
         )
+
+    # Draws -----------------------------------------------------------------------
+
+    def draw(self, covariance, n_draws, rng):
+        """Draw from the posterior of the only stamp, see `draw_profiles`."""
+        n = BLOCK * -(-max(LEAST_PROPOSALS, PROPOSALS_PER_DRAW * n_draws) // BLOCK)
+        moves, log_density = _propose(covariance, n, rng)
+        moves[:, SKY] /= self.unit
+        proposals = self.parameters + moves
+        within = (self._inside(proposals, [0]) == proposals).all(axis=1)
+        log_posterior = np.concatenate(
+            [self._log_posterior(proposals[part]) for part in _block_slices(n)]
+        )
+        log_weights = np.where(within, log_posterior - log_density, -np.inf)
+        weights = np.exp(log_weights - log_weights.max(initial=-1e300))
+        weights /= weights.sum()
+        # One draw in each of equal shares of the weight.
+        places = (np.arange(n_draws) + rng.random()) / n_draws
+        drawn = np.searchsorted(weights.cumsum(), places).clip(max=n - 1)
+        draws = proposals[rng.permutation(drawn)]
+        draws[:, LOG_FLUX] += np.log(self.unit)
+        draws[:, SKY] *= self.unit
+        return draws, 1 / (weights**2).sum()
+
+    def _log_posterior(self, parameters):
+        """Return the log posterior of a block of parameters of the only stamp."""
+        rows = np.zeros(BLOCK, int)
+        stamps = self.stamps.take(rows)
+        inside = self._inside(parameters, [0])
+        theta = torch.as_tensor(inside, device=stamps.images.device).float()
+        images = render(theta[:, :N_PARAMETERS], self.waves[rows], self.image_shape)
+        noise = images.clamp(min=0) * stamps.noise_of_light[:, None, None]
+        variance = stamps.variance + noise
+        residual = stamps.images - images - theta[:, SKY, None, None]
+        terms = (residual**2 / variance + variance.log()) * stamps.counts
+        misfit = _to_numpy(terms.flatten(1).double().sum(1))
+        return -(misfit + self._sky_misfit(inside, [0])) / 2
 
     # Units -----------------------------------------------------------------------
 
@@ -330,6 +418,19 @@ class _Look(NamedTuple):
         return _Look(*(part[rows] for part in self))
 
 
+def _propose(covariance, n, rng):
+    """Return moves (n, 8) of a t distribution, and the logarithms of their density."""
+    free = np.diagonal(covariance) > 0
+    used = covariance[np.ix_(free, free)]
+    z = rng.standard_normal((n, len(used)))
+    scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM, n))
+    moves = np.zeros((n, N_FITTED))
+    moves[:, free] = (z @ np.linalg.cholesky(used).T) * scale[:, None]
+    distance = (z**2).sum(axis=1) * scale**2
+    power = (DEGREES_OF_FREEDOM + len(used)) / 2
+    return moves, -power * np.log1p(distance / DEGREES_OF_FREEDOM)
+
+
 def _noise_of(stamps):
     """Return the median noise of each stamp, (n,)."""
     variance = np.where(stamps.counts > 0, stamps.variance, np.nan)
@@ -360,6 +461,11 @@ def _waves_of(psf, size):
         block[: len(psf[part])] = psf[part]
         waves.append(psf_waves(block, size)[: len(psf[part])])
     return torch.cat(waves)
+
+
+def _fill_block(rows):
+    """Return rows for a whole block, filled up with the first one."""
+    return np.concatenate([rows, np.repeat(rows[:1], BLOCK - len(rows), axis=0)])
 
 
 def _block_slices(length):

@@ -1,0 +1,701 @@
+"""Profile fits as a scikit-learn estimator."""
+
+from numbers import Integral, Real
+from operator import attrgetter
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import (
+    Bunch,
+    check_array,
+    check_consistent_length,
+    check_random_state,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from sklcae._array_likes import without_traps
+from sklcae._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklcae._image_inputs import check_rows
+from sklcae._images import Images
+from sklcae._inputs import Layout, check_images, target_names_of
+from sklcae._planes import check_kinds, check_psf
+from sklcae._profile_fitter import ProfileFitter, gaussian_psf, make_limits
+from sklcae._profiles import (
+    DERIVED,
+    N_FITTED,
+    PARAMETERS,
+    covariance_of_named,
+    to_named,
+)
+from sklcae._scaling import noise_level
+from sklcae._torch import check_device
+from sklcae._torch.sersic import INDEX_LIMITS
+from sklcae._warning import warn_user
+from sklcae.metrics import known_r2_score
+
+NAME = "ProfileFitRegressor"
+NAMES = (*PARAMETERS, *DERIVED)
+# A narrower PSF, FWHM in pixels, is not sampled by the pixels.
+LEAST_FWHM = 2.0
+# So many stamps give the noise of plain images.
+N_FOR_NOISE = 256
+EDGE = 8
+# So many stamps are compared with y in fit. Their median flux and radius must be within
+# this factor of those of y.
+N_COMPARED = 64
+LARGEST_FACTOR = 1.5
+FEWEST_COMPARED = 5
+
+
+class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Fit a Sersic profile to every stamp, through its own PSF and noise.
+
+    The profile that lowers chi-square most is found by the method of Levenberg and
+    Marquardt, for many stamps at once. It starts from the predictions of an estimator,
+    or from image moments, and then needs no training. Fits that start from either agree
+    to a hundredth of their errors where both converge.
+
+    Parameters
+    ----------
+    estimator : estimator object, default=None
+        A regressor whose predictions the fits start from, such as a
+        :class:`ConditionalAutoencoderRegressor`. Parameters that it does not predict,
+        and all of them with None, start from the moments of the image.
+    planes : tuple of str, default=None
+        The planes of a stamp in X: "image", then "variance", "psf" or both, see
+        :func:`stack_planes`. None takes the planes of `estimator` if it has any, else
+        ``("image",)``.
+    psf : float or array-like of shape (h, w), default=None
+        The PSF of all stamps, if there is no plane "psf": the full width at half
+        maximum of a Gaussian, in the unit of `pixel_scale`, or an effective PSF as in
+        :func:`stack_planes`.
+    noise : float, default=None
+        Standard deviation of the noise of a pixel without light, if there is no plane
+        "variance". None estimates it from the training set.
+    pixel_scale : float, default=None
+        Side of a pixel in the unit of the radii, such as arcsec. None takes that of
+        `estimator` if it has one, else 1: radii are in pixels.
+    gain : float or None, default=1.0
+        Electrons for each unit of light, which decide the Poisson noise of the source.
+        None: the plane "variance" has the noise of the source too.
+    fit_sky : bool or float, default=True
+        Whether each stamp has a constant background of its own. A number is the width
+        of a Gaussian prior around 0, in the unit of the images.
+    bounds : dict, default=None
+        For names of parameters the lowest and the highest value, in the unit of the
+        parameter; for "ellipticity" the lowest is 0. Without bounds the Sersic index is
+        from 0.3 to 6.2, the ellipticity at most 0.95, the radius from 0.02 pixels to
+        four sides of the stamp, and the centre within the stamp.
+    max_steps : int, default=30
+        The largest number of steps of a fit.
+    prefit : bool, default=False
+        Whether `estimator` is fitted already and fit leaves it as it is.
+    target_names : list of str, default=None
+        Names of the columns of y: "flux", "half_light_radius", "sersic_index", "e1",
+        "e2", "x0", "y0", "ellipticity" or "position_angle", with the meaning of
+        :func:`~sklcae.datasets.make_galaxies`. None takes the column names of y, else
+        those of `estimator`, else the first of these names.
+    image_shape : tuple of int, default=None
+        (H, W) or (C, H, W), channels first, the shape of flat rows; None as in
+        :class:`ConditionalAutoencoderRegressor`.
+    allow_nan : bool, default=False
+        Whether NaN in the images is a masked pixel, which does not count.
+    handle_empty : {"error", "nan"}, default="error"
+        With `allow_nan`, how to handle stamps in which all pixels are masked: "error"
+        raises, with "nan" their results are NaN, with a warning.
+    device : str, default="cpu"
+        Where the fits are computed: a device name of PyTorch, such as "cuda".
+
+    Attributes
+    ----------
+    estimator_ : estimator object or None
+        The fitted estimator.
+    target_names_ : list of str
+        The parameters that predict returns.
+    noise_ : float or None
+        The noise of plain images.
+    pixel_scale_ : float
+        The side of a pixel.
+    image_shape_ : tuple of int
+        Channels, height and width of a stamp, all planes together.
+    n_features_in_ : int
+        Number of values in a stamp, all planes together.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns of X, if they are all strings.
+
+    Notes
+    -----
+    The model is a Sersic profile [1]_ with elliptical isophotes, convolved with the
+    PSF, plus a constant background. Chi-square is the sum over the pixels of the
+    squared residual over the variance, that of the background plus the Poisson noise of
+    the predicted light. This variance is held constant in each step, so that the
+    solution is that of a Poisson likelihood and not biased by noise. The covariance is
+    the inverse of the Gauss-Newton matrix at the solution, for which the background is
+    free if it was fitted.
+
+    The result for a stamp is bitwise the same for any other stamps in the same call and
+    any number of threads, on the CPU of one machine with the same versions of all
+    packages. On a GPU results agree up to rounding.
+
+    The PSF is known at the pixels only. The images are exact if the PSF has no power
+    beyond the frequency of Nyquist; a PSF with a FWHM below 2 pixels has, and fit and
+    predict warn of it.
+
+    See Also
+    --------
+    ConditionalAutoencoderRegressor : Reads parameters off images without a fit.
+
+    References
+    ----------
+    .. [1] A. W. Graham and S. P. Driver, "A Concise Reference to (Projected) Sersic
+       R^(1/n) Quantities", PASA 22, 118 (2005).
+
+    Examples
+    --------
+    >>> from sklcae import ProfileFitRegressor
+    >>> from sklcae.datasets import make_galaxies
+    >>> X, y = make_galaxies(20, x0=32.0, y0=32.0, random_state=0)
+    >>> model = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+    >>> y_pred, y_std = model.predict(X, return_std=True)
+    >>> y_pred.shape
+    (20, 2)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "planes": [str, list, tuple, None],
+        "psf": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "noise": [Interval(Real, 0, None, closed="neither"), None],
+        "pixel_scale": [Interval(Real, 0, None, closed="neither"), None],
+        "gain": [Interval(Real, 0, None, closed="neither"), None],
+        "fit_sky": ["boolean", Interval(Real, 0, None, closed="neither")],
+        "bounds": [dict, None],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "prefit": ["boolean"],
+        "target_names": ["array-like", None],
+        "image_shape": [list, tuple, None],
+        "allow_nan": ["boolean"],
+        "handle_empty": [StrOptions({"error", "nan"})],
+        "device": [str],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        planes=None,
+        psf=None,
+        noise=None,
+        pixel_scale=None,
+        gain=1.0,
+        fit_sky=True,
+        bounds=None,
+        max_steps=30,
+        prefit=False,
+        target_names=None,
+        image_shape=None,
+        allow_nan=False,
+        handle_empty="error",
+        device="cpu",
+    ):
+        self.estimator = estimator
+        self.planes = planes
+        self.psf = psf
+        self.noise = noise
+        self.pixel_scale = pixel_scale
+        self.gain = gain
+        self.fit_sky = fit_sky
+        self.bounds = bounds
+        self.max_steps = max_steps
+        self.prefit = prefit
+        self.target_names = target_names
+        self.image_shape = image_shape
+        self.allow_nan = allow_nan
+        self.handle_empty = handle_empty
+        self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Check stamps and parameters, and fit `estimator` if there is one.
+
+        With ``estimator=None`` nothing is learned but the names of the parameters, the
+        shape of the stamps and, for plain images, their noise. Some stamps are fitted
+        and compared with y.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Parameters of the profiles, NaN where unknown. None, without an `estimator`
+            to fit: predict returns the first seven of `target_names`.
+
+        Returns
+        -------
+        self : ProfileFitRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError
+            If X or y is a file name, a Quantity or a Table.
+        ValueError
+            If a parameter, X or y is not as described, if there is no PSF, or if a
+            stamp has a wrong variance or PSF; the message names it.
+
+        Warns
+        -----
+        UserWarning
+            If flux or radius differ much from y, which a wrong `pixel_scale`, `gain` or
+            PSF causes, or if a PSF is narrower than two pixels.
+        """
+        fitter, data = self._prepare(X, y)
+        estimator = self._fit_estimator(X, y)
+        if data.y is not None:
+            self._compare(fitter, estimator, X, data)
+        self.fitter_, self.estimator_ = fitter, estimator
+        return self
+
+    def _prepare(self, X, y):
+        """Return the `ProfileFitter`, and the checked images and targets."""
+        check_device(self.device)
+        planes = self.planes
+        if planes is None:
+            planes = getattr(self.estimator, "planes", ("image",))
+        planes = check_kinds(planes, NAME)
+        self._check_planes(planes)
+        rows, image_shape, shape, empty, names = check_rows(
+            self, X, "no_validation" if y is None else y, planes, None
+        )
+        y, target_names, y_ndim = self._check_targets(y, rows)
+        layout = Layout(
+            image_shape=image_shape,
+            sample_shape=shape or rows.shape[1:],
+            n_targets=len(target_names),
+            y_ndim=y_ndim,
+            target_names=target_names,
+            feature_names=names,
+            planes=planes,
+        )
+        _check_one_band(layout)
+        images = Images(rows.reshape(len(rows), *image_shape), empty, planes)
+        scale = self.pixel_scale or getattr(self.estimator, "pixel_scale", None) or 1.0
+        fitter = ProfileFitter(
+            layout=layout,
+            pixel_scale=float(scale),
+            gain=None if self.gain is None else float(self.gain),
+            noise=self._find_noise(images),
+            psf=self._find_psf(layout, scale),
+            limits=make_limits(
+                _check_bounds(self.bounds), layout.band_shape, scale, self.fit_sky
+            ),
+            max_steps=int(self.max_steps),
+            device=self.device,
+        )
+        return fitter, Bunch(images=images, y=y)
+
+    def _check_planes(self, planes):
+        """Raise ValueError unless planes and parameters give noise and PSF once."""
+        if "psf" in planes and self.psf is not None:
+            raise ValueError(
+                f"The 'psf' parameter of {NAME} must be None with a plane 'psf'. Got "
+                f"{self.psf!r:.50} instead."
+            )
+        if "psf" not in planes and self.psf is None:
+            raise ValueError(
+                f"The 'psf' parameter of {NAME} must be the PSF, a FWHM or a stamp, "
+                f"without a plane 'psf'. Got None with planes={planes!r}."
+            )
+        if "variance" in planes and self.noise is not None:
+            raise ValueError(
+                f"The 'noise' parameter of {NAME} must be None with a plane "
+                f"'variance'. Got {self.noise!r} instead."
+            )
+        if "variance" not in planes and self.gain is None:
+            raise ValueError(
+                f"The 'gain' parameter of {NAME} must be a number without a plane "
+                "'variance', which would have the noise of the source. Got None."
+            )
+
+    def _check_targets(self, y, rows):
+        """Return targets (n, n_targets) or None, their names, and the axes of y."""
+        names = self.target_names
+        names = None if names is None else list(names)
+        if y is None:
+            if self.estimator is not None and not self.prefit:
+                raise ValueError(
+                    f"This {NAME} estimator requires y to be passed, but the target y "
+                    "is None."
+                )
+            found = names or getattr(self.estimator, "target_names_", None)
+            return None, _check_names(found or list(PARAMETERS)), 2
+        y = without_traps(y, "y")
+        named = target_names_of(y)
+        if named and names and named != names:
+            raise ValueError(
+                f"The 'target_names' parameter of {NAME} must be the columns of y, "
+                f"{named}, or None. Got {names!r} instead."
+            )
+        y = check_array(
+            y,
+            dtype=np.float64,
+            ensure_2d=False,
+            ensure_all_finite="allow-nan",
+            input_name="y",
+            estimator=self,
+        )
+        check_consistent_length(rows, y)
+        columns = y.reshape(len(y), -1)
+        names = named or names or getattr(self.estimator, "target_names_", None)
+        names = _check_names(names or list(PARAMETERS[: columns.shape[1]]))
+        if len(names) != columns.shape[1]:
+            raise ValueError(
+                f"y must have one column for each of the targets {names}. Got "
+                f"{columns.shape[1]} columns."
+            )
+        return columns, names, y.ndim
+
+    def _find_noise(self, images):
+        """Return the noise of plain images, or None with a variance plane."""
+        if images.variance is not None or self.noise is not None:
+            return self.noise and float(self.noise)
+        rows = np.setdiff1d(np.arange(len(images)), images.empty)[:N_FOR_NOISE]
+        pixels = images[rows][:, 0]
+        # Rows of pixels at the edges, where the light of the source adds little noise.
+        n_rows = pixels.shape[1] // EDGE
+        edges = [pixels[:, :n_rows], pixels[:, -n_rows:]] if n_rows else [pixels]
+        return float(noise_level(np.concatenate(edges, axis=1)))
+
+    def _find_psf(self, layout, scale):
+        """Return the PSF of all stamps, or None with a psf plane."""
+        if layout.has_psf:
+            return None
+        shape = layout.band_shape
+        if isinstance(self.psf, Real):
+            return gaussian_psf(self.psf / scale, shape)
+        psf = np.asarray(self.psf)
+        if psf.ndim != 2:
+            raise ValueError(
+                f"The 'psf' parameter of {NAME} must be a FWHM or one PSF (h, w): put "
+                "the PSFs of single stamps into a plane 'psf' of X. Got an array of "
+                f"the shape {psf.shape}."
+            )
+        return check_psf(psf, 1, shape)
+
+    def _fit_estimator(self, X, y):
+        if self.estimator is None:
+            return None
+        if self.prefit:
+            check_is_fitted(self.estimator)
+            return self.estimator
+        return clone(self.estimator).fit(X, y)
+
+    def _compare(self, fitter, estimator, X, data):
+        """Warn if fits of some stamps are far from y."""
+        rows = np.setdiff1d(np.arange(len(data.y)), data.images.empty)
+        rows = rows[
+            np.linspace(0, len(rows) - 1, min(N_COMPARED, len(rows))).astype(int)
+        ]
+        measured = fitter.fit(data.images.take(rows), fitter.start_from(data.y[rows]))
+        named = fitter.named(measured)
+        for name in ("flux", "half_light_radius"):
+            if name not in fitter.layout.target_names:
+                continue
+            column = fitter.layout.target_names.index(name)
+            wanted = data.y[rows, column]
+            known = measured.converged & (wanted > 0)
+            if known.sum() < FEWEST_COMPARED:
+                continue
+            factor = np.median(named[known, column] / wanted[known])
+            if not 1 / LARGEST_FACTOR < factor < LARGEST_FACTOR:
+                warn_user(
+                    f"The fitted {name!r} is {factor:.3g} times that of y, the median "
+                    f"of {known.sum()} stamps. Check pixel_scale "
+                    f"({fitter.pixel_scale:g}), the PSF, the background of the stamps "
+                    "and the unit of y."
+                )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "fitter_")
+
+    target_names_ = property(attrgetter("fitter_.layout.target_names"))
+    n_features_in_ = property(attrgetter("fitter_.layout.n_features"))
+    image_shape_ = property(attrgetter("fitter_.layout.image_shape"))
+    pixel_scale_ = property(attrgetter("fitter_.pixel_scale"))
+    noise_ = property(attrgetter("fitter_.noise"))
+
+    @property
+    def feature_names_in_(self):
+        """Names of the columns of X, if they are all strings."""
+        names = self.fitter_.layout.feature_names
+        if names is None:
+            raise AttributeError("X had no column names in fit.")
+        return np.asarray(names, dtype=object)
+
+    def predict(self, X, return_std=False, return_cov=False):
+        """Fit a profile to each stamp.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        return_std : bool, default=False
+            Whether to return standard deviations too.
+        return_cov : bool, default=False
+            Whether to return covariances too.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            The parameters `target_names_`, in the units of
+            :func:`~sklcae.datasets.make_galaxies`; flux in the unit of the images,
+            radius in that of `pixel_scale`. NaN for stamps without a pixel.
+        y_std : ndarray of the shape of y
+            Their standard deviations, if ``return_std=True``. NaN where the fit has not
+            converged.
+        y_cov : ndarray of shape (n_samples, n_targets, n_targets)
+            Their covariances, if ``return_cov=True``.
+
+        Raises
+        ------
+        ValueError
+            If stamps do not have the shape of fit, or have a wrong variance or PSF; the
+            message names the stamp.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If fits have not converged, see :meth:`fit_report`.
+        UserWarning
+            If a PSF is narrower than two pixels.
+        """
+        _, measured = self._measure(X)
+        fitter = self.fitter_
+        results = [self._like_y(fitter.named(measured))]
+        if return_std or return_cov:
+            covariance = fitter.covariance(measured)
+        if return_std:
+            variance = np.diagonal(covariance, axis1=1, axis2=2)
+            results.append(self._like_y(np.sqrt(variance)))
+        if return_cov:
+            results.append(covariance)
+        return tuple(results) if len(results) > 1 else results[0]
+
+    def fit_report(self, X):
+        """Fit a profile to each stamp, and report on the fits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+
+        Returns
+        -------
+        report : :class:`~sklearn.utils.Bunch`
+            Arrays of shape (n_samples,), the columns of a DataFrame:
+
+            converged : bool
+                Whether the fit is at a minimum.
+            at_bound : bool
+                Whether a parameter is at its bound. Its error is then not symmetric.
+            chi_square : float
+                Chi-square per pixel; about 1 for a good fit.
+            n_pixels : int
+                Number of pixels that are not masked.
+            n_steps : int
+                Number of steps.
+            sky, sky_std : float
+                The fitted background in the unit of the images, and its standard
+                deviation.
+            flux, flux_std, ... : float
+                The seven parameters and their standard deviations.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict`.
+        """
+        _, measured = self._measure(X, warn=False)
+        scale = self.fitter_.pixel_scale
+        values = to_named(measured.parameters, PARAMETERS, scale)
+        covariance = covariance_of_named(
+            measured.parameters, measured.covariance, PARAMETERS, scale
+        )
+        std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        report = Bunch(
+            converged=measured.converged,
+            at_bound=measured.at_limit[:, : len(PARAMETERS)].any(axis=1),
+            chi_square=measured.chi_square / np.maximum(measured.n_pixels, 1),
+            n_pixels=measured.n_pixels,
+            n_steps=measured.n_steps,
+            sky=measured.parameters[:, -1],
+            sky_std=np.sqrt(measured.covariance[:, -1, -1]),
+        )
+        for column, name in enumerate(PARAMETERS):
+            report[name], report[f"{name}_std"] = values[:, column], std[:, column]
+        return report
+
+    def sample(self, X, n_draws=100, random_state=None):
+        """Draw parameters from their posterior distribution.
+
+        Proposals from a t distribution around the fit are weighted by the likelihood
+        and drawn again [1]_. The prior is constant within the bounds, in the logarithms
+        of flux, radius and index and in the other parameters, the background among
+        them. At low signal-to-noise the draws show distributions that are not Gaussian.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        n_draws : int, default=100
+            Number of draws for each stamp.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_samples, n_draws, n_targets)
+            The parameters `target_names_`. NaN where the fit has not converged.
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not a positive int, or as in :meth:`predict`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the draws of some stamps are worth less than a tenth as many independent
+            ones.
+
+        References
+        ----------
+        .. [1] A. F. M. Smith and A. E. Gelfand, "Bayesian Statistics without Tears: A
+           Sampling-Resampling Perspective", The American Statistician 46, 84 (1992).
+        """
+        if not isinstance(n_draws, Integral) or n_draws < 1:
+            raise ValueError(
+                f"The 'n_draws' parameter must be a positive int. Got {n_draws!r}."
+            )
+        images, measured = self._measure(X)
+        fitter = self.fitter_
+        draws, effective = fitter.draw(
+            images, measured, int(n_draws), check_random_state(random_state)
+        )
+        few = measured.converged & (effective < n_draws / 10)
+        if few.any():
+            warn_user(
+                f"The draws of {few.sum()} of {len(few)} stamps are worth less than "
+                f"{n_draws / 10:g} independent ones, the first in row "
+                f"{int(np.argmax(few))}.",
+                ConvergenceWarning,
+            )
+        named = to_named(
+            draws.reshape(-1, draws.shape[2]), self.target_names_, fitter.pixel_scale
+        )
+        return named.reshape(*draws.shape[:2], -1)
+
+    def score(self, X, y, sample_weight=None):
+        """Return R2 of the fitted parameters, the mean over the targets.
+
+        Missing targets are left out, see :func:`~sklcae.metrics.known_r2_score`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True parameters, NaN where unknown.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the stamps.
+
+        Returns
+        -------
+        score : float
+            R2.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict`, or if y does not have the shape of the predictions.
+        """
+        return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
+
+    def _measure(self, X, warn=True):
+        """Return checked images, and the `MeasuredProfiles` of them."""
+        check_is_fitted(self)
+        fitter = self.fitter_
+        images = check_images(self, X, fitter.layout)
+        start = self._start(X, len(images))
+        measured = fitter.fit(images, start)
+        failed = ~measured.converged
+        failed[images.empty] = False
+        if warn and failed.any():
+            warn_user(
+                f"{failed.sum()} of {len(failed)} profile fits have not converged, the "
+                f"first in row {int(np.argmax(failed))}; their standard deviations are "
+                "NaN. See fit_report.",
+                ConvergenceWarning,
+            )
+        return images, measured
+
+    def _start(self, X, n):
+        if self.estimator_ is None:
+            return np.full((n, N_FITTED), np.nan)
+        y = np.asarray(self.estimator_.predict(X), dtype=np.float64)
+        return self.fitter_.start_from(y.reshape(n, -1))
+
+    def _like_y(self, y):
+        return y.ravel() if self.fitter_.layout.y_ndim == 1 else y
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = bool(self.allow_nan)
+        tags.target_tags.required = self.estimator is not None
+        # A profile is fitted to any numbers, whatever y is.
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+def _check_names(names):
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or len(set(names)) < len(names):
+        raise ValueError(
+            f"The targets of {NAME} must be different names of {', '.join(NAMES)}: the "
+            f"columns of y, or the parameter 'target_names'. Got {names}."
+        )
+    return list(names)
+
+
+def _check_bounds(bounds):
+    """Return bounds by name, or raise ValueError."""
+    allowed = (*PARAMETERS, "ellipticity")
+    for name, ends in (bounds or {}).items():
+        good = name in allowed and np.shape(ends) == (2,) and ends[0] < ends[1]
+        if name == "ellipticity":
+            good = good and ends[0] == 0 and ends[1] < 1
+        if name == "sersic_index":
+            good = good and INDEX_LIMITS[0] <= ends[0] and ends[1] <= INDEX_LIMITS[1]
+        if not good:
+            raise ValueError(
+                f"The 'bounds' parameter of {NAME} must be a dict of (low, high) with "
+                f"low < high for names of {', '.join(allowed)}; 'ellipticity' from 0 "
+                f"and below 1, 'sersic_index' within {INDEX_LIMITS}. Got {name!r}: "
+                f"{ends!r}."
+            )
+    return bounds or {}
+
+
+def _check_one_band(layout):
+    if layout.band_shape[0] != 1:
+        raise ValueError(
+            f"X must have stamps of one band for {NAME}. Got {layout.band_shape[0]} "
+            f"bands in stamps of the shape {layout.image_shape}."
+        )
