@@ -12,16 +12,19 @@ class NoiseModel(NamedTuple):
     ----------
     background : float or array that broadcasts with the light
         Variance of a pixel without light, in the unit of the light squared.
-    gain : float
-        Electrons for each unit of light.
+    gain : float or None
+        Electrons for each unit of light. With None the background variance holds the
+        noise of the light too.
     """
 
     background: Any
-    gain: float
+    gain: float | None
 
     def variance(self, light):
         """Return the variance of pixels whose expected light is given.
 
         Light below zero adds no Poisson noise.
         """
+        if self.gain is None:
+            return self.background
         return self.background + light.clip(min=0) / self.gain

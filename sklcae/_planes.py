@@ -9,6 +9,8 @@ from sklcae._warning import warn_user
 
 # The kinds of planes, in their order in X.
 KINDS = ("image", "variance", "psf")
+# All tuples of kinds that stamps may have.
+ALL_KINDS = (KINDS[:1], KINDS[:2], KINDS[::2], KINDS)
 
 # The centre of a PSF is found from its pixels above this share of the brightest one:
 # the wings of a measured PSF are mostly noise.
@@ -40,14 +42,19 @@ class Planes(NamedTuple):
     psf: Any = None
 
 
+def is_kinds(value):
+    """Return whether this is a tuple of kinds of planes in their order."""
+    strings = isinstance(value, tuple) and all(isinstance(k, str) for k in value)
+    return strings and value in ALL_KINDS
+
+
 def check_kinds(planes, owner):
     """Return the kinds of planes as a tuple, or raise ValueError.
 
     The owner is the name of the estimator or function with the parameter `planes`.
     """
     given = (planes,) if isinstance(planes, str) else tuple(planes)
-    wanted = tuple(kind for kind in KINDS if kind in given)
-    if given != wanted or "image" not in given:
+    if not is_kinds(given):
         raise ValueError(
             f"The 'planes' parameter of {owner} must be 'image', alone or followed by "
             f"'variance', 'psf' or both in this order. Got {planes!r} instead."
@@ -192,6 +199,23 @@ def filled_variance(planes):
         good = planes.variance[index][~masked[index]]
         filled[index][masked[index]] = np.median(good) if len(good) else 1.0
     return filled
+
+
+def check_psf(psf, n_stamps, band_shape):
+    """Return the PSFs of stamps to be made, (n, n_bands, H, W), of sum 1.
+
+    The shape is (h, w) for one PSF, (n, h, w) if there is one band, or
+    (n, n_bands, h, w). Raises ValueError as `stack_planes` does.
+    """
+    psf = _as_floats(psf, "psf")
+    n_bands, *sides = band_shape
+    one_band = psf.ndim == 3 and n_bands == 1
+    bands = () if one_band else (n_bands,)
+    n_given = 1 if psf.ndim == 2 else n_stamps
+    psf = _fit_psf(psf, (n_given, *bands, *sides)).astype(np.float64)
+    check_planes(Planes(None, psf=psf))
+    psf /= psf.sum(axis=(2, 3), keepdims=True)
+    return np.broadcast_to(psf, (n_stamps, *band_shape))
 
 
 def _as_floats(values, name):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -17,8 +18,8 @@ from sklcae._compat import (
 from sklcae._units import check_no_unit
 from sklcae.datasets._derivatives import jacobians, render
 from sklcae.datasets._galaxies import (
-    DETECTOR,
-    OPTICS,
+    GAIN,
+    PIXELS,
     check_centers,
     check_image_shape,
 )
@@ -27,6 +28,7 @@ from sklcae.datasets._parallel import map_chunks
 from sklcae.datasets._parameters import (
     ALLOWED,
     FITTED,
+    TELESCOPE,
     add_components,
     check_names,
     item_error,
@@ -34,6 +36,14 @@ from sklcae.datasets._parameters import (
     parse_parameters,
 )
 from sklcae.datasets._prior import prior_factor
+from sklcae.datasets._telescope import (
+    DEFAULTS,
+    check_psf,
+    check_variance,
+    needed_settings,
+    read_telescope,
+    with_images,
+)
 
 # Largest change of the standard deviations when the steps are halved. Above it the
 # steps are halved again, this many times at most.
@@ -49,6 +59,7 @@ _MAX_CONDITION = 1e12
         "galaxies": [Mapping],
         "targets": [str, list, tuple, None],
         "prior": [StrOptions({"defaults"}), Mapping, None],
+        "psf": ["array-like", None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     },
@@ -56,7 +67,14 @@ _MAX_CONDITION = 1e12
     prefer_skip_nested_validation=False,
 )
 def cramer_rao_bound(
-    galaxies, *, targets=None, prior="defaults", n_jobs=None, verbose=0
+    galaxies,
+    *,
+    targets=None,
+    prior="defaults",
+    variance=None,
+    psf=None,
+    n_jobs=None,
+    verbose=0,
 ):
     """Compute the Cramer-Rao bound on the variance of each stamp's parameters.
 
@@ -72,8 +90,11 @@ def cramer_rao_bound(
     galaxies : Bunch
         The Bunch that ``make_galaxies(..., return_X_y=False)`` returns, or a mapping
         with the same frame, image_shape, pixel_scale, psf, psf_fwhm, moffat_beta,
-        sky_level, gain and read_noise. The images are not used; the bound includes the
-        noise even if the galaxies were made with ``noise=False``.
+        sky_level, gain and read_noise; psf_ellipticity and psf_position_angle are 0 if
+        they are missing. Settings of PSF and noise that have a column in the frame are
+        taken from there, for each stamp; others are numbers, or arrays with one value
+        for each stamp. The images are not used; the bound includes the noise even if
+        the galaxies were made with ``noise=False``.
     targets : None, str or sequence of str, default=None
         The columns of variance: names of the seven parameters. None takes
         ``galaxies.target_names``. A single name gives a 1-D variance.
@@ -84,6 +105,15 @@ def cramer_rao_bound(
         1; with "defaults" this applies to all. A parameter with the same value for all
         galaxies counts as known. None means no prior knowledge: the bound of an
         unbiased estimator.
+    variance : float or array-like of shape (height, width) or (n_samples, height, \
+width), default=None
+        Variance of the background of each pixel in ADU squared, such as the plane
+        "variance" of :func:`make_galaxies`, instead of the sky_level and read_noise of
+        the galaxies. Infinite where a pixel is masked. The gain of the galaxies may
+        then be None: the variance includes the noise of the galaxy.
+    psf : array-like of shape (h, w) or (n_samples, h, w), default=None
+        Effective PSF of all stamps or of each, such as the plane "psf" of
+        :func:`make_galaxies`, instead of the PSF of the galaxies.
     n_jobs : int or None, default=None
         Number of parallel jobs, as in joblib. None means 1 unless in a
         `joblib.parallel_config` context.
@@ -112,8 +142,9 @@ def cramer_rao_bound(
     Raises
     ------
     ValueError
-        If `galaxies` is incomplete, `targets` are not among the seven parameters, or
-        the `prior` excludes a galaxy. This is checked before rendering.
+        If `galaxies` is incomplete, `targets` are not among the seven parameters, the
+        `prior` excludes a galaxy, or `variance` or `psf` is not allowed. This is
+        checked before rendering.
     TypeError
         If an item of `galaxies` or `prior` is an astropy Quantity.
     ImportError
@@ -133,7 +164,8 @@ def cramer_rao_bound(
     -----
     *Information.* The Fisher matrix is the sum of ``dI/da dI/db / v`` over the pixels,
     where I is the noiseless stamp and ``v = (I + sky_level) / gain + (read_noise /
-    gain)**2`` the variance of its pixels. The dependence of v on the parameters adds no
+    gain)**2``, or ``variance + I / gain``, the variance of its pixels. The dependence
+    of v on the parameters adds no
     term here. For Gaussian noise it would add ``dv/da dv/db / (2 v**2)``, which is
     3.6 % at sky 10, gain 1 and read noise 2. But ``1 / v`` is exact for Poisson noise,
     and only the read noise is Gaussian. At these settings the information of one pixel
@@ -195,18 +227,14 @@ def cramer_rao_bound(
     array([[0.283, 0.291],
            [0.006, 0.005]])
     """
-    table = _check_galaxies(galaxies)
+    table, telescope = _check_galaxies(galaxies, variance, psf)
     given = galaxies.get("target_names") or () if targets is None else targets
     prefix = "galaxies.target_names=" if targets is None else ""
     names = check_names("targets", given, FITTED, prefix=prefix)
     factor = None
     if prior is not None:
         factor = prior_factor(prior, galaxies["image_shape"], table)
-    optics = {name: galaxies[name] for name in OPTICS}
-    detector = {name: galaxies[name] for name in DETECTOR}
-    covariance, ratio, error = _bound_all(
-        table, optics, detector, factor, n_jobs, verbose
-    )
+    covariance, ratio, error = _bound_all(table, telescope, factor, n_jobs, verbose)
     _warn_of_steps(error)
     columns = [FITTED.index(name) for name in names]
     variance = np.diagonal(covariance, axis1=1, axis2=2)[:, columns]
@@ -223,41 +251,68 @@ def cramer_rao_bound(
     )
 
 
-def _check_galaxies(galaxies):
-    """Return the table of parameters of galaxies that are complete and valid."""
+def _check_galaxies(galaxies, variance, psf):
+    """Return the table of parameters and the `Telescope` of valid galaxies."""
     wanted = "a Bunch of make_galaxies or a mapping with the same items"
     frame = galaxies.get("frame")
     columns = getattr(frame, "columns", frame if isinstance(frame, Mapping) else ())
-    missing = [n for n in ("frame", *OPTICS, *DETECTOR) if n not in galaxies]
+    settings = needed_settings(
+        galaxies, with_psf=psf is None, with_noise=variance is None
+    )
+    present = {*galaxies, *columns, *DEFAULTS}
+    missing = [n for n in ("frame", *PIXELS, *GAIN) if n not in galaxies]
+    missing += [n for n in settings if n not in present]
     missing += [n for n in ALLOWED if not missing and n not in columns]
     if missing:
         got = f"a {type(galaxies).__name__} without {', '.join(missing)}"
         raise parameter_error("galaxies", wanted, got)
-    for name, allowed in ALLOWED.items():
-        check_no_unit(frame[name], name, allowed.unit)
-    # Masks are kept, to be refused.
-    given = {name: np.asanyarray(frame[name]) for name in ALLOWED}
-    settings = {name: galaxies[name] for name in (*OPTICS, *DETECTOR)}
+    frame = _read_columns(frame, columns)
+    pixels = {name: galaxies[name] for name in (*PIXELS, *GAIN)}
+    gain = GAIN if variance is None else {"gain": [*GAIN["gain"], None]}
+    n_samples = frame["flux"].size
     try:
         validate_parameter_constraints(
-            {**OPTICS, **DETECTOR}, settings, caller_name="make_galaxies"
+            {**PIXELS, **gain}, pixels, caller_name="make_galaxies"
         )
-        height, width = check_image_shape(settings["image_shape"])
-        sources = parse_parameters(given, given["flux"].size)
+        shape = check_image_shape(pixels["image_shape"])
+        sources = parse_parameters({name: frame[name] for name in ALLOWED}, n_samples)
         table = {name: source.draw(None) for name, source in sources.items()}
-        check_centers(table, height, width)
+        check_centers(table, *shape)
+        telescope = read_telescope(galaxies, frame, settings, n_samples)
     except InvalidParameterError as error:
         raise item_error("galaxies", wanted, error) from error
-    return add_components(table)
+    if psf is not None:
+        images = check_psf(psf, shape)
+        telescope = with_images(telescope, images, n_samples)
+    if variance is not None:
+        background = check_variance(variance, (n_samples, *shape))
+        telescope = replace(telescope, background=background)
+    return add_components(table), telescope
 
 
-def _bound_all(table, optics, detector, factor, n_jobs, verbose):
+def _read_columns(frame, columns):
+    """Return a dict of the columns of parameters and settings. Masks are kept."""
+    units = {name: allowed.unit for name, allowed in {**ALLOWED, **TELESCOPE}.items()}
+    units["psf_index"] = None
+    read = {}
+    for name in [name for name in units if name in columns]:
+        check_no_unit(frame[name], name, units[name])
+        read[name] = np.asanyarray(frame[name])
+    return read
+
+
+def _bound_all(table, telescope, factor, n_jobs, verbose):
     """Return the covariances, signal-to-noise ratios and step errors of all stamps."""
     theta = np.column_stack([table[name] for name in FITTED])
+
+    def arguments(chunk):
+        optics = [telescope.optics(i) for i in chunk]
+        return theta[chunk], optics, [telescope.detector(i) for i in chunk], factor
+
     chunks, parts = zip(
         *map_chunks(
             _bound_chunk,
-            lambda chunk: (theta[chunk], optics, detector, factor),
+            arguments,
             table["sersic_index"],
             n_jobs=n_jobs,
             verbose=verbose,
@@ -270,8 +325,10 @@ def _bound_all(table, optics, detector, factor, n_jobs, verbose):
     return tuple(np.concatenate(one)[back] for one in zip(*parts, strict=True))
 
 
-def _bound_chunk(theta, optics, detector, factor):
-    bounds = [_bound_stamp(one, optics, detector, factor) for one in theta]
+def _bound_chunk(theta, optics, detectors, factor):
+    bounds = [
+        _bound_stamp(*one, factor) for one in zip(theta, optics, detectors, strict=True)
+    ]
     return tuple(np.array(one) for one in zip(*bounds, strict=True))
 
 

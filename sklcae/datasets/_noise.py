@@ -19,8 +19,19 @@ def add_noise(stamp, *, sky_level, gain, read_noise, generator):
     return noisy
 
 
-def inverse_variance(stamp, *, sky_level, gain, read_noise):
-    """Return the inverse variance of each pixel, or 0 if the variance is 0."""
-    noise = NoiseModel((read_noise / gain) ** 2, gain)
-    variance = noise.variance(stamp + sky_level)
+def background_variance(*, sky_level, gain, read_noise):
+    """Return the variance of a pixel without light in ADU squared."""
+    return sky_level / gain + (read_noise / gain) ** 2
+
+
+def inverse_variance(stamp, *, gain, sky_level=0.0, read_noise=0.0, background=None):
+    """Return the inverse variance of each pixel, or 0 if the variance is 0.
+
+    ``background`` is the variance of each pixel without light, in ADU squared, instead
+    of sky level and read noise.
+    """
+    light = stamp
+    if background is None:
+        background, light = (read_noise / gain) ** 2, stamp + sky_level
+    variance = NoiseModel(background, gain).variance(light)
     return np.divide(1.0, variance, out=np.zeros_like(variance), where=variance > 0)

@@ -13,6 +13,7 @@ from sklcae._units import as_float, check_no_unit
 from sklcae.datasets._random import stamp_generator
 
 _STREAM = 0
+_TELESCOPE_STREAM = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,27 @@ ALLOWED = {
     "y0": _Allowed(-math.inf, math.inf, unit="pix"),
 }
 COLUMNS = (*ALLOWED, "e1", "e2")
+
+# The settings of PSF and noise that may vary from stamp to stamp. They have a stream of
+# random numbers of their own; the last one draws the PSF from an array.
+TELESCOPE = {
+    "psf_fwhm": _Allowed(
+        1e-30, 1e30, low_included=True, high_included=True, unit="arcsec"
+    ),
+    "psf_ellipticity": _Allowed(0, 1, low_included=True),
+    "psf_position_angle": _Allowed(-math.inf, math.inf, unit="deg"),
+    # GalSim's limits. At 1.1 the light of an untruncated Moffat diverges. From 91, and
+    # in large stamps with a narrow PSF earlier, the Bessel functions of its Fourier
+    # transform overflow; up to 50 they do not.
+    "moffat_beta": _Allowed(1.1, 50, high_included=True),
+    # With these limits the noise does not overflow float32.
+    "sky_level": _Allowed(0, 1e37, low_included=True, high_included=True, unit="adu"),
+    "read_noise": _Allowed(
+        0, 1e12, low_included=True, high_included=True, unit="electron"
+    ),
+}
+_TELESCOPE_NUMBERS = (*TELESCOPE, "psf_index")
+_LIMITS = {**ALLOWED, **TELESCOPE}
 
 # The parameters of a fit to a stamp: e1 and e2 are smooth functions at zero
 # ellipticity, ellipticity and position angle are not.
@@ -106,8 +128,24 @@ def center_range(value, side):
 
 
 def parse_parameters(given, n_samples):
-    """Check every physical parameter and return a dict of name -> source."""
-    return {name: _parse(name, given[name], n_samples) for name in ALLOWED}
+    """Check every given parameter and return a dict of name -> source."""
+    return {
+        name: _parse(name, given[name], n_samples) for name in _LIMITS if name in given
+    }
+
+
+def parse_values(name, value, n_samples, length):
+    """Check a number, or an array of n_samples values, and return an array.
+
+    ``length`` is the user's name for n_samples.
+    """
+    check_no_unit(value, name, _LIMITS[name].unit)
+    if is_number(value):
+        return _parse_number(name, value, n_samples).draw(None)
+    if isinstance(value, tuple) or _is_distribution(value):
+        wanted = f"a number or a 1-D array of {length} numbers"
+        raise parameter_error(name, wanted, repr(value))
+    return _parse_array(name, value, n_samples, length).draw(None)
 
 
 def draw_parameters(sources, n_samples, *, sersic_index_step, entropy):
@@ -116,7 +154,7 @@ def draw_parameters(sources, n_samples, *, sersic_index_step, entropy):
     Every parameter consumes its own uniform random numbers even if it is not drawn.
     Fixing one parameter therefore does not change the others.
     """
-    uniforms = _draw_uniforms(n_samples, entropy)
+    uniforms = _draw_uniforms(n_samples, entropy, _STREAM, len(ALLOWED))
     table = {
         name: source.draw(uniforms[:, column])
         for column, (name, source) in enumerate(sources.items())
@@ -126,6 +164,23 @@ def draw_parameters(sources, n_samples, *, sersic_index_step, entropy):
         rounded = _round_to_step(table["sersic_index"], sersic_index_step)
         table["sersic_index"] = np.clip(rounded, *bounds)
     return add_components(table)
+
+
+def draw_telescope(sources, n_samples, *, n_psfs, entropy):
+    """Draw the settings of `TELESCOPE`, and one of n_psfs PSFs as "psf_index".
+
+    ``n_psfs`` is None if the PSFs are not drawn.
+    """
+    drawn = n_psfs is not None or any(source.bounds for source in sources.values())
+    uniforms = np.zeros((n_samples, len(_TELESCOPE_NUMBERS)))
+    if drawn:
+        n_numbers = len(_TELESCOPE_NUMBERS)
+        uniforms = _draw_uniforms(n_samples, entropy, _TELESCOPE_STREAM, n_numbers)
+    numbers = dict(zip(_TELESCOPE_NUMBERS, uniforms.T, strict=True))
+    table = {name: source.draw(numbers[name]) for name, source in sources.items()}
+    if n_psfs is not None:
+        table["psf_index"] = (numbers["psf_index"] * n_psfs).astype(np.intp)
+    return table
 
 
 def add_components(table):
@@ -153,10 +208,10 @@ def item_error(name, requirement, error):
     )
 
 
-def _draw_uniforms(n_samples, entropy):
-    uniforms = np.empty((n_samples, len(ALLOWED)))
+def _draw_uniforms(n_samples, entropy, stream, n_numbers):
+    uniforms = np.empty((n_samples, n_numbers))
     for index in range(n_samples):
-        uniforms[index] = stamp_generator(entropy, index, _STREAM).random(len(ALLOWED))
+        uniforms[index] = stamp_generator(entropy, index, stream).random(n_numbers)
     return uniforms
 
 
@@ -169,10 +224,10 @@ def _parse(name, value, n_samples, length="n_samples"):
     """Parse one parameter; ``length`` is the user's name for n_samples."""
     if isinstance(value, InVariants):
         return _parse_in_variants(name, value, n_samples)
-    check_no_unit(value, name, ALLOWED[name].unit)
+    check_no_unit(value, name, _LIMITS[name].unit)
     if isinstance(value, tuple):
         return _parse_range(name, value, length)
-    if _is_number(value):
+    if is_number(value):
         return _parse_number(name, value, n_samples)
     if _is_distribution(value):
         return _parse_distribution(name, value)
@@ -185,7 +240,7 @@ def _parse_in_variants(name, given, n_samples):
         source = _parse(name, value, n_samples // n_variants, "n_galaxies")
         return replace(source, draw=lambda uniform: _share(source, uniform, n_variants))
     length = "n_galaxies * n_variants"
-    if _is_number(value):
+    if is_number(value):
         requirement = f"{_kinds(length, number='')} because it is one of 'varied'"
         raise parameter_error(name, requirement, f"the number {value!r}")
     return _parse(name, value, n_samples, length)
@@ -197,7 +252,7 @@ def _share(source, uniform, n_variants):
 
 
 def _parse_range(name, value, length):
-    if len(value) != 2 or not all(map(_is_number, value)):
+    if len(value) != 2 or not all(map(is_number, value)):
         raise _wrong_type(name, value, length)
     low, high = map(as_float, value)
     _check_allowed(name, np.array([low, high]), given=value)
@@ -241,11 +296,11 @@ def _parse_distribution(name, value):
         _check_allowed(name, values, support=f"[{low:g}, {high:g}]")
         return values
 
-    allowed = ALLOWED[name]
+    allowed = _LIMITS[name]
     return _Source(draw, bounds=(max(low, allowed.low), min(high, allowed.high)))
 
 
-def _is_number(value):
+def is_number(value):
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -260,7 +315,7 @@ def _is_distribution(value):
 
 
 def _check_allowed(name, values, given=None, support=None):
-    good = np.isfinite(values) & ALLOWED[name].contains(values)
+    good = np.isfinite(values) & _LIMITS[name].contains(values)
     if good.all():
         return
     first = int(np.argmin(good))
@@ -270,7 +325,7 @@ def _check_allowed(name, values, given=None, support=None):
         got = repr(given)
     else:
         got = f"{values[first]:g} at index {first}"
-    raise parameter_error(name, ALLOWED[name], got)
+    raise parameter_error(name, _LIMITS[name], got)
 
 
 def _wrong_type(name, value, length):

@@ -4,29 +4,37 @@ import numpy as np
 
 from sklcae._compat import validate_params
 from sklcae._units import check_numbers
-from sklcae.datasets._galaxies import DETECTOR
+from sklcae.datasets._galaxies import GAIN
 from sklcae.datasets._noise import inverse_variance
+from sklcae.datasets._parameters import parameter_error, parse_values
+from sklcae.datasets._telescope import DETECTOR, check_variance
 
 
-@validate_params(DETECTOR, prefer_skip_nested_validation=True)
-def signal_to_noise(images, *, sky_level=10.0, gain=1.0, read_noise=2.0):
+@validate_params({"gain": [*GAIN["gain"], None]}, prefer_skip_nested_validation=True)
+def signal_to_noise(images, *, variance=None, sky_level=10.0, gain=1.0, read_noise=2.0):
     """Compute the signal-to-noise ratio of each galaxy on its stamp.
 
     It is the ratio of a matched filter [1]_, the best linear measurement of the flux of
     a galaxy with known shape: the square root of the sum of ``I**2 / v`` over the
-    pixels. Here I is the noiseless stamp and ``v = (I + sky_level) / gain +
-    (read_noise / gain)**2`` is the variance of its pixels.
+    pixels. Here I is the noiseless stamp and v the variance of its pixels: ``v = (I +
+    sky_level) / gain + (read_noise / gain)**2``, or ``v = variance + I / gain`` if the
+    variance of the background is given.
 
     Parameters
     ----------
     images : array-like of shape (n_images, height, width) or (n_images, n_pixels)
         Noiseless stamps in ADU, without sky. In other stamps the noise would count as
         signal.
-    sky_level : float, default=10.0
+    variance : float or array-like of the shape of images or of one image, default=None
+        Variance of the background of each pixel in ADU squared, such as the plane
+        "variance" of :func:`make_galaxies`. Infinite where a pixel is masked. With a
+        variance, `sky_level` and `read_noise` are unused.
+    sky_level : float or array-like of shape (n_images,), default=10.0
         Sky background in ADU per pixel, as in :func:`make_galaxies`.
-    gain : float, default=1.0
-        Electrons per ADU.
-    read_noise : float, default=2.0
+    gain : float or None, default=1.0
+        Electrons per ADU. None, allowed with `variance`, means that the variance
+        includes the noise of the galaxy.
+    read_noise : float or array-like of shape (n_images,), default=2.0
         Standard deviation of the read noise, in electrons per pixel.
 
     Returns
@@ -37,8 +45,8 @@ def signal_to_noise(images, *, sky_level=10.0, gain=1.0, read_noise=2.0):
     Raises
     ------
     ValueError
-        If `images` is not a finite array of two or three dimensions, or another
-        parameter is out of range.
+        If `images` is not a finite array of two or three dimensions, if a variance is
+        not above 0, or if another parameter is out of range.
     TypeError
         If a parameter is an astropy Quantity.
 
@@ -71,7 +79,21 @@ def signal_to_noise(images, *, sky_level=10.0, gain=1.0, read_noise=2.0):
             "images must have the shape (n_images, height, width) or (n_images, "
             f"n_pixels), got {images.shape}."
         )
-    weight = inverse_variance(
-        images, sky_level=sky_level, gain=gain, read_noise=read_noise
-    )
+    if variance is not None:
+        noise = {"background": check_variance(variance, images.shape)}
+    elif gain is None:
+        raise parameter_error("gain", "a number, except with 'variance'", "None")
+    else:
+        given = {"sky_level": sky_level, "read_noise": read_noise}
+        noise = _check_detector(given, images)
+    weight = inverse_variance(images, gain=gain, **noise)
     return np.sqrt((images**2 * weight).reshape(len(images), -1).sum(axis=1))
+
+
+def _check_detector(given, images):
+    """Return sky level and read noise of each image, to broadcast with its pixels."""
+    shape = (-1, *(1,) * (images.ndim - 1))
+    return {
+        name: parse_values(name, given[name], len(images), "n_images").reshape(shape)
+        for name in DETECTOR
+    }

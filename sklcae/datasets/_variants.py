@@ -7,12 +7,17 @@ import numpy as np
 from sklcae._compat import validate_params
 from sklcae._units import PlainNumber
 from sklcae.datasets._galaxies import make_galaxies
-from sklcae.datasets._parameters import ALLOWED, InVariants, check_names
+from sklcae.datasets._parameters import (
+    ALLOWED,
+    COLUMNS,
+    InVariants,
+    check_names,
+)
 
 _DESCR = """
 Variants
     {n_galaxies} galaxies in {n_variants} variants each, consecutive stamps which
-    differ in {differences} and share all other parameters.
+    differ in {differences} and share all other parameters of the galaxy.
     groups  the galaxy of every stamp, numbered from 0
 """
 
@@ -42,6 +47,8 @@ def make_galaxy_variants(
     pixel_scale=0.2,
     psf="gaussian",
     psf_fwhm=0.7,
+    psf_ellipticity=0.0,
+    psf_position_angle=0.0,
     moffat_beta=4.765,
     sersic_index_step=0.05,
     sky_level=10.0,
@@ -49,6 +56,7 @@ def make_galaxy_variants(
     read_noise=2.0,
     noise=True,
     targets=("flux", "half_light_radius"),
+    planes=("image",),
     return_X_y=True,
     n_jobs=None,
     random_state=None,
@@ -57,8 +65,9 @@ def make_galaxy_variants(
     """Simulate several stamps of each galaxy that differ only in chosen parameters.
 
     The variants of a galaxy differ in the parameters `varied` and in their noise, and
-    are otherwise the same. They are consecutive: galaxy 0 variant 0, galaxy 0 variant 1
-    and so on. The function needs the extra ``simulate``: ``pip install
+    are otherwise the same. If PSF or noise level vary, each stamp has its own, as in
+    repeated exposures. The variants are consecutive: galaxy 0 variant 0, galaxy 0
+    variant 1 and so on. The function needs the extra ``simulate``: ``pip install
     'sklcae[simulate]'``.
 
     Parameters
@@ -69,8 +78,8 @@ def make_galaxy_variants(
         Number of stamps of each galaxy.
     varied : str or sequence of str, default=("flux", "half_light_radius")
         The physical parameters, among the seven from `flux` to `y0`, that differ
-        between the variants of a galaxy. With ``varied=()`` only the noise differs, as
-        in repeated exposures.
+        between the variants of a galaxy. With ``varied=()`` only noise and, if it
+        varies, PSF differ, as in repeated exposures.
     flux, half_light_radius, sersic_index, ellipticity, position_angle, x0, y0 : \
 tuple, float, array-like or distribution
         The physical parameters, with the meaning, the defaults and the types of
@@ -79,9 +88,13 @@ tuple, float, array-like or distribution
         ``n_galaxies * n_variants`` values, in the order of the stamps, for a parameter
         of `varied`, and `n_galaxies` values for any other parameter. A parameter of
         `varied` cannot be a number.
-    image_shape, pixel_scale, psf, psf_fwhm, moffat_beta, sersic_index_step, \
-sky_level, gain, read_noise, noise, targets : object
-        As in :func:`make_galaxies`.
+    image_shape, pixel_scale, psf, psf_fwhm, psf_ellipticity, psf_position_angle, \
+moffat_beta, sersic_index_step, sky_level, gain, read_noise, noise, targets, \
+planes : object
+        As in :func:`make_galaxies`, for ``n_samples = n_galaxies * n_variants`` stamps:
+        ranges and distributions of PSF and noise level are drawn for every stamp, and
+        an array has the values of all stamps. Such an array made by
+        :func:`numpy.repeat` shares values between the variants of a galaxy.
     return_X_y : bool, default=True
         Whether to return ``(X, y, groups)`` instead of a Bunch.
     n_jobs, random_state, verbose : object
@@ -89,8 +102,10 @@ sky_level, gain, read_noise, noise, targets : object
 
     Returns
     -------
-    X : ndarray of shape (n_galaxies * n_variants, height * width), float32
-        The flattened stamps in ADU, in row-major order. Only if ``return_X_y=True``.
+    X : ndarray of shape (n_galaxies * n_variants, height * width) or \
+(n_galaxies * n_variants, n_planes, height, width), float32
+        The flattened stamps in ADU, or their planes, as in :func:`make_galaxies`. Only
+        if ``return_X_y=True``.
     y : ndarray of shape (n_galaxies * n_variants, n_targets) or \
 (n_galaxies * n_variants,), float64
         The targets, in the units of the parameters. Only if ``return_X_y=True``.
@@ -163,10 +178,13 @@ sky_level, gain, read_noise, noise, targets : object
             name: InVariants(value, n_variants, shared=name not in names)
             for name, value in given.items()
         },
+        # PSF and noise belong to an exposure, not to a galaxy.
         image_shape=image_shape,
         pixel_scale=pixel_scale,
         psf=psf,
         psf_fwhm=psf_fwhm,
+        psf_ellipticity=psf_ellipticity,
+        psf_position_angle=psf_position_angle,
         moffat_beta=moffat_beta,
         sersic_index_step=sersic_index_step,
         sky_level=sky_level,
@@ -174,6 +192,7 @@ sky_level, gain, read_noise, noise, targets : object
         read_noise=read_noise,
         noise=noise,
         targets=targets,
+        planes=planes,
         return_X_y=return_X_y,
         n_jobs=n_jobs,
         random_state=random_state,
@@ -183,14 +202,17 @@ sky_level, gain, read_noise, noise, targets : object
     if return_X_y:
         return (*galaxies, groups)
     galaxies.groups = groups
-    galaxies.DESCR += _variants_text(n_galaxies, n_variants, names, noise)
-    return galaxies
-
-
-def _variants_text(n_galaxies, n_variants, names, noise):
-    differences = [*names, "noise"] if noise else names
-    return _DESCR.format(
+    differences = [*names, *_varying_settings(galaxies.frame)]
+    differences += ["noise"] if noise else []
+    galaxies.DESCR += _DESCR.format(
         n_galaxies=n_galaxies,
         n_variants=n_variants,
         differences=", ".join(differences) or "nothing",
     )
+    return galaxies
+
+
+def _varying_settings(frame):
+    """Return the names of settings of PSF and noise that differ between stamps."""
+    settings = frame.columns.drop(list(COLUMNS))
+    return [name for name in settings if frame[name].nunique() > 1]

@@ -14,11 +14,22 @@ from sklcae.datasets import make_galaxies
 
 NAMES = ("flux", "half_light_radius")
 
+# Telescopes that differ from stamp to stamp.
+VARIED = {
+    "psf_fwhm": (0.5, 1.2),
+    "psf_ellipticity": (0.0, 0.1),
+    "psf_position_angle": (0.0, 180.0),
+    "moffat_beta": (2.5, 5.0),
+    "sky_level": (5.0, 20.0),
+    "read_noise": (1.0, 5.0),
+}
 
-def generate(folder, n, n_jobs=1):
+
+def generate(folder, n, n_jobs=1, psf="gaussian", varied=False):
     """Simulate galaxies of Table 1 with make_galaxies."""
+    options = {"psf": psf, "n_jobs": n_jobs, **(VARIED if varied else {})}
     with Memory() as memory:
-        duration = seconds(lambda: make_galaxies(n, random_state=2, n_jobs=n_jobs))
+        duration = seconds(lambda: make_galaxies(n, random_state=2, **options))
     return {"rate": n / duration, **memory.peaks()}
 
 
@@ -43,6 +54,32 @@ def compare_images(folder, n):
         "rms_of_each": rms.tolist(),
         "parameters": galaxies.frame.to_dict("list"),
     }
+
+
+def compare_optics(folder, n, psf, from_images):
+    """Compare stamps of many PSFs with plain GalSim's, in units of the pixel noise.
+
+    With ``from_images`` both take the planes "psf" of the galaxies as arrays of PSFs.
+    """
+    settings = {"random_state": 7, "noise": False, "return_X_y": False}
+    settings |= {"planes": ("image", "psf"), "psf": psf, "sersic_index_step": 0.25}
+    galaxies = make_galaxies(n, **settings, **VARIED)
+    profiles = [plain.model_psf(psf, row) for row in galaxies.frame.to_dict("records")]
+    if from_images:
+        galaxies = make_galaxies(n, **{**settings, "psf": galaxies.psf_images})
+        profiles = [plain.image_psf(image) for image in galaxies.psf_images]
+    columns = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
+    plain_images = np.stack(
+        [
+            plain.draw_accurately(*row, profile, with_pixel=not from_images)
+            for row, profile in zip(
+                galaxies.frame[columns].to_numpy(), profiles, strict=True
+            )
+        ]
+    )
+    difference = (galaxies.images - plain_images) / noise_per_pixel()
+    rms = np.sqrt(np.mean(difference.astype(float) ** 2, axis=(1, 2)))
+    return {"rms": float(np.sqrt(np.mean(rms**2))), "worst": float(rms.max())}
 
 
 def noise_per_pixel():
@@ -102,6 +139,7 @@ JOBS = (
     generate,
     plain_generate,
     compare_images,
+    compare_optics,
     fit_profiles,
     predict_profiles,
 )

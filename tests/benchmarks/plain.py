@@ -102,6 +102,50 @@ def draw_stamp(flux, half_light_radius, sersic_index, e1, e2, x0, y0):
     return seen.drawImage(image, center=galsim.PositionD(x0 + 0.5, y0 + 0.5))
 
 
+# More accurate than GalSim's defaults.
+ACCURATE = galsim.GSParams(
+    folding_threshold=1e-3, maxk_threshold=1e-4, maximum_fft_size=16384
+)
+
+
+def model_psf(kind, row):
+    """Return the PSF with the settings of make_galaxies."""
+    fwhm, angle = row["psf_fwhm"], row["psf_position_angle"] * galsim.degrees
+    if kind == "gaussian":
+        psf = galsim.Gaussian(fwhm=fwhm, gsparams=ACCURATE)
+    else:
+        psf = galsim.Moffat(beta=row["moffat_beta"], fwhm=fwhm, gsparams=ACCURATE)
+    return psf.shear(e=row["psf_ellipticity"], beta=angle)
+
+
+def image_psf(image):
+    """Return the effective PSF of an image, its centre at (H // 2, W // 2)."""
+    return galsim.InterpolatedImage(
+        galsim.ImageD(image.astype(float), scale=PIXEL_SCALE),
+        x_interpolant=galsim.Lanczos(31),
+        use_true_center=False,
+        flux=1.0,
+        gsparams=ACCURATE,
+    )
+
+
+def draw_accurately(
+    flux, half_light_radius, sersic_index, e1, e2, x0, y0, psf, with_pixel
+):
+    """Draw a noiseless galaxy through a PSF, with the pixel or with it in the PSF."""
+    galaxy = galsim.Sersic(
+        n=sersic_index,
+        half_light_radius=half_light_radius,
+        flux=flux,
+        gsparams=ACCURATE,
+    ).shear(e1=e1, e2=e2)
+    image = galsim.ImageD(SIDE, SIDE, scale=PIXEL_SCALE)
+    center = galsim.PositionD(x0 + 0.5, y0 + 0.5)
+    method = "auto" if with_pixel else "no_pixel"
+    seen = galsim.Convolve(galaxy, psf, gsparams=ACCURATE)
+    return seen.drawImage(image, center=center, method=method).array
+
+
 def generate(n_samples, seed):
     """Simulate galaxies of the paper's Table 1, the Sersic index continuous."""
     rng = np.random.default_rng(seed)

@@ -195,7 +195,39 @@ def galaxies(lab):
             "< 0.01",
             note=f"of {lab.sizes['compared']} galaxies; the worst one {worst:.4f}",
         ),
+        *galaxies_of_telescopes(lab),
     ]
+
+
+def galaxies_of_telescopes(lab):
+    """A PSF and noise of its own for each stamp, compared with the same for all."""
+    n = lab.sizes["galaxies"]
+    lines = []
+    for psf in ("gaussian", "moffat"):
+        varied, same = lab.take_turns(
+            lab.sizes["galaxy_repeats"],
+            ("generate", {"n": n, "psf": psf, "varied": True}),
+            ("generate", {"n": n, "psf": psf}),
+        )
+        name = f"{psf} PSF of each stamp"
+        lines.append(compared(name, "stamps/s", varied, same, ">= 0.67"))
+        for source, from_images in (("", False), (", from its images", True)):
+            compared_stamps = lab.sizes["compared_optics"]
+            found = lab.run(
+                "compare_optics", n=compared_stamps, psf=psf, from_images=from_images
+            )
+            lines.append(
+                Result(
+                    f"rms difference to plain GalSim, {name}{source}",
+                    "noise/pixel",
+                    found["rms"],
+                    None,
+                    found["rms"],
+                    "< 0.001",
+                    note=f"of {compared_stamps} galaxies; worst {found['worst']:.4f}",
+                )
+            )
+    return lines
 
 
 def decoding(lab):

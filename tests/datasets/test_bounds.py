@@ -332,6 +332,160 @@ class TestResult:
         assert "1/1" in capsys.readouterr().err
 
 
+SEEN = {
+    "psf": "moffat",
+    "psf_fwhm": (0.5, 1.2),
+    "psf_ellipticity": (0.0, 0.3),
+    "moffat_beta": (2.5, 5.0),
+    "sky_level": (5.0, 50.0),
+    "read_noise": (1.0, 9.0),
+}
+PLANES = ("image", "variance", "psf")
+
+
+class TestTelescopeOfEachStamp:
+    def test_equals_the_bounds_of_single_telescopes(self):
+        galaxies = make(3, sersic_index=[2.0, 1.0, 0.5], gain=2.0, **SEEN)
+        bound = cramer_rao_bound(galaxies, prior=None)
+        plain = {**galaxies, "frame": galaxies.frame[list(KNOWN)]}
+        for index, row in galaxies.frame.iterrows():
+            alone = cramer_rao_bound(
+                {**plain, **{name: float(row[name]) for name in list(SEEN)[1:]}},
+                prior=None,
+            )
+            for name in ("variance", "signal_to_noise"):
+                np.testing.assert_allclose(
+                    bound[name][index], alone[name][index], rtol=1e-5
+                )
+
+    def test_arrays_of_settings(self):
+        galaxies = make(2)
+        fwhm = np.array([0.5, 1.2])
+        both = deviations({**galaxies, "psf_fwhm": fwhm}, prior=None)
+        for index in range(2):
+            alone = {**galaxies, "psf_fwhm": float(fwhm[index])}
+            np.testing.assert_array_equal(
+                both[index], deviations(alone, prior=None)[index]
+            )
+
+    def test_elliptical_psf_limits_one_direction(self):
+        round_one = {"ellipticity": 0.0, "half_light_radius": 0.3, "sky_level": 1e5}
+        along_x = make(1, **round_one, psf_ellipticity=0.6)
+        deviation = deviations(along_x, prior=None)[0]
+        assert deviation[5] > 1.3 * deviation[6]
+
+    def test_planes_give_the_same_bound(self):
+        galaxies = make(2, planes=PLANES, **{**SEEN, "moffat_beta": 5.0})
+        expected = cramer_rao_bound(galaxies, prior=None)
+        plain = {name: galaxies[name] for name in ("image_shape", "pixel_scale")}
+        plain |= {"frame": galaxies.frame[list(KNOWN)], "gain": galaxies.gain}
+        bound = cramer_rao_bound(
+            plain,
+            targets=NAMES,
+            prior=None,
+            variance=galaxies.variance_images,
+            psf=galaxies.psf_images,
+        )
+        # The small stamps cut off the wings of the PSF.
+        np.testing.assert_allclose(bound.variance, expected.variance, rtol=1e-2)
+        np.testing.assert_allclose(
+            bound.signal_to_noise, expected.signal_to_noise, rtol=5e-3
+        )
+
+    def test_variance_that_holds_everything(self):
+        galaxies = make()
+        variance = galaxies.images.astype(float) + 14
+        expected = cramer_rao_bound(galaxies, prior=None)
+        bound = cramer_rao_bound(
+            {**galaxies, "gain": None}, prior=None, variance=variance
+        )
+        np.testing.assert_allclose(bound.variance, expected.variance, rtol=1e-4)
+
+    def test_masked_pixels_have_no_information(self):
+        # Half of the light: twice the variance of the flux.
+        settings = {"ellipticity": 0.0, "sky_level": 1e7, "x0": 12.0}
+        galaxies = make(**settings)
+        variance = np.full((24, 24), 1e7)
+        prior = {**KNOWN, **settings, "flux": (0.1, 1e12)}
+        del prior["sky_level"]
+        whole = cramer_rao_bound(galaxies, prior=prior, variance=variance).variance
+        variance[:, :12] = np.inf
+        half = cramer_rao_bound(galaxies, prior=prior, variance=variance).variance
+        np.testing.assert_allclose(half[0, 0], 2 * whole[0, 0], rtol=1e-3)
+
+    def test_array_of_psfs(self):
+        source = make(3, planes=PLANES, psf_fwhm=[0.6, 0.9, 1.2])
+        galaxies = make(5, psf=source.psf_images)
+        bound = deviations(galaxies)
+        index = galaxies.frame["psf_index"].to_numpy()
+        assert len(set(index)) > 1
+        seen = deviations({**galaxies, "psf_fwhm": 0.7, "psf": "gaussian"})
+        for one, fwhm in enumerate((0.6, 0.9, 1.2)):
+            model = {**galaxies, "psf": "gaussian", "psf_fwhm": fwhm}
+            expected = deviations(model)[index == one]
+            np.testing.assert_allclose(bound[index == one], expected, rtol=2e-3)
+        assert (bound[:, 1] != seen[:, 1]).all()
+        # Rows keep their PSF.
+        part = Bunch(**{**galaxies, "frame": galaxies.frame[2:4]})
+        np.testing.assert_array_equal(deviations(part), bound[2:4])
+
+    def test_jobs_change_nothing(self):
+        galaxies = make(5, **SEEN)
+        expected = cramer_rao_bound(galaxies).covariance
+        with joblib.parallel_config("threading"):
+            found = cramer_rao_bound(galaxies, n_jobs=2).covariance
+        np.testing.assert_array_equal(found, expected)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"psf_fwhm": (0.5, 1.2)}, r"'psf_fwhm' item .* Got \(0.5, 1.2\)"),
+            ({"psf_fwhm": [0.5, 1.2]}, "'psf_fwhm' item .* Got an array of 2 values"),
+            ({"sky_level": [-1.0]}, "'sky_level' item .* Got -1 at index 0"),
+            ({"psf": np.ones((2, 3, 3))}, "'psf' item must be one PSF, .* Got 2 PSFs"),
+            ({"psf": "airy"}, "'psf' item must be .* Got 'airy'"),
+            ({"gain": None}, "'gain' item must be .* Got None"),
+        ],
+    )
+    def test_bad_settings(self, change, message):
+        with pytest.raises(ValueError, match=f"'galaxies' .* {message}"):
+            cramer_rao_bound({**make(), **change})
+
+    def test_missing_settings(self):
+        galaxies = dict(make())
+        del galaxies["sky_level"], galaxies["psf_fwhm"]
+        with pytest.raises(ValueError, match="without psf_fwhm, sky_level"):
+            cramer_rao_bound(galaxies)
+        cramer_rao_bound(galaxies, variance=14.0, psf=np.ones((3, 3)))
+
+    def test_missing_psf_of_an_index(self):
+        frame = make().frame.assign(psf_index=3)
+        with pytest.raises(ValueError, match=r"each psf_index, up to 3\. Got 2 PSFs"):
+            cramer_rao_bound({**make(), "psf": np.ones((2, 3, 3)), "frame": frame})
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"variance": -1.0}, "'variance' .* above 0 in all pixels. Got -1 in 1 "),
+            ({"variance": np.nan}, "'variance' .* Got nan in 1 pixels"),
+            ({"variance": np.ones(3)}, r"'variance' .* \(24, 24\) or \(1, 24, 24\)"),
+            ({"variance": "map.fits"}, "variance must be an array of numbers, got str"),
+            ({"psf": "gaussian"}, "'psf' parameter .* array-like .* Got 'gaussian'"),
+            ({"psf": np.ones((2, 3, 3))}, "'psf' parameter .* Got 2 PSFs"),
+            ({"psf": np.zeros((3, 3))}, "'psf' parameter .* have a positive sum"),
+        ],
+    )
+    def test_bad_planes(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            cramer_rao_bound(make(), **arguments)
+
+    def test_quantities(self):
+        with pytest.raises(TypeError, match="sky_level must be plain numbers in adu"):
+            cramer_rao_bound({**make(), "sky_level": Quantity([1.0], "electron")})
+        with pytest.raises(TypeError, match="variance must be plain numbers in adu2"):
+            cramer_rao_bound(make(), variance=Quantity(np.ones((24, 24)), "electron2"))
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -432,6 +586,39 @@ class TestSignalToNoise:
         )
         np.testing.assert_array_equal(flat, found)
 
+    def test_noise_of_each_image(self):
+        images = np.array([[[3.0, 0.0]], [[0.0, 6.0]]])
+        found = signal_to_noise(
+            images, sky_level=[1.0, 5.0], gain=2.0, read_noise=[2.0, 4.0]
+        )
+        expected = [3 / np.sqrt(4 / 2 + 1), 6 / np.sqrt(11 / 2 + 4)]
+        np.testing.assert_allclose(found, expected)
+        flat = signal_to_noise(
+            images.reshape(2, -1), sky_level=[1.0, 5.0], gain=2.0, read_noise=[2.0, 4.0]
+        )
+        np.testing.assert_array_equal(flat, found)
+
+    def test_variance_of_each_pixel(self):
+        images = np.array([[[3.0, 0.0, 9.0]], [[0.0, 6.0, 9.0]]])
+        variance = np.array([[[1.0, 2.0, np.inf]], [[4.0, 1.0, np.inf]]])
+        found = signal_to_noise(images, variance=variance, gain=2.0)
+        np.testing.assert_allclose(found, [3 / np.sqrt(2.5), 6 / np.sqrt(4.0)])
+        same = signal_to_noise(images, variance=variance[0], gain=None)
+        np.testing.assert_allclose(same, [3.0, 6 / np.sqrt(2)])
+        np.testing.assert_allclose(
+            signal_to_noise(images, variance=9.0, gain=None),
+            np.linalg.norm(images, axis=2)[:, 0] / 3,
+        )
+
+    def test_planes_of_make_galaxies(self):
+        galaxies = make(3, planes=PLANES, sky_level=(5.0, 50.0), read_noise=[1, 2, 9])
+        found = signal_to_noise(galaxies.images, variance=galaxies.variance_images)
+        noise = {n: galaxies.frame[n] for n in ("sky_level", "read_noise")}
+        expected = signal_to_noise(galaxies.images, **noise)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        bound = cramer_rao_bound(galaxies)
+        np.testing.assert_allclose(bound.signal_to_noise, expected, rtol=1e-4)
+
     def test_equals_the_bound_of_the_flux_alone(self):
         prior = {**KNOWN, "flux": (0.1, 1e12)}
         bound = cramer_rao_bound(make(), prior=prior, targets="flux")
@@ -455,6 +642,11 @@ class TestSignalToNoise:
             (np.ones((1, 2, 2)), {"gain": True}, "'gain'"),
             (np.ones((1, 2, 2)), {"read_noise": 10**400}, "'read_noise'"),
             (np.ones((1, 2, 2)), {"sky_level": -1.0}, "'sky_level'"),
+            (np.ones((1, 2, 2)), {"sky_level": (1.0, 2.0)}, "'sky_level'.*a number or"),
+            (np.ones((1, 2, 2)), {"sky_level": [1.0, 2.0]}, "n_images=1 values"),
+            (np.ones((1, 2, 2)), {"gain": None}, "'gain' .* except with 'variance'"),
+            (np.ones((1, 2, 2)), {"variance": 0.0}, "'variance' parameter of signal_"),
+            (np.ones((1, 2, 2)), {"variance": [1.0]}, "'variance' .* of shape .1,."),
             ("stamps.fits", {}, "images must be an array of numbers, got str"),
             (np.ma.masked_all((1, 2, 2)), {}, "images must not have masked"),
         ],

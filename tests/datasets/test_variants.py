@@ -222,6 +222,48 @@ def test_sersic_index_step(varied):
     assert not np.isin(exact, y).any()
 
 
+def test_psf_and_noise_are_drawn_for_every_stamp():
+    telescope = {
+        "psf": "moffat",
+        "psf_fwhm": (0.5, 1.2),
+        "psf_ellipticity": (0.0, 0.1),
+        "psf_position_angle": (0.0, 180.0),
+        "moffat_beta": (2.5, 5.0),
+        "sky_level": (5.0, 20.0),
+        "read_noise": (1.0, 5.0),
+    }
+    plain = make_bunch(varied=())
+    galaxies = make_bunch(varied=(), planes=("image", "psf"), **telescope)
+    assert galaxies.data.shape == (8, 2, 16, 16)
+    assert plain.frame.equals(galaxies.frame[list(plain.frame)])
+    for name in list(telescope)[1:]:
+        assert galaxies.frame[name].nunique() == 8
+    assert (
+        "differ in psf_fwhm, psf_ellipticity, psf_position_angle, moffat_beta, sk"
+        in (galaxies.DESCR)
+    )
+    alone = make_galaxies(8, **QUICK, **telescope, return_X_y=False).frame
+    names = list(telescope)[1:]
+    assert alone[names].equals(galaxies.frame[names])
+
+
+def test_arrays_of_psf_and_noise_have_the_values_of_all_stamps():
+    seeing = np.repeat([0.5, 0.8, 1.0, 1.2], 2)
+    galaxies = make_bunch(varied="x0", psf_fwhm=seeing, sky_level=np.arange(8.0))
+    np.testing.assert_array_equal(galaxies.frame["psf_fwhm"], seeing)
+    np.testing.assert_array_equal(galaxies.frame["sky_level"], np.arange(8.0))
+    assert "differ in x0, psf_fwhm, sky_level, noise" in galaxies.DESCR
+
+
+def test_a_psf_is_drawn_for_every_stamp():
+    psf = np.zeros((3, 5, 5))
+    psf[:, 1:4, 1:4] = 1.0
+    frame = make_bunch(20, varied=(), psf=psf, noise=False).frame
+    pairs = by_galaxy(frame["psf_index"])
+    assert set(pairs.ravel()) == {0, 1, 2}
+    assert (pairs[:, 0] != pairs[:, 1]).any()
+
+
 def test_positions_are_drawn_from_the_whole_stamp():
     frame = make_bunch(
         200, varied="x0", image_shape=(4, 24), sersic_index=1.0, noise=False
@@ -281,6 +323,9 @@ ERRORS = [
     ({"gain": 0.0}, "'gain'", "Got 0.0 instead."),
     ({"gain": 1e-40}, "'gain'", "Got 1e-40 instead."),
     ({"moffat_beta": 200}, "'moffat_beta'", "Got 200 instead."),
+    ({"psf_fwhm": [0.7] * 4}, "'psf_fwhm'", "Got an array of 4 values instead."),
+    ({"psf": "airy"}, "'psf'", "Got 'airy' instead."),
+    ({"planes": "psf"}, "'planes'", "Got 'psf' instead."),
     ({"sersic_index_step": 0.0}, "'sersic_index_step'", "Got 0.0 instead."),
     ({"targets": "mass"}, "'targets'", "Got 'mass' instead."),
     ({"return_X_y": "no"}, "'return_X_y'", "Got 'no' instead."),
