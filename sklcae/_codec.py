@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils import gen_batches
 
-from sklcae._images import PreparedImages
+from sklcae._fixed_psf import FixedPSF
+from sklcae._images import PreparedImages, ScaledVariance
 from sklcae._inputs import Layout
 from sklcae._noise import NoiseModel
 from sklcae._novelty import Reference, TrainingRange, misfits_of
+from sklcae._profile_training import units_of_profile
 from sklcae._scaling import ImageScaler
 from sklcae._targets import TargetDistribution, TargetScaler
 from sklcae._torch import (
     Architecture,
+    Batch,
     ConditionalAutoencoderNet,
     LightScale,
     build_net,
@@ -29,21 +32,27 @@ DESCRIBED_AT_ONCE = 64
 class Codec:
     """Scalers, noise and network of a fitted estimator.
 
-    Images are `Images` of shape (n, C, H, W) in the unit of the training set, NaN where
-    a pixel is masked. The seed made the network; random numbers of its constructor that
-    are not among its weights come from it again. The codec has no net and no training
-    range before the training, and no reference, the images of the training set to
-    compare with, before its end.
+    Images are `Images` of shape (n, n_bands, H, W) in the unit of the training set, NaN
+    where a pixel is masked, with the other planes of their stamps. The seed made the
+    network; random numbers of its constructor that are not among its weights come from
+    it again. ``psf`` (1, n_bands, H, W) is that of all stamps, or None if there is
+    none or each stamp has its own. ``pixel_scale`` and ``guess``, from
+    `guess_parameters`, are needed to turn latents into the parameters of a Sersic
+    profile. The codec has no net and no training range before the training, and no
+    reference, the images of the training set to compare with, before its end.
     """
 
     layout: Layout
     image_scaler: ImageScaler
     target_scaler: TargetScaler
-    gain: float
+    gain: float | None
     network: str | Callable
     latent_dim: int
     predicts_variance: bool
     seed: int
+    pixel_scale: float | None = None
+    psf: np.ndarray | None = None
+    guess: np.ndarray | None = None
     net: ConditionalAutoencoderNet | None = None
     training_range: TrainingRange | None = None
     reference: Reference | None = None
@@ -51,13 +60,7 @@ class Codec:
     @property
     def architecture(self):
         """The sizes of the network."""
-        layout = self.layout
-        return Architecture(
-            layout.image_shape,
-            layout.n_targets,
-            self.latent_dim,
-            self.predicts_variance,
-        )
+        return architecture_of(self)
 
     @property
     def physical_loss(self):
@@ -71,20 +74,47 @@ class Codec:
         return NoiseModel(self.image_scaler.noise_.astype(np.float64) ** 2, self.gain)
 
     @property
+    def light_unit(self):
+        """The mean noise: in this unit the squares of light are within float32."""
+        return mean_noise(self.image_scaler)
+
+    @property
+    def sky(self):
+        """The images without light: their median pixel, or 0 for Sersic profiles.
+
+        The wings of galaxies raise the median pixel, which would bias a profile.
+        """
+        sky = self.image_scaler.sky_
+        return sky if self.guess is None else np.zeros_like(sky)
+
+    @property
     def light_scale(self):
         """The scale of the light in scaled images, in units of the mean noise."""
         scaler = self.image_scaler
-        # In this unit the squares of light are within the range of float32.
-        unit = float(scaler.noise_.mean(dtype=np.float64))
+        unit = self.light_unit
         # Light is counted from the sky, whether or not the stretch subtracts it.
-        sky = (scaler.sky_ - scaler.background_) / scaler.softening_
+        sky = (self.sky - scaler.background_) / scaler.softening_
         return LightScale(
             stretch=scaler.stretch,
             minimum=scaler.minimum_ - sky,
             range=scaler.range_,
             softening=scaler.softening_ / unit,
-            noise=NoiseModel((scaler.noise_ / unit) ** 2, self.gain * unit),
+            noise=NoiseModel(
+                (scaler.noise_ / unit) ** 2,
+                None if self.gain is None else self.gain * unit,
+            ),
         )
+
+    def other_planes(self, images):
+        """Return variance and PSFs of images as a network reads them, or None each."""
+        variance = images.variance
+        if variance is not None:
+            variance = ScaledVariance(variance, self.light_unit)
+        return {"variance": variance, "psf": self.psf_of(images)}
+
+    def psf_of(self, images):
+        """Return the PSFs of images, read a few at a time, or None."""
+        return images.psf if self.psf is None else FixedPSF(self.psf)
 
     def encode(self, images):
         """Return the latents of images, (n, latent_dim), float32; NaN if empty."""
@@ -92,12 +122,30 @@ class Codec:
         latents[images.empty] = np.nan
         return latents
 
-    def decode(self, latents):
-        """Return the images of latents, (n, C, H, W)."""
-        return self.net.decode(latents, self.image_scaler.inverse_transform)
+    def decode(self, latents, psf=None):
+        """Return the images of latents, (n, n_bands, H, W).
+
+        The PSFs (n, n_bands, H, W) may be read a few at a time. They are None if the
+        stamps have no such plane.
+        """
+        finish = self.image_scaler.inverse_transform
+        if self.net.draws_light:
+            finish = self._add_sky
+        return self.net.decode(latents, psf, finish)
+
+    def _add_sky(self, light):
+        """Return the images of light in units of the mean noise."""
+        sky = self.sky
+        return light * sky.dtype.type(self.light_unit) + sky
+
+    def reconstruct(self, images):
+        """Return images decoded from their latents, each with its own PSF."""
+        return self.decode(self.encode(images), self.psf_of(images))
 
     def _prepare(self, images):
-        return PreparedImages(images, self.image_scaler, self.training_range)
+        """Return images and their planes as a network reads them in prediction."""
+        prepared = PreparedImages(images, self.image_scaler, self.training_range)
+        return Batch(prepared, **self.other_planes(images))
 
     def read_targets(self, images, symmetry=None):
         """Return the `TargetDistribution` of images; NaN if they are empty.
@@ -117,7 +165,7 @@ class Codec:
         else:
             mean, variance = y[0], variance if variance is None else variance[0]
         mean[images.empty] = np.nan
-        outside = (prepared.excess > 0) | ~np.isfinite(mean).all(axis=1)
+        outside = (prepared.images.excess > 0) | ~np.isfinite(mean).all(axis=1)
         if variance is not None:
             variance[outside] = np.nan
         logarithmic = self.target_scaler.logarithmic
@@ -125,7 +173,7 @@ class Codec:
 
     def is_outside(self, images):
         """Return whether images are outside the training range, (n,)."""
-        prepared = self._prepare(images)
+        prepared = self._prepare(images).images
         for part in gen_batches(len(images), DESCRIBED_AT_ONCE):
             prepared[part]
         outside = prepared.excess > 0
@@ -143,10 +191,11 @@ class Codec:
             )
         return z_phy
 
-    def generate(self, y, rng):
+    def generate(self, y, psf, rng):
         """Return images of wanted targets, with z_rest from similar galaxies."""
         z_phy = self.scale_targets(y)
-        return self.decode(np.hstack([z_phy, self.reference.draw_rest(z_phy, rng)]))
+        z_rest = self.reference.draw_rest(z_phy, rng)
+        return self.decode(np.hstack([z_phy, z_rest]), psf)
 
     # Comparison with the training set -----------------------------------------------
 
@@ -173,7 +222,7 @@ class Codec:
     def _describe(self, images, rows):
         """Return excess, latents, misfits and, if predicted, variances of images."""
         parts = [
-            self._describe_part(images[rows[part]])
+            self._describe_part(images.take(rows[part]))
             for part in gen_batches(len(rows), DESCRIBED_AT_ONCE)
         ]
         return {
@@ -184,7 +233,7 @@ class Codec:
         prepared = self._prepare(images)
         latents = self.net.encode(prepared)
         parts = {
-            "excess": prepared.excess,
+            "excess": prepared.images.excess,
             "latents": latents,
             "misfits": misfits_of(self._residuals(images, latents)),
         }
@@ -195,9 +244,13 @@ class Codec:
 
     def _residuals(self, images, latents):
         """Return image minus reconstruction in units of the noise."""
-        expected = self.decode(latents).astype(np.float64)
-        variance = self.noise.variance(expected - self.image_scaler.sky_)
-        return (images - expected) / np.sqrt(variance)
+        expected = self.decode(latents, self.psf_of(images)).astype(np.float64)
+        noise, everything = self.noise, slice(None)
+        if images.variance is not None:
+            background = images.variance[everything].astype(np.float64)
+            noise = noise._replace(background=background)
+        variance = noise.variance(expected - self.sky)
+        return (images[everything] - expected) / np.sqrt(variance)
 
     # State --------------------------------------------------------------------------
 
@@ -217,6 +270,9 @@ class Codec:
             "latent_dim": self.latent_dim,
             "predicts_variance": self.predicts_variance,
             "seed": self.seed,
+            "pixel_scale": self.pixel_scale,
+            "psf": self.psf,
+            "guess": self.guess,
             "weights": self.net.get_weights(),
             "training_range": training_range and training_range._asdict(),
             "reference": reference and reference.to_state(),
@@ -250,6 +306,32 @@ class Codec:
 def _with_attributes(scaler, attributes):
     vars(scaler).update(attributes)
     return scaler
+
+
+def mean_noise(image_scaler):
+    """Return the mean noise of the channels."""
+    return float(image_scaler.noise_.mean(dtype=np.float64))
+
+
+def architecture_of(codec):
+    """Return the sizes of the network of a codec, or of an object with its parts."""
+    layout, profile = codec.layout, None
+    if codec.guess is not None:
+        profile = units_of_profile(
+            layout.target_names,
+            codec.target_scaler,
+            codec.pixel_scale,
+            mean_noise(codec.image_scaler),
+            codec.guess,
+        )
+    return Architecture(
+        layout.band_shape,
+        layout.n_targets,
+        codec.latent_dim,
+        codec.predicts_variance,
+        layout.has_psf or codec.psf is not None,
+        profile,
+    )
 
 
 def usable_device(device):

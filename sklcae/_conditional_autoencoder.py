@@ -28,13 +28,15 @@ from sklcae._fitting import Fit, fit_codec, symmetry_of, warn_if_not_learned
 from sklcae._inputs import (
     check_images,
     check_latents,
+    check_psf_of_images,
     check_training_data,
     check_wanted_targets,
 )
-from sklcae._recommended import RECOMMENDED
+from sklcae._recommended import RECOMMENDED, RECOMMENDED_WITH_PSF
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.checkpoint import open_checkpoint
 from sklcae._symmetry import check_turnable
+from sklcae._targets import check_coverage
 from sklcae._torch import (
     LR_SCHEDULES,
     NETWORKS,
@@ -87,14 +89,21 @@ class ConditionalAutoencoderRegressor(
         differ in their targets only. This holds for all images if the targets include
         everything in which the galaxies differ; otherwise pass `groups` to
         :meth:`fit`, or set `gamma` to 0.
-    network : {"paper", "strided", "neural_field"}, registered name or callable, \
-            default="paper"
+    network : {"paper", "strided", "neural_field", "sersic"}, registered name or \
+            callable, default="paper"
         The network, for images of any shape. "paper" is the network of the appendix of
         [1]_. "strided" has the same decoder and a deeper encoder: strided convolutions
         whose features are pooled over the image, made for ``stretch="asinh"``, many
         targets and a falling learning rate. "neural_field" has the deeper encoder, and
         a decoder that draws one galaxy, and only one, as a function of position; it is
-        also made for ``stretch="asinh"``. A callable takes an
+        also made for ``stretch="asinh"``. "sersic" has the deeper encoder, and a
+        decoder without weights: a Sersic profile with the parameters of the latents,
+        through the PSF of each stamp. It needs a "psf" among the `planes` or the
+        parameter `psf`, `pixel_scale`, stamps without a background, and targets among
+        "flux", "half_light_radius", "sersic_index", "e1", "e2", "x0" and "y0".
+        Parameters that are not among the targets become the first latents of z_rest,
+        and targets may be NaN for all images: "chi_square" alone then teaches them. A
+        callable takes an
         :class:`~sklcae.networks.Architecture` and returns a torch module, see
         `sklcae.networks`.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"}, \
@@ -104,11 +113,13 @@ class ConditionalAutoencoderRegressor(
         of the images over the variance of the noise. The variance is the sum of the
         noise of empty pixels, estimated from the training set, and the Poisson noise of
         the light. Light is counted from the sky, the median pixel of the training set
-        (of about a thousand of its images).
-    gain : float, default=1.0
+        (of about a thousand of its images). With a "variance" among the `planes` the
+        noise of empty pixels is that of each pixel of each stamp.
+    gain : float or None, default=1.0
         Electrons for each unit of light in the images, which decide the Poisson noise;
         a very large number leaves only the noise of empty pixels. Used by "chi_square"
-        and by `score_samples`.
+        and by `score_samples`. With None the "variance" among the `planes` holds the
+        Poisson noise of the light too.
     physical_loss : {"squared_error", "gaussian_likelihood"}, default="squared_error"
         The physical loss. The first is Eq. 4 of [1]_. With the second the network also
         predicts the variance of each target, which weights its error [5]_ and which
@@ -128,18 +139,28 @@ class ConditionalAutoencoderRegressor(
         bright stars, also from the training, with a warning (in training sets of 30
         images or more). In prediction such pixels are clipped.
     target_names : list of str, default=None
-        Names of the targets, for a y without column names.
+        Names of the targets, for a y without column names. For the "sersic" network and
+        "simulation" None takes the first of "flux", "half_light_radius",
+        "sersic_index", "e1", "e2", "x0" and "y0".
     log_targets : "all" or list of str, default=None
         Names of positive targets whose natural logarithm is regressed; "all" stands for
         all targets, with or without names. Predictions are then positive, and the
         physical loss counts relative errors. y stays in its unit everywhere.
-    augmentation : {"dihedral"}, default=None
+    augmentation : {"dihedral", "simulation"}, default=None
         "dihedral" gives every stamp, each time that it is used in training, one of the
         four flips or, for square stamps, eight flips and quarter turns. The targets e1,
         e2, x0 and y0 (recognised by the column names of y) turn with it; fit raises if
         the effect on a target is unknown. x0 and y0 must be in pixels from the outer
         corner of the first pixel, x0 along the columns, as in
-        :func:`~sklcae.datasets.make_galaxies`.
+        :func:`~sklcae.datasets.make_galaxies`. "simulation" does so too, with a new
+        galaxy in place of the one of the stamp, each time that the stamp is used in
+        training: a Sersic profile through the PSF of the stamp with noise of its
+        variance. The parameters are those of a random row of y, each moved to a near
+        quantile of y, with a random position angle. So the network never sees a stamp
+        twice, and it learns from y and from the planes of X, but not from the images.
+        It needs a "psf" among the `planes` or the parameter `psf`, `pixel_scale` and
+        all seven targets of the
+        "sersic" network.
     invariant_targets : "all" or list of str, default=None
         Names of further targets that are invariant under flips and rotations; "all"
         stands for all targets, with or without names. Used only with `augmentation`.
@@ -154,7 +175,25 @@ class ConditionalAutoencoderRegressor(
     image_shape : tuple of int, default=None
         (H, W) or (C, H, W), channels first, the shape of the images in flat rows. With
         None, flat rows are assumed to be square images when the number of pixels is a
-        perfect square, and otherwise images of one row of pixels.
+        perfect square, and otherwise images of one row of pixels. C counts the channels
+        of all `planes`.
+    planes : tuple of str, default=("image",)
+        The channels of X: "image", alone or followed by "variance", "psf" or both, each
+        with one channel for each band. :func:`~sklcae.stack_planes` makes such an X.
+        "variance" is the variance of the background noise of each pixel, in the unit of
+        the images squared; it weights the pixels in the "chi_square" loss and in
+        `score_samples`. "psf" is the effective PSF of each stamp: sampled at its
+        pixels, with the response of the pixel, and with its centre in pixel
+        (H // 2, W // 2). The network reads the PSF when it encodes and when it decodes;
+        "neural_field" and "sersic" can, "paper" and "strided" cannot. Only images are
+        scaled, compared with the training set, and may have masked pixels.
+    psf : float or array-like of shape (h, w), default=None
+        The PSF of all stamps, for networks that read PSFs, if there is no plane "psf":
+        the full width at half maximum of a Gaussian, in the unit of `pixel_scale` (in
+        pixels without), or an effective PSF as in :func:`~sklcae.stack_planes`.
+    pixel_scale : float, default=None
+        Side of a pixel in the unit of the half-light radius, such as arcsec. Used by
+        the "sersic" network and by "simulation".
     allow_nan : bool, default=False
         Whether NaN in X (or a masked entry of a NumPy masked array) is a masked pixel,
         for example in a dead column or under a cosmic ray. Masked pixels enter neither
@@ -226,7 +265,7 @@ class ConditionalAutoencoderRegressor(
     best_epoch_ : int
         The epoch of the weights, with `early_stopping` only.
     image_shape_ : tuple of int
-        Channels, height and width.
+        Channels of X (all `planes` together), height and width.
     image_scaler_ : object
         Scales images to [0, 1]. Has ``softening_``, ``background_``, and the ``sky_``
         and ``noise_`` of each channel.
@@ -298,17 +337,20 @@ class ConditionalAutoencoderRegressor(
         # A view of the names: networks that are registered later are allowed too.
         "network": [StrOptions(NETWORKS.keys()), callable],
         "reconstruction_loss": [StrOptions(set(RECONSTRUCTION_LOSSES))],
-        "gain": [Interval(Real, 0, None, closed="neither")],
+        "gain": [Interval(Real, 0, None, closed="neither"), None],
         "physical_loss": [StrOptions(set(PHYSICAL_LOSSES))],
         "stretch": [StrOptions(set(STRETCHES))],
         "softening": [Interval(Real, 0, None, closed="neither"), None],
         "limits": [StrOptions(set(LIMITS))],
         "target_names": ["array-like", None],
         "log_targets": [StrOptions({"all"}), list, tuple, None],
-        "augmentation": [StrOptions({"dihedral"}), None],
+        "augmentation": [StrOptions({"dihedral", "simulation"}), None],
         "invariant_targets": [StrOptions({"all"}), list, tuple, None],
         "test_time_augmentation": ["boolean"],
         "image_shape": [list, tuple, None],
+        "planes": [str, list, tuple],
+        "psf": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "pixel_scale": [Interval(Real, 0, None, closed="neither"), None],
         "allow_nan": ["boolean"],
         "handle_empty": [StrOptions({"error", "nan"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -349,6 +391,9 @@ class ConditionalAutoencoderRegressor(
         invariant_targets=None,
         test_time_augmentation=False,
         image_shape=None,
+        planes=("image",),
+        psf=None,
+        pixel_scale=None,
         allow_nan=False,
         handle_empty="error",
         max_epochs=100,
@@ -385,6 +430,9 @@ class ConditionalAutoencoderRegressor(
         self.invariant_targets = invariant_targets
         self.test_time_augmentation = test_time_augmentation
         self.image_shape = image_shape
+        self.planes = planes
+        self.psf = psf
+        self.pixel_scale = pixel_scale
         self.allow_nan = allow_nan
         self.handle_empty = handle_empty
         self.max_epochs = max_epochs
@@ -414,6 +462,10 @@ class ConditionalAutoencoderRegressor(
         for fewer targets pass ``gamma=0``, or `groups` to :meth:`fit`. The augmentation
         needs the names of the targets, see `target_names`.
 
+        With a "psf" among the `planes`, or the parameter `psf`, the settings are those
+        for the "sersic" network and "simulation": pass `pixel_scale`, and the seven
+        targets. One model then serves all PSFs like those of the training set.
+
         Parameters
         ----------
         **overrides : dict
@@ -431,7 +483,9 @@ class ConditionalAutoencoderRegressor(
         >>> model.network, model.max_epochs
         ('neural_field', 12)
         """
-        return cls(**(RECOMMENDED | overrides))
+        has_psf = "psf" in overrides.get("planes", ()) or "psf" in overrides
+        with_psf = RECOMMENDED_WITH_PSF if has_psf else {}
+        return cls(**(RECOMMENDED | with_psf | overrides))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None, groups=None):
@@ -442,7 +496,8 @@ class ConditionalAutoencoderRegressor(
         X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
                 (n_samples, C, H, W)
             Images, in any linear unit. :func:`~sklcae.datasets.make_galaxies` makes
-            images in ADU.
+            images in ADU. With other `planes` than images,
+            :func:`~sklcae.stack_planes` makes X.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Physical parameters, in any units. NaN is an unknown target: it is left out
             of the physical loss, and its image still trains the autoencoder.
@@ -473,10 +528,11 @@ class ConditionalAutoencoderRegressor(
             If X or y is a file name, or a type whose units, masks or columns NumPy
             would drop, such as a Quantity or a Table of astropy.
         ValueError
-            If a parameter, X, y, sample_weight or groups is not as described, a target
-            is missing for all images, `latent_dim` is not greater than the number of
-            targets, `checkpoint` holds another fit, the training diverges, or the loss
-            of the held-out images is not finite.
+            If a parameter, X, y, sample_weight or groups is not as described (a wrong
+            variance or PSF is named by the row of its stamp), a target is missing for
+            all images, `latent_dim` is not greater than the number of targets,
+            `checkpoint` holds another fit, the training diverges, or the loss of the
+            held-out images is not finite.
         KeyboardInterrupt
             If the user interrupts. After any exception a model that was fitted before
             is unchanged.
@@ -699,11 +755,7 @@ class ConditionalAutoencoderRegressor(
             As in :meth:`predict`.
         """
         self._check_predicts_variance("predict_interval")
-        if not (isinstance(coverage, Real) and 0 < coverage < 1):
-            raise ValueError(
-                "The 'coverage' parameter must be above 0 and below 1. Got "
-                f"{coverage!r}."
-            )
+        check_coverage(coverage)
         lower, upper = self._read_targets(X).interval(coverage)
         return self._like_y(lower), self._like_y(upper)
 
@@ -813,7 +865,7 @@ class ConditionalAutoencoderRegressor(
             "set it to False",
         )
 
-    def generate(self, y, random_state=None):
+    def generate(self, y, random_state=None, psf=None):
         """Make images with wanted parameters.
 
         The decoder takes the wanted targets, and the z_rest of an image of the training
@@ -827,18 +879,25 @@ class ConditionalAutoencoderRegressor(
             The wanted targets, in the units of y in fit.
         random_state : int, RandomState instance or None, default=None
             Source of the choice.
+        psf : array-like of shape (h, w), (n_samples, h, w) or \
+                (n_samples, n_bands, h, w), default=None
+            The effective PSF of all images or of each, as in
+            :func:`~sklcae.stack_planes`. Needed by models with a "psf" among their
+            `planes`. None takes the parameter `psf` of the fit. Only for models that
+            read PSFs.
 
         Returns
         -------
         X : ndarray of shape (n_samples, ...)
-            Noiseless images in the unit and the layout of the training set.
+            Noiseless images in the unit and the layout of the training set; of shape
+            (n_samples, n_bands, H, W) if it has other `planes` than images.
 
         Raises
         ------
         ValueError
-            If y is not finite or overflows when it is scaled, does not have
-            `n_targets_` columns, has other column names than y in fit, or is not
-            positive for one of `log_targets`.
+            If the PSF is missing, not needed or not as described; if y is not finite or
+            overflows when it is scaled, does not have `n_targets_` columns, has other
+            column names than y in fit, or is not positive for one of `log_targets`.
 
         Warns
         -----
@@ -846,8 +905,10 @@ class ConditionalAutoencoderRegressor(
             If a target is outside `target_range_` by more than a hundredth of it.
         """
         check_is_fitted(self)
-        y = check_wanted_targets(self, y, self.codec_.layout)
-        images = self.codec_.generate(y, check_random_state(random_state))
+        layout = self.codec_.layout
+        y = check_wanted_targets(self, y, layout)
+        psf = check_psf_of_images(psf, len(y), layout, self.codec_.psf)
+        images = self.codec_.generate(y, psf, check_random_state(random_state))
         self._warn_of_targets(y)
         return self._like_X(images)
 
@@ -907,29 +968,39 @@ class ConditionalAutoencoderRegressor(
         images = self._check_images(X)
         return self.codec_.score(images)
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, Z, psf=None):
         """Decode latents.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, latent_dim)
             The latents, as :meth:`transform` returns them.
+        psf : array-like of shape (h, w), (n_samples, h, w) or \
+                (n_samples, n_bands, h, w), default=None
+            The effective PSF of all images or of each, as in
+            :func:`~sklcae.stack_planes`. Needed by models with a "psf" among their
+            `planes`. None takes the parameter `psf` of the fit. Only for models that
+            read PSFs.
 
         Returns
         -------
         X : ndarray of shape (n_samples, ...)
-            Images in the unit and the layout (flat or not) of the training set; float32
-            if the training set was, else float64.
+            Images in the unit and the layout (flat or not) of the training set, of
+            shape (n_samples, n_bands, H, W) if it has other `planes` than images;
+            float32 if the training set was, else float64.
 
         Raises
         ------
         ValueError
-            If Z does not have `latent_dim` finite columns, or has other column names
-            than :meth:`get_feature_names_out`.
+            If the PSF is missing, not needed or not as described; if Z does not have
+            `latent_dim` finite columns, or has other column names than
+            :meth:`get_feature_names_out`.
         """
         check_is_fitted(self)
         latents = check_latents(self, Z, self.get_feature_names_out())
-        return self._like_X(self.codec_.decode(latents))
+        codec = self.codec_
+        psf = check_psf_of_images(psf, len(latents), codec.layout, codec.psf)
+        return self._like_X(self.codec_.decode(latents, psf))
 
     def reconstruct(self, X):
         """Encode images and decode them again.
@@ -943,7 +1014,9 @@ class ConditionalAutoencoderRegressor(
         Returns
         -------
         X_reconstructed : ndarray of shape (n_samples, ...)
-            Images in the unit and the layout of the training set.
+            Images in the unit and the layout of the training set; of shape
+            (n_samples, n_bands, H, W), each with the PSF of its stamp, if it has other
+            `planes` than images.
 
         Raises
         ------
@@ -951,7 +1024,7 @@ class ConditionalAutoencoderRegressor(
             If the images do not have the shape of the training set, or are not finite.
         """
         images = self._check_images(X)
-        return self._like_X(self.codec_.decode(self.codec_.encode(images)))
+        return self._like_X(self.codec_.reconstruct(images))
 
     def get_feature_names_out(self, input_features=None):
         """Name the latents.
@@ -985,7 +1058,10 @@ class ConditionalAutoencoderRegressor(
         return check_images(self, X, self.codec_.layout)
 
     def _like_X(self, images):  # noqa: N802
-        return images.reshape(len(images), *self.codec_.layout.sample_shape)
+        layout = self.codec_.layout
+        if len(layout.planes) > 1:
+            return images
+        return images.reshape(len(images), *layout.sample_shape)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -1056,7 +1132,7 @@ class ConditionalAutoencoderRegressor(
         """
         from sklcae._storage.model import load_model
 
-        return load_model(path)
+        return load_model(path, "ConditionalAutoencoderRegressor")
 
     def __getstate__(self):
         """Return a state of NumPy arrays and plain values, without live objects."""

@@ -9,8 +9,16 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.utils import check_random_state
 
 from sklcae._codec import Codec
-from sklcae._images import PixelMask, TrainingImages
+from sklcae._fixed_psf import fixed_psf
+from sklcae._images import PixelMask, SomeRows, TrainingImages
 from sklcae._novelty import TrainingRange, evenly_spaced
+from sklcae._profile_training import (
+    check_profiles,
+    guess_from,
+    guess_of_targets,
+    make_simulation,
+)
+from sklcae._profiles import uses_profiles
 from sklcae._scaling import ImageScaler
 from sklcae._symmetry import Symmetry
 from sklcae._targets import fit_target_scaler
@@ -18,9 +26,11 @@ from sklcae._torch import Batch, EpochHook, Partners, build_net, name_of
 from sklcae._warning import warn_user
 
 # Networks whose input is nearly linear in the light after an asinh stretch.
-MADE_FOR_ASINH = ("strided", "neural_field")
+MADE_FOR_ASINH = ("strided", "neural_field", "sersic")
 # A target whose R2 on the training set is lower has not been learned.
 LEAST_R2 = 0.05
+# Most standardised targets are within this.
+USUAL = 3.0
 
 
 class Fit(NamedTuple):
@@ -58,7 +68,8 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     """
     seeds = checkpoint.seeds or _draw_seeds(settings)
     train, held_out = _hold_out(data, settings, seeds)
-    _check_some_targets(data.y[train], data.layout.target_names)
+    check_profiles(settings, data.layout)
+    _check_some_targets(data.y[train], data.layout.target_names, settings.network)
     symmetry = None
     if settings.augmentation is not None:
         symmetry = symmetry_of(data.layout, settings)
@@ -80,7 +91,12 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     _check_some_exchange(batch, settings.gamma)
     # The net takes a copy.
     module = None if start is None else start.codec.net.module_
-    net = _training_net(codec, settings, symmetry, seeds["net"], module)
+    simulation = None
+    if settings.augmentation == "simulation":
+        simulation = make_simulation(codec, data.y[train])
+        # Each step makes its own images: none need to be read.
+        batch = batch._replace(images=np.zeros((len(train), 1, 1, 1), np.float32))
+    net = _training_net(codec, settings, symmetry, simulation, seeds["net"], module)
     codec = replace(codec, net=net, training_range=seen)
 
     def finish(codec):
@@ -157,18 +173,33 @@ def _begin(data, rows, settings, symmetry, start, seed):
         return replace(
             start.codec,
             layout=data.layout,
-            gain=float(settings.gain),
+            gain=as_gain(settings.gain),
             network=settings.network,
         )
     weights = None if data.weights is None else data.weights[rows]
     scaler = ImageScaler(settings.stretch, settings.softening, settings.limits)
+    scaler.fit(data.images, rows)
+    guess = None
+    guess_y = None
+    if uses_profiles(settings):
+        guess = guess_from(data.images, rows, scaler, settings.pixel_scale)
+    if settings.network == "sersic":
+        names = data.layout.target_names
+        guess_y = guess_of_targets(guess, names, data.logarithmic)
     return Codec(
         layout=data.layout,
-        image_scaler=scaler.fit(data.images, rows),
+        image_scaler=scaler,
         target_scaler=fit_target_scaler(
-            data.y[rows], weights, symmetry, data.logarithmic
+            data.y[rows],
+            weights,
+            symmetry,
+            data.logarithmic,
+            guess_y,
         ),
-        gain=float(settings.gain),
+        pixel_scale=settings.pixel_scale and float(settings.pixel_scale),
+        psf=psf_of_settings(settings, data.layout),
+        guess=guess,
+        gain=as_gain(settings.gain),
         network=settings.network,
         latent_dim=int(settings.latent_dim),
         predicts_variance=settings.physical_loss == "gaussian_likelihood",
@@ -176,8 +207,30 @@ def _begin(data, rows, settings, symmetry, start, seed):
     )
 
 
+def psf_of_settings(settings, layout):
+    """Return the PSF of all stamps, (1, n_bands, H, W), or None."""
+    if settings.psf is not None and layout.has_psf:
+        raise ValueError(
+            "The 'psf' parameter of ConditionalAutoencoderRegressor must be None with "
+            f"a plane 'psf'. Got {settings.psf!r:.50} instead."
+        )
+    scale = settings.pixel_scale or 1.0
+    return fixed_psf(settings.psf, scale, layout, "ConditionalAutoencoderRegressor")
+
+
+def as_gain(gain):
+    """Return the gain as a float or None."""
+    return None if gain is None else float(gain)
+
+
 def _check_same_model(codec, settings, logarithmic):
     """Refuse to continue from weights with another meaning."""
+    psf = psf_of_settings(settings, codec.layout)
+    if not np.array_equal(psf, codec.psf):
+        raise ValueError(
+            "The 'psf' parameter of ConditionalAutoencoderRegressor must stay as it "
+            "was to continue an earlier fit."
+        )
     if logarithmic != codec.target_scaler.logarithmic:
         raise ValueError(
             "The 'log_targets' parameter of ConditionalAutoencoderRegressor must stay "
@@ -187,6 +240,7 @@ def _check_same_model(codec, settings, logarithmic):
     fitted = {
         "network": _name_or_network(codec.network),
         "latent_dim": codec.latent_dim,
+        "pixel_scale": codec.pixel_scale,
         "physical_loss": codec.physical_loss,
         "stretch": codec.image_scaler.stretch,
         "softening": codec.image_scaler.softening,
@@ -204,7 +258,7 @@ def _name_or_network(network):
     return name_of(network) or network
 
 
-def _training_net(codec, settings, symmetry, seed, module):
+def _training_net(codec, settings, symmetry, simulation, seed, module):
     maps = None if symmetry is None else symmetry.scaled(codec.target_scaler)
     return build_net(
         codec.network,
@@ -212,6 +266,7 @@ def _training_net(codec, settings, symmetry, seed, module):
         seed=seed,
         module=module,
         target_maps=maps,
+        simulation=simulation,
         device=settings.device,
         alpha=settings.alpha,
         beta=settings.beta,
@@ -264,6 +319,7 @@ def make_batch(data, codec, images, masked):
     if data.groups is not None:
         # Decoding a partner takes all of its targets.
         partners = Partners(data.groups[rows], known.all(axis=1), weights)
+    others = codec.other_planes(data.images)
     return Batch(
         images=images,
         targets=targets.astype(np.float32),
@@ -271,6 +327,7 @@ def make_batch(data, codec, images, masked):
         image_weights=None if weights is None else _mean_one(weights),
         target_weights=_target_weights(known, weights),
         partners=partners,
+        **{k: p if p is None else SomeRows(p, rows) for k, p in others.items()},
     )
 
 
@@ -287,10 +344,14 @@ def _mean_one(weights):
     return (weights / np.where(mean > 0, mean, 1)).astype(np.float32)
 
 
-def _check_some_targets(y, names):
-    """Raise ValueError if a target is missing in all rows."""
+def _check_some_targets(y, names, network):
+    """Raise ValueError if a target is missing in all rows.
+
+    Chi-square through known optics teaches targets without a label, if there is another
+    with one.
+    """
     missing = np.isnan(y).all(axis=0)
-    if missing.any():
+    if missing.all() or (missing.any() and network != "sersic"):
         columns = np.flatnonzero(missing)
         named = [names[i] for i in columns] if names else columns.tolist()
         raise ValueError(
@@ -348,6 +409,13 @@ def _range_of(images, y, codec, symmetry):
     """Return the range of the training set, without unusual images."""
     statistics = images.statistics[images.usual | ~images.usual.any()]
     seen = y if symmetry is None else symmetry.turned_targets(y)
+    unknown = np.isnan(seen).all(axis=0)
+    if unknown.any():
+        # Without a label, the range is that of the scaling.
+        usual = codec.target_scaler.inverse_transform(
+            [[-USUAL], [USUAL]] * np.ones(y.shape[1])
+        )
+        seen = np.concatenate([seen, np.where(unknown, usual, np.nan)])
     return TrainingRange.of_training(statistics, codec.image_scaler.noise_, seen)
 
 

@@ -9,6 +9,7 @@ from sklearn.utils import assert_all_finite, check_array, gen_batches
 from sklcae._array_likes import without_traps
 from sklcae._compat import _check_feature_names, _get_feature_names
 from sklcae._images import CHUNK_SIZE, float_type
+from sklcae._planes import check_planes, count_bands, split_planes
 from sklcae._warning import warn_user
 from sklcae.exceptions import ImageShapeError
 
@@ -19,11 +20,12 @@ MANY_COLOURS = 10
 FEWEST_PIXELS = 100
 
 
-def check_rows(estimator, X, y, layout):
-    """Return images as rows, their shape or None, their empty rows, and column names.
+def check_rows(estimator, X, y, planes, layout):
+    """Return stamps as rows, (C, H, W), shape or None, empty rows and column names.
 
-    The rows have any numeric type, and are NaN where a pixel is masked. Without a
-    layout the estimator has not been fitted.
+    The rows have any numeric type, and are NaN where a pixel of the image is masked.
+    The first shape is that of a stamp; the second one has the axes that it has in X,
+    None if it is flat. Without a layout the estimator has not been fitted.
     """
     X, given = without_traps(X, "X", masked=estimator.allow_nan), X
     X, shape = flatten_images(X)
@@ -37,11 +39,27 @@ def check_rows(estimator, X, y, layout):
         names = _get_feature_names(X)
         names = None if names is None else list(names)
         _check_channels_first(shape, estimator.image_shape)
+        image_shape = resolve_image_shape(
+            shape, rows.shape[1], estimator.image_shape, len(planes)
+        )
+        count_bands(image_shape[0], planes)
     else:
         names = layout.feature_names
         _check_feature_names(estimator, X, reset=False)
         _check_shape(rows, shape, layout, getattr(given, "shape", ()))
-    return rows, shape, _find_empty(estimator, rows), names
+        image_shape = layout.image_shape
+    n_pixels = rows.shape[1] // len(planes)
+    empty = _find_empty(estimator, rows[:, :n_pixels])
+    if len(planes) > 1:
+        _check_other_planes(rows.reshape(len(rows), *image_shape), planes)
+    return rows, image_shape, shape, empty, names
+
+
+def _check_other_planes(stamps, planes):
+    """Raise ValueError unless variances and PSFs can be used."""
+    for part in gen_batches(len(stamps), CHUNK_SIZE):
+        some = stamps[part].astype(float_type(stamps.dtype), copy=False)
+        check_planes(split_planes(some, planes), part.start)
 
 
 def flatten_images(X):
@@ -85,6 +103,8 @@ def _check_shape(rows, shape, layout, found):
     wanted = f"{height} x {width} pixels (H x W)"
     if n_channels > 1:
         wanted = f"{n_channels} channels of {wanted}"
+    if len(layout.planes) > 1:
+        wanted = f"{wanted}, the planes {layout.planes}"
     single = found in (layout.image_shape, layout.image_shape[1:])
     if single and rows.shape[1] != layout.n_features:
         raise ImageShapeError(
@@ -155,12 +175,12 @@ def _masked_in(rows):
     return masked, empty
 
 
-def resolve_image_shape(shape, n_pixels, image_shape=None):
-    """Return (C, H, W) of images, or raise if the shapes contradict each other.
+def resolve_image_shape(shape, n_pixels, image_shape=None, n_planes=1):
+    """Return (C, H, W) of stamps, or raise if the shapes contradict each other.
 
     `shape` comes from `flatten_images`, `image_shape` is the parameter. Without either,
-    flat rows are assumed to be square images when the number of pixels is a perfect
-    square, and else images of one row of pixels.
+    flat rows are assumed to be square images of one band when the number of pixels of a
+    plane is a perfect square, and else images of one row of pixels.
     """
     wanted = None if image_shape is None else _check_image_shape(image_shape)
     if shape is not None:
@@ -172,10 +192,15 @@ def resolve_image_shape(shape, n_pixels, image_shape=None):
             )
         return found
     if wanted is None:
-        side = isqrt(n_pixels)
-        if side * side == n_pixels:
-            return 1, side, side
-        _warn_of_one_row(n_pixels)
+        side = isqrt(n_pixels // n_planes)
+        if n_planes * side * side == n_pixels:
+            return n_planes, side, side
+        if n_planes > 1:
+            raise ImageShapeError(
+                f"The 'image_shape' parameter of {NAME} must be the (C, H, W) of flat "
+                f"rows, with the channels of all {n_planes} planes. Got None for rows "
+                f"of {n_pixels} values."
+            )
         return 1, 1, n_pixels
     if prod(wanted) != n_pixels:
         raise ImageShapeError(
@@ -185,8 +210,14 @@ def resolve_image_shape(shape, n_pixels, image_shape=None):
     return wanted
 
 
-def _warn_of_one_row(n_pixels):
-    if n_pixels < FEWEST_PIXELS:
+def warn_of_one_row(shape, image_shape, resolved):
+    """Warn if flat rows are taken for images of one row of pixels, unasked.
+
+    The first two arguments are as for `resolve_image_shape`, the last is its result.
+    """
+    n_pixels = resolved[2]
+    unasked = shape is None and image_shape is None and resolved[:2] == (1, 1)
+    if not unasked or n_pixels < FEWEST_PIXELS:
         return
     channels = range(2, MANY_COLOURS)
     colours = [c for c in channels if c * isqrt(n_pixels // c) ** 2 == n_pixels]

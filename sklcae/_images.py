@@ -1,10 +1,11 @@
-"""Images that are read a few at a time: as floats, filled and scaled."""
+"""Stamps that are read a few at a time: as floats, filled and scaled."""
 
 import numpy as np
 from sklearn.utils import gen_batches
 
 from sklcae._masking import fill_masked
 from sklcae._novelty import image_statistics
+from sklcae._planes import KINDS, Planes, filled_variance, split_planes
 
 CHUNK_SIZE = 64
 # A network gets no larger number; the products of its layers stay finite.
@@ -12,21 +13,81 @@ LARGEST_SCALED = 1e30
 
 
 class Images:
-    """Images (n, C, H, W) that become native floats when some of them are read.
+    """Images (n, n_bands, H, W) that become native floats when some of them are read.
 
-    The ``raw`` array may have any numeric type and byte order, and may be a memory map.
-    A masked pixel is NaN. ``empty`` are the rows in which all pixels are masked.
+    The ``raw`` array (n, C, H, W) has all planes of the stamps, in any numeric type and
+    byte order, and may be a memory map. A masked pixel is NaN. ``empty`` are the rows
+    in which all pixels are masked. ``variance`` and ``psf`` read the other planes of
+    the stamps, and are None if there is no such plane.
     """
 
-    def __init__(self, raw, empty=()):
-        self.raw, self.empty = raw, np.asarray(empty, dtype=int)
-        self.shape, self.dtype = raw.shape, float_type(raw.dtype)
+    def __init__(self, raw, empty=(), kinds=KINDS[:1]):
+        self.raw, self.empty, self.kinds = raw, np.asarray(empty, dtype=int), kinds
+        self.dtype = float_type(raw.dtype)
+        # Views: of a memory map only the rows that are taken are read.
+        self._image, variance, psf = split_planes(raw, kinds)
+        self.shape = self._image.shape
+        self.variance = None if variance is None else VarianceMaps(self, variance)
+        self.psf = None if psf is None else PSFs(psf)
 
     def __len__(self):
         return len(self.raw)
 
     def __getitem__(self, which):
-        return self.raw[which].astype(self.dtype, copy=False)
+        return self._image[which].astype(self.dtype, copy=False)
+
+    def take(self, rows):
+        """Return some rows with all of their planes, in memory."""
+        return Images(self.raw[rows], kinds=self.kinds)
+
+
+class VarianceMaps:
+    """The variance of the pixels of images, in the unit of the images squared.
+
+    In masked pixels it is the median over the stamp: no number there matters, but NaN
+    would spread.
+    """
+
+    def __init__(self, images, raw):
+        self.images, self.raw = images, raw
+
+    def __getitem__(self, which):
+        variance = self.raw[which].astype(self.images.dtype, copy=False)
+        return filled_variance(Planes(self.images[which], variance))
+
+
+class ScaledVariance:
+    """The variance as a network reads it: in another unit of the images, float32."""
+
+    def __init__(self, variance, unit):
+        self.variance, self.squared_unit = variance, unit**2
+
+    def __getitem__(self, which):
+        scaled = self.variance[which].astype(np.float64) / self.squared_unit
+        return scaled.clip(1 / LARGEST_SCALED, LARGEST_SCALED).astype(np.float32)
+
+
+class PSFs:
+    """The PSFs of stamps, of sum 1, float32."""
+
+    def __init__(self, raw):
+        self.raw = raw
+
+    def __getitem__(self, which):
+        # The order of summation, and with it the last bit, depends on the layout.
+        psf = np.array(self.raw[which], dtype=np.float64, order="C")
+        psf /= psf.sum(axis=(2, 3), keepdims=True)
+        return psf.astype(np.float32)
+
+
+class SomeRows:
+    """Some rows of an object that is read a few rows at a time."""
+
+    def __init__(self, values, rows):
+        self.values, self.rows = values, rows
+
+    def __getitem__(self, which):
+        return self.values[self.rows[which]]
 
 
 def float_type(dtype):

@@ -12,9 +12,16 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from sklcae._array_likes import without_traps
 from sklcae._compat import _check_sample_weight
-from sklcae._image_inputs import NAME, check_rows, resolve_image_shape
+from sklcae._image_inputs import (
+    NAME,
+    check_rows,
+    resolve_image_shape,
+    warn_of_one_row,
+)
 from sklcae._images import Images
 from sklcae._masking import check_not_masked
+from sklcae._planes import check_kinds, check_psf
+from sklcae._profiles import PARAMETERS, uses_profiles
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 
 # The mean of larger or smaller weights would leave the range of float64.
@@ -24,8 +31,9 @@ EXTREME_WEIGHTS = (1e-100, 1e100)
 class Layout(NamedTuple):
     """The form of images and targets.
 
-    ``image_shape`` is (C, H, W); ``sample_shape`` is the shape of one image in X, (p,),
-    (H, W) or (C, H, W). Names are None if y or X had no column names.
+    ``image_shape`` is (C, H, W), with the channels of all ``planes``; ``sample_shape``
+    is the shape of one image in X, (p,), (H, W) or (C, H, W). Names are None if y or X
+    had no column names.
     """
 
     image_shape: tuple[int, int, int]
@@ -34,11 +42,23 @@ class Layout(NamedTuple):
     y_ndim: int
     target_names: list[str] | None
     feature_names: list[str] | None
+    planes: tuple[str, ...] = ("image",)
 
     @property
     def n_features(self):
-        """Number of values in an image."""
+        """Number of values in a stamp, all planes together."""
         return prod(self.image_shape)
+
+    @property
+    def band_shape(self):
+        """The shape of one plane: bands, height and width."""
+        n_channels, height, width = self.image_shape
+        return n_channels // len(self.planes), height, width
+
+    @property
+    def has_psf(self):
+        """Whether the stamps have PSFs."""
+        return "psf" in self.planes
 
 
 class TrainingData(NamedTuple):
@@ -70,17 +90,35 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
     `previous` is the layout of the fit that this one continues, or None. Raises
     ValueError if anything is wrong.
     """
-    rows, shape, empty, feature_names = check_rows(estimator, X, y, previous)
+    planes = check_kinds(estimator.planes, NAME)
+    _check_gain(estimator, planes)
+    if previous is not None and planes != previous.planes:
+        raise ValueError(
+            f"The 'planes' parameter of {NAME} must stay {previous.planes} to continue "
+            f"an earlier fit. Got {estimator.planes!r} instead."
+        )
+    rows, image_shape, shape, empty, feature_names = check_rows(
+        estimator, X, y, planes, previous
+    )
+    if previous is not None:
+        # The parameter may have been changed since.
+        image_shape = resolve_image_shape(
+            shape, rows.shape[1], estimator.image_shape, len(planes)
+        )
     y = without_traps(y, "y")
     names = _resolve_names(estimator, y, previous)
     targets = _check_targets(estimator, y, rows)
+    if names is None and uses_profiles(estimator):
+        names = list(PARAMETERS[: prod(targets.shape[1:])])
+    warn_of_one_row(shape, estimator.image_shape, image_shape)
     layout = Layout(
-        image_shape=resolve_image_shape(shape, rows.shape[1], estimator.image_shape),
+        image_shape=image_shape,
         sample_shape=shape or rows.shape[1:],
         n_targets=prod(targets.shape[1:]),
         y_ndim=targets.ndim,
         target_names=names,
         feature_names=feature_names,
+        planes=planes,
     )
     _check_same_layout(layout, previous)
     _check_targets_fit(estimator, layout)
@@ -101,12 +139,46 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
 
 def check_images(estimator, X, layout):
     """Check images for a fitted estimator, and return them as `Images`."""
-    rows, _, empty, _ = check_rows(estimator, X, "no_validation", layout)
+    rows, _, _, empty, _ = check_rows(
+        estimator, X, "no_validation", layout.planes, layout
+    )
     return _as_images(rows, layout, empty)
 
 
 def _as_images(rows, layout, empty):
-    return Images(rows.reshape(len(rows), *layout.image_shape), empty)
+    stamps = rows.reshape(len(rows), *layout.image_shape)
+    return Images(stamps, empty, layout.planes)
+
+
+def _check_gain(estimator, planes):
+    if estimator.gain is None and "variance" not in planes:
+        raise ValueError(
+            f"The 'gain' parameter of {NAME} must be a number, unless 'planes' has a "
+            f"'variance' that holds all noise. Got None instead, with planes={planes}."
+        )
+
+
+def check_psf_of_images(psf, n_images, layout, usual):
+    """Return the PSFs of images to be made, (n, n_bands, H, W), or None.
+
+    Without one they are the ``usual`` PSF (1, n_bands, H, W) of the model, or None.
+    Raises ValueError unless they are given for models that read a PSF, and only these.
+    """
+    if psf is None and usual is not None:
+        return np.broadcast_to(usual, (n_images, *layout.band_shape))
+    if not layout.has_psf and usual is None:
+        if psf is not None:
+            raise ValueError(
+                f"psf must be None for a {NAME} whose 'planes' have no 'psf'. Got one "
+                f"for the planes {layout.planes}."
+            )
+        return None
+    if psf is None:
+        raise ValueError(
+            f"psf must be the PSF of the images, (h, w) or one for each row, for a "
+            f"{NAME} with the planes {layout.planes}. Got None."
+        )
+    return check_psf(psf, n_images, layout.band_shape)
 
 
 def check_wanted_targets(estimator, y, layout):

@@ -11,31 +11,37 @@ from sklearn.utils import (
     check_array,
     check_consistent_length,
     check_random_state,
+    gen_batches,
 )
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._array_likes import without_traps
 from sklcae._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklcae._fixed_psf import SHORTEST_SIDE, effective_fwhm, fixed_psf
 from sklcae._image_inputs import check_rows
-from sklcae._images import Images
+from sklcae._images import CHUNK_SIZE, Images
 from sklcae._inputs import Layout, check_images, target_names_of
-from sklcae._planes import check_kinds, check_psf
-from sklcae._profile_fitter import ProfileFitter, gaussian_psf, make_limits
+from sklcae._planes import check_kinds
+from sklcae._profile_fitter import (
+    BOUNDED,
+    ProfileFitter,
+    are_bounds,
+)
 from sklcae._profiles import (
-    DERIVED,
     N_FITTED,
+    NAMES,
     PARAMETERS,
     covariance_of_named,
     to_named,
 )
 from sklcae._scaling import noise_level
+from sklcae._targets import check_coverage
 from sklcae._torch import check_device
 from sklcae._torch.sersic import INDEX_LIMITS
 from sklcae._warning import warn_user
 from sklcae.metrics import known_r2_score
 
 NAME = "ProfileFitRegressor"
-NAMES = (*PARAMETERS, *DERIVED)
 # A narrower PSF, FWHM in pixels, is not sampled by the pixels.
 LEAST_FWHM = 2.0
 # So many stamps give the noise of plain images.
@@ -69,7 +75,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     psf : float or array-like of shape (h, w), default=None
         The PSF of all stamps, if there is no plane "psf": the full width at half
         maximum of a Gaussian, in the unit of `pixel_scale`, or an effective PSF as in
-        :func:`stack_planes`.
+        :func:`stack_planes`. None takes that of `estimator` if it has one.
     noise : float, default=None
         Standard deviation of the noise of a pixel without light, if there is no plane
         "variance". None estimates it from the training set.
@@ -87,7 +93,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         parameter; for "ellipticity" the lowest is 0. Without bounds the Sersic index is
         from 0.3 to 6.2, the ellipticity at most 0.95, the radius from 0.02 pixels to
         four sides of the stamp, and the centre within the stamp.
-    max_steps : int, default=30
+    max_steps : int, default=100
         The largest number of steps of a fit.
     prefit : bool, default=False
         Whether `estimator` is fitted already and fit leaves it as it is.
@@ -124,6 +130,10 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, if they are all strings.
 
+    See Also
+    --------
+    ConditionalAutoencoderRegressor : Reads parameters off images without a fit.
+
     Notes
     -----
     The model is a Sersic profile [1]_ with elliptical isophotes, convolved with the
@@ -138,13 +148,12 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     any number of threads, on the CPU of one machine with the same versions of all
     packages. On a GPU results agree up to rounding.
 
-    The PSF is known at the pixels only. The images are exact if the PSF has no power
-    beyond the frequency of Nyquist; a PSF with a FWHM below 2 pixels has, and fit and
-    predict warn of it.
-
-    See Also
-    --------
-    ConditionalAutoencoderRegressor : Reads parameters off images without a fit.
+    The PSF is known at the pixels only. Images are exact if the PSF has no power beyond
+    the Nyquist frequency. A PSF with a FWHM below 2 pixels has such power, and fit and
+    predict warn of it: for galaxies of GalSim without noise, with radii of 1.5 to 12
+    pixels, 95 % of the fitted fluxes, radii and indices were right to 0.05, 0.1 and
+    0.2 % with a Gaussian PSF of FWHM 2 pixels, to 1.4, 1.8 and 4 % with 1.5 pixels, and
+    to 10, 13 and 24 % with 1 pixel.
 
     References
     ----------
@@ -191,7 +200,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         gain=1.0,
         fit_sky=True,
         bounds=None,
-        max_steps=30,
+        max_steps=100,
         prefit=False,
         target_names=None,
         image_shape=None,
@@ -253,8 +262,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         fitter, data = self._prepare(X, y)
         estimator = self._fit_estimator(X, y)
+        _warn_of_narrow_psfs(fitter, data.images)
         if data.y is not None:
-            self._compare(fitter, estimator, X, data)
+            self._compare(fitter, data)
         self.fitter_, self.estimator_ = fitter, estimator
         return self
 
@@ -263,12 +273,14 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_device(self.device)
         planes = self.planes
         if planes is None:
-            planes = getattr(self.estimator, "planes", ("image",))
+            planes = getattr(self.estimator, "planes", None) or ("image",)
         planes = check_kinds(planes, NAME)
         self._check_planes(planes)
         rows, image_shape, shape, empty, names = check_rows(
             self, X, "no_validation" if y is None else y, planes, None
         )
+        if len(empty) == len(rows):
+            raise ValueError("X must have a stamp with a pixel that is not NaN.")
         y, target_names, y_ndim = self._check_targets(y, rows)
         layout = Layout(
             image_shape=image_shape,
@@ -287,23 +299,27 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             pixel_scale=float(scale),
             gain=None if self.gain is None else float(self.gain),
             noise=self._find_noise(images),
-            psf=self._find_psf(layout, scale),
-            limits=make_limits(
-                _check_bounds(self.bounds), layout.band_shape, scale, self.fit_sky
-            ),
+            psf=fixed_psf(self._given_psf(), scale, layout, NAME),
+            bounds=_check_bounds(self.bounds),
+            fit_sky=self.fit_sky,
             max_steps=int(self.max_steps),
             device=self.device,
         )
         return fitter, Bunch(images=images, y=y)
 
+    def _given_psf(self):
+        """Return the parameter, or that of the estimator."""
+        return getattr(self.estimator, "psf", None) if self.psf is None else self.psf
+
     def _check_planes(self, planes):
         """Raise ValueError unless planes and parameters give noise and PSF once."""
+        psf = self._given_psf()
         if "psf" in planes and self.psf is not None:
             raise ValueError(
                 f"The 'psf' parameter of {NAME} must be None with a plane 'psf'. Got "
                 f"{self.psf!r:.50} instead."
             )
-        if "psf" not in planes and self.psf is None:
+        if "psf" not in planes and psf is None:
             raise ValueError(
                 f"The 'psf' parameter of {NAME} must be the PSF, a FWHM or a stamp, "
                 f"without a plane 'psf'. Got None with planes={planes!r}."
@@ -322,7 +338,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _check_targets(self, y, rows):
         """Return targets (n, n_targets) or None, their names, and the axes of y."""
         names = self.target_names
-        names = None if names is None else list(names)
+        names = None if names is None else _check_names(list(names))
         if y is None:
             if self.estimator is not None and not self.prefit:
                 raise ValueError(
@@ -347,6 +363,10 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             estimator=self,
         )
         check_consistent_length(rows, y)
+        if np.isnan(y).all():
+            raise ValueError(
+                "y must have a value that is not NaN, or be None. Got NaN alone."
+            )
         columns = y.reshape(len(y), -1)
         names = named or names or getattr(self.estimator, "target_names_", None)
         names = _check_names(names or list(PARAMETERS[: columns.shape[1]]))
@@ -368,22 +388,6 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         edges = [pixels[:, :n_rows], pixels[:, -n_rows:]] if n_rows else [pixels]
         return float(noise_level(np.concatenate(edges, axis=1)))
 
-    def _find_psf(self, layout, scale):
-        """Return the PSF of all stamps, or None with a psf plane."""
-        if layout.has_psf:
-            return None
-        shape = layout.band_shape
-        if isinstance(self.psf, Real):
-            return gaussian_psf(self.psf / scale, shape)
-        psf = np.asarray(self.psf)
-        if psf.ndim != 2:
-            raise ValueError(
-                f"The 'psf' parameter of {NAME} must be a FWHM or one PSF (h, w): put "
-                "the PSFs of single stamps into a plane 'psf' of X. Got an array of "
-                f"the shape {psf.shape}."
-            )
-        return check_psf(psf, 1, shape)
-
     def _fit_estimator(self, X, y):
         if self.estimator is None:
             return None
@@ -392,7 +396,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return self.estimator
         return clone(self.estimator).fit(X, y)
 
-    def _compare(self, fitter, estimator, X, data):
+    def _compare(self, fitter, data):
         """Warn if fits of some stamps are far from y."""
         rows = np.setdiff1d(np.arange(len(data.y)), data.images.empty)
         rows = rows[
@@ -484,6 +488,40 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             results.append(covariance)
         return tuple(results) if len(results) > 1 else results[0]
 
+    def predict_interval(self, X, coverage=0.68):
+        """Fit a profile to each stamp, and return central intervals.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        coverage : float, default=0.68
+            The probability that an interval contains the parameter, above 0 and below
+            1.
+
+        Returns
+        -------
+        lower, upper : ndarrays of shape (n_samples,) or (n_samples, n_targets)
+            Ends of the intervals, symmetric about the fit; for flux, radius and index
+            in the logarithm, in which errors are more nearly Gaussian at low
+            signal-to-noise. NaN where the fit has not converged.
+
+        Raises
+        ------
+        ValueError
+            If `coverage` is not between 0 and 1, or as in :meth:`predict`.
+
+        Warns
+        -----
+        ConvergenceWarning, UserWarning
+            As in :meth:`predict`.
+        """
+        check_coverage(coverage)
+        _, measured = self._measure(X)
+        lower, upper = self.fitter_.interval(measured, coverage)
+        return self._like_y(lower), self._like_y(upper)
+
     def fit_report(self, X):
         """Fit a profile to each stamp, and report on the fits.
 
@@ -499,7 +537,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Arrays of shape (n_samples,), the columns of a DataFrame:
 
             converged : bool
-                Whether the fit is at a minimum.
+                Whether the fit is at a minimum and has errors. Stamps with constant
+                pixels, or with fewer pixels than parameters, have none.
             at_bound : bool
                 Whether a parameter is at its bound. Its error is then not symmetric.
             chi_square : float
@@ -636,6 +675,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         measured = fitter.fit(images, start)
         failed = ~measured.converged
         failed[images.empty] = False
+        if warn:
+            _warn_of_narrow_psfs(fitter, images)
         if warn and failed.any():
             warn_user(
                 f"{failed.sum()} of {len(failed)} profile fits have not converged, the "
@@ -654,6 +695,61 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _like_y(self, y):
         return y.ravel() if self.fitter_.layout.y_ndim == 1 else y
 
+    def save(self, path):
+        """Save the fitted model with its estimator to one file that is safe to load.
+
+        See :meth:`ConditionalAutoencoderRegressor.save`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        TypeError
+            If the model is of another class, or `estimator` is neither None nor a
+            :class:`ConditionalAutoencoderRegressor`.
+        OSError
+            If the file cannot be written; an older file is then unchanged.
+
+        Warns
+        -----
+        UserWarning
+            If a parameter is not a plain value. The loaded model has its default.
+        """
+        from sklcae._storage.model import save_model
+
+        save_model(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """Load a saved model. Safe for files from untrusted sources.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        model : ProfileFitRegressor
+            The fitted model. It predicts bitwise the same as the saved model.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not, to the last byte, a file that :meth:`save` could have
+            written.
+        OSError
+            If the file cannot be read.
+        """
+        from sklcae._storage.model import load_model
+
+        return load_model(path, "ProfileFitRegressor")
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -666,7 +762,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 def _check_names(names):
     unknown = [name for name in names if name not in NAMES]
-    if unknown or len(set(names)) < len(names):
+    if not names or unknown or len(set(names)) < len(names):
         raise ValueError(
             f"The targets of {NAME} must be different names of {', '.join(NAMES)}: the "
             f"columns of y, or the parameter 'target_names'. Got {names}."
@@ -676,21 +772,43 @@ def _check_names(names):
 
 def _check_bounds(bounds):
     """Return bounds by name, or raise ValueError."""
-    allowed = (*PARAMETERS, "ellipticity")
     for name, ends in (bounds or {}).items():
-        good = name in allowed and np.shape(ends) == (2,) and ends[0] < ends[1]
-        if name == "ellipticity":
-            good = good and ends[0] == 0 and ends[1] < 1
-        if name == "sersic_index":
-            good = good and INDEX_LIMITS[0] <= ends[0] and ends[1] <= INDEX_LIMITS[1]
-        if not good:
+        if not are_bounds(name, ends):
             raise ValueError(
                 f"The 'bounds' parameter of {NAME} must be a dict of (low, high) with "
-                f"low < high for names of {', '.join(allowed)}; 'ellipticity' from 0 "
-                f"and below 1, 'sersic_index' within {INDEX_LIMITS}. Got {name!r}: "
-                f"{ends!r}."
+                f"low < high for names of {', '.join(BOUNDED)}; with 'ellipticity' "
+                f"from 0 and below 1, 'e1' and 'e2' within (-1, 1), 'sersic_index' "
+                f"within {INDEX_LIMITS}, 'flux' and 'half_light_radius' above 0. Got "
+                f"{name!r}: {ends!r}."
             )
     return bounds or {}
+
+
+def _warn_of_narrow_psfs(fitter, images):
+    """Warn if the PSF of a stamp is not sampled by the pixels."""
+    if min(fitter.layout.band_shape[1:]) < SHORTEST_SIDE:
+        return
+    if images.psf is None:
+        widths = effective_fwhm(fitter.psf[:, 0])
+    else:
+        parts = gen_batches(len(images), CHUNK_SIZE)
+        widths = np.concatenate(
+            [effective_fwhm(images.psf[part][:, 0]) for part in parts]
+        )
+    narrow = widths < LEAST_FWHM
+    if not narrow.any():
+        return
+    row = int(np.argmax(narrow))
+    found = f"The PSF has a FWHM of {widths[row]:.2f} pixels"
+    if images.psf is not None:
+        found = (
+            f"{narrow.sum()} of {len(narrow)} PSFs are narrower than {LEAST_FWHM:g} "
+            f"pixels, the first in row {row} with a FWHM of {widths[row]:.2f} pixels"
+        )
+    warn_user(
+        f"{found}. Pixels do not sample a PSF with a FWHM below {LEAST_FWHM:g} pixels, "
+        f"and fitted profiles are biased: see the Notes of {NAME}."
+    )
 
 
 def _check_one_band(layout):

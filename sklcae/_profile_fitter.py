@@ -1,14 +1,16 @@
 """Fits of Sersic profiles to checked stamps: images in, parameters and errors out."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
 from sklcae._inputs import Layout
-from sklcae._planes import check_psf
 from sklcae._profiles import (
+    DERIVED,
     N_FITTED,
     PARAMETERS,
     covariance_of_named,
@@ -23,9 +25,10 @@ MOST_ELLIPTICAL = 0.95
 LEAST_RADIUS = 0.02
 LARGEST_RADIUS_IN_SIDES = 4.0
 SKY = N_FITTED - 1
+# The names that may have bounds.
+BOUNDED = (*PARAMETERS, "ellipticity")
 # A Fisher matrix, scaled to a diagonal of 1, that is worse conditioned has no inverse.
 LARGEST_CONDITION = 1e13
-FWHM_OF_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
 class MeasuredProfiles(NamedTuple):
@@ -33,8 +36,9 @@ class MeasuredProfiles(NamedTuple):
 
     ``parameters`` (n, 8) and ``covariance`` (n, 8, 8) are those of the renderer and the
     background. The covariance is NaN where a fit has not converged. ``chi_square`` (n,)
-    is the sum over ``n_pixels`` (n,) pixels. ``converged`` (n,), ``at_limit`` (n, 8)
-    and ``n_steps`` (n,) describe the fits.
+    is the sum over ``n_pixels`` (n,) pixels. ``converged`` (n,), whether the fit is at
+    a minimum with a covariance, ``at_limit`` (n, 8) and ``n_steps`` (n,) describe the
+    fits.
     """
 
     parameters: np.ndarray
@@ -52,8 +56,8 @@ class ProfileFitter:
 
     ``noise`` is the standard deviation of pixels without light, or None if the stamps
     have a variance plane; ``psf`` (1, 1, H, W) is that of all stamps, or None. A gain
-    of None adds no noise of the source. ``limits`` are those of the renderer's
-    parameters.
+    of None adds no noise of the source. ``bounds`` are
+    ends by name, and ``fit_sky`` is True, False or the width of a prior.
     """
 
     layout: Layout
@@ -61,9 +65,17 @@ class ProfileFitter:
     gain: float | None
     noise: float | None
     psf: Any
-    limits: Limits
+    bounds: dict
+    fit_sky: bool | float
     max_steps: int
     device: str
+
+    @cached_property
+    def limits(self):
+        """The limits of the parameters of the renderer."""
+        return make_limits(
+            self.bounds, self.layout.band_shape, self.pixel_scale, self.fit_sky
+        )
 
     def fit(self, images, start):
         """Fit `Images` from a start (n, 8); NaN in it is replaced by image moments."""
@@ -76,13 +88,16 @@ class ProfileFitter:
             self.device,
         )
         covariance = _inverse(fits.hessian, self.limits.sky_sigma > 0)
-        covariance[~fits.converged] = np.nan
+        # Stamps without light, or with fewer pixels than parameters, show no profile.
+        converged = fits.converged & np.isfinite(covariance).all(axis=(1, 2))
+        converged &= ~fits.constant
+        covariance[~converged] = np.nan
         measured = MeasuredProfiles(
             fits.parameters,
             covariance,
             fits.chi_square,
             fits.n_pixels,
-            fits.converged,
+            converged,
             fits.at_limit,
             fits.n_steps,
         )
@@ -127,6 +142,26 @@ class ProfileFitter:
             self.pixel_scale,
         )
 
+    def interval(self, measured, coverage):
+        """Return the ends of central intervals of the targets, each (n, n_targets).
+
+        They are symmetric about the logarithms of flux, radius and index.
+        """
+        names, parameters = self.layout.target_names, measured.parameters
+        width = norm.isf((1 - coverage) / 2)
+        sigma = np.sqrt(np.diagonal(measured.covariance, axis1=1, axis2=2))
+        y, covariance = self.named(measured), self.covariance(measured)
+        std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        is_derived = np.isin(names, DERIVED)
+        return tuple(
+            np.where(
+                is_derived,
+                y + sign * width * std,
+                to_named(parameters + sign * width * sigma, names, self.pixel_scale),
+            )
+            for sign in (-1, 1)
+        )
+
     def start_from(self, y):
         """Return the start (n, 8) of targets (n, n_targets), NaN where unknown."""
         start = np.full((len(y), N_FITTED), np.nan)
@@ -159,16 +194,6 @@ class ProfileFitter:
         )
 
 
-def gaussian_psf(fwhm, band_shape):
-    """Return the effective PSF (1, 1, H, W) of a Gaussian, with FWHM in pixels."""
-    sigma = fwhm / FWHM_OF_SIGMA
-    along_y, along_x = (
-        np.diff(norm.cdf((np.arange(length + 1) - length // 2 - 0.5) / sigma))
-        for length in band_shape[1:]
-    )
-    return check_psf(np.outer(along_y, along_x), 1, band_shape)
-
-
 def make_limits(bounds, band_shape, pixel_scale, fit_sky):
     """Return the `Limits` of the fit for checked bounds by name."""
     height, width = band_shape[1:]
@@ -197,8 +222,27 @@ def make_limits(bounds, band_shape, pixel_scale, fit_sky):
             posinf=np.inf,
             neginf=-np.inf,
         )
-    width_of_sky = np.inf if fit_sky is True else float(fit_sky)
+    is_flag = isinstance(fit_sky, bool | np.bool_)
+    width_of_sky = np.inf if is_flag and fit_sky else float(fit_sky)
+    if not width_of_sky:
+        low[SKY] = high[SKY] = 0
     return Limits(low, high, most_elliptical, width_of_sky)
+
+
+def are_bounds(name, ends):
+    """Return whether a parameter of this name may have these bounds."""
+    if name not in BOUNDED or np.shape(ends) != (2,):
+        return False
+    if not all(isinstance(end, Real) for end in ends) or not ends[0] < ends[1]:
+        return False
+    low, high = ends
+    if name == "ellipticity":
+        return low == 0 and high < 1
+    if name in ("e1", "e2"):
+        return low >= -1 and high <= 1
+    if name == "sersic_index":
+        return INDEX_LIMITS[0] <= low and high <= INDEX_LIMITS[1]
+    return high > 0 or name in ("x0", "y0")
 
 
 def _inverse(hessian, has_sky):

@@ -6,10 +6,16 @@ import numpy as np
 # e2; the centre in pixels from that of the first pixel. Then comes the background.
 PARAMETERS = ("flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0")
 DERIVED = ("ellipticity", "position_angle")
+NAMES = (*PARAMETERS, *DERIVED)
 LOGARITHMIC = 3
 N_FITTED = len(PARAMETERS) + 1
 # From the centre of the first pixel to its outer corner.
 CORNER = 0.5
+
+
+def uses_profiles(settings):
+    """Return whether a fit with these parameters deals with Sersic profiles."""
+    return settings.network == "sersic" or settings.augmentation == "simulation"
 
 
 def to_rendered(name, values, pixel_scale):

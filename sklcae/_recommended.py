@@ -16,3 +16,10 @@ RECOMMENDED = {
     "lr_schedule": "one_cycle",
     "batch_size": 32,
 }
+# In addition, for stamps with their own PSFs.
+RECOMMENDED_WITH_PSF = {
+    "network": "sersic",
+    "augmentation": "simulation",
+    "gamma": 0.0,
+    "log_targets": ["flux", "half_light_radius", "sersic_index"],
+}

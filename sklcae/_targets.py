@@ -1,5 +1,6 @@
 """Targets, their scaling to mean 0 and variance 1, and their distributions."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,22 +67,36 @@ def from_logarithms(y, columns):
     return y
 
 
-def fit_target_scaler(y, weights, symmetry, logarithmic=()):
+def fit_target_scaler(y, weights, symmetry, logarithmic=(), guess=None):
     """Fit a scaler to all targets of the training, including turned ones.
 
-    Targets are NaN where one is missing; without a symmetry no target turns.
+    Targets are NaN where one is missing; without a symmetry no target turns. A target
+    without any label takes mean and scale from a guess (2, n_targets).
     """
     with np.errstate(over="ignore", invalid="ignore"):
         seen = y if symmetry is None else symmetry.turned_targets(y)
         if weights is not None:
             weights = np.tile(weights, len(seen) // len(y))
         scaler = TargetScaler(logarithmic).fit(seen, sample_weight=weights)
+    if guess is not None:
+        unknown = np.isnan(y).all(axis=0)
+        scaler.mean_[unknown], scaler.scale_[unknown] = guess[:, unknown]
+        scaler.var_[unknown] = guess[1, unknown] ** 2
+        scaler.n_samples_seen_ = np.maximum(scaler.n_samples_seen_, 1)
     if not np.isfinite([scaler.mean_, scaler.scale_]).all():
         raise ValueError(
             "y must have a finite mean and variance. Got values up to "
             f"{np.nanmax(np.abs(y)):g}, which overflow."
         )
     return scaler
+
+
+def check_coverage(coverage):
+    """Raise ValueError unless this is a probability of an interval."""
+    if not (isinstance(coverage, Real) and 0 < coverage < 1):
+        raise ValueError(
+            f"The 'coverage' parameter must be above 0 and below 1. Got {coverage!r}."
+        )
 
 
 class TargetDistribution(NamedTuple):

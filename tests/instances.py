@@ -1,6 +1,6 @@
 """One estimator for each choice that the estimator offers."""
 
-from sklcae import ConditionalAutoencoderRegressor
+from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor
 from sklcae._compat import StrOptions
 from sklcae._scaling import STRETCHES
 from sklcae._torch import (
@@ -60,4 +60,10 @@ INSTANCES = [
     instance(parameter, choice)
     for parameter, choices in CHOICES.items()
     for choice in sorted(choices - {getattr(DEFAULT, parameter)} - COMPANIONS)
+]
+
+# Planes are no choice here: the checks pass numbers that cannot be variances or PSFs.
+PROFILE_FITS = [
+    ProfileFitRegressor(psf=2.5, max_steps=3),
+    ProfileFitRegressor(fast(), psf=2.5, fit_sky=0.5, max_steps=3),
 ]

@@ -57,7 +57,7 @@ def test_torch_folder_knows_neither_scikit_learn_nor_the_rest():
 
 
 def test_one_file_imports_galsim():
-    assert users_of("galsim") == {"datasets/_render.py"}
+    assert users_of("galsim") == {"datasets/_galsim.py"}
 
 
 def test_files_are_read_in_one_place_and_never_unpickled():
@@ -86,11 +86,14 @@ ROOMS = [
     "_masking",
     "_units",
     "_array_likes",
+    "_planes",
+    "_fixed_psf",
     "_scaling",
     "_symmetry",
     "_targets",
     "_novelty",
     "_images",
+    "_profiles",
     "_image_inputs",
     "_inputs",
     "datasets",
@@ -99,12 +102,15 @@ ROOMS = [
     "baselines",
     "_torch",
     "networks",
+    "_profile_training",
     "_codec",
     "_fitting",
+    "_profile_fitter",
     "_storage",
     "_fit_monitor",
     "_recommended",
     "_conditional_autoencoder",
+    "_profile_fit",
     "__init__",
 ]
 

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import (
 )
 from sklearn.utils.validation import has_fit_parameter
 
-from tests.instances import CHOICES, DEFAULT, INSTANCES, offered
+from tests.instances import CHOICES, DEFAULT, INSTANCES, PROFILE_FITS, offered
 
 
 def expected_failed_checks(estimator):
@@ -55,10 +55,20 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@parametrize_with_checks(PROFILE_FITS)
+def test_scikit_learn_checks_of_profile_fits(estimator, check):
+    check(estimator)
+
+
 @pytest.mark.parametrize("parameter", sorted(CHOICES))
 def test_every_choice_is_checked(parameter):
     checked = {getattr(estimator, parameter) for estimator in [DEFAULT, *INSTANCES]}
     assert checked - {None} == CHOICES[parameter] == offered(parameter)
+
+
+@pytest.mark.parametrize("estimator", PROFILE_FITS, ids=repr)
+def test_many_checks_apply_to_profile_fits(estimator):
+    assert len(list(estimator_checks_generator(estimator))) >= 50
 
 
 @pytest.mark.parametrize("estimator", [DEFAULT, *INSTANCES], ids=repr)

@@ -91,6 +91,29 @@ def test_noiseless_galaxy_is_recovered(example, method):
     )
 
 
+@pytest.mark.parametrize("sky", [0.0, 1.0])
+def test_noiseless_galaxy_is_recovered_by_sklcae(example, sky):
+    """Both fits without a sky, and the one with a free sky with any."""
+    galaxies = simulate(noise=False)
+    galaxies.data += sky
+    fits = example.prepare_fits({"all": galaxies}, ())
+    tables = [example.fit_with_sklcae(fit, galaxies).iloc[0] for fit in fits.values()]
+    truth = galaxies.frame[example.TARGETS].iloc[0]
+    for name, values in zip(fits, tables, strict=True):
+        assert values["failure"] == ""
+        error = (values[example.TARGETS].astype(float) - truth).abs() / truth.abs()
+        assert (error.max() < 1e-3) == (sky == 0 or "free sky" in name)
+
+
+def test_fit_of_sklcae_without_an_error_bar_is_a_failure(example):
+    galaxies = simulate(noise=False)
+    galaxies.data[:] = 0
+    fits = example.make_fits()
+    assert list(fits) == example.FITS
+    fitter = fits["sklcae's profile fit"].fit(galaxies.data)
+    assert example.fit_with_sklcae(fitter, galaxies)["failure"].item()
+
+
 @pytest.mark.parametrize("method", ["statmorph", "sep"])
 def test_bright_galaxy_is_measured_nearly(example, method):
     """A sign or a convention that is wrong would be farther off than these."""

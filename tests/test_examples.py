@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from sklcae import ConditionalAutoencoderRegressor
 from sklcae._torch import NETWORKS
+from sklcae.datasets import make_galaxies
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = {
@@ -44,6 +46,7 @@ WRITTEN = {
         "neural_field_pairs_40_1_0.sklcae",
         "neural_field_all_40_1_0.sklcae",
     },
+    "plot_three_telescopes.py": {"three_telescopes.csv", "three_telescopes.png"},
     "plot_uncertainty.py": {
         "coverage_68.csv",
         "coverage_95.csv",
@@ -124,6 +127,17 @@ def test_saved_models_are_loaded_and_looked_into(tmp_path):
         "neural field, turned",
         "Cramer-Rao bound",
     }
+
+
+@pytest.mark.slow
+def test_three_telescopes_agree_with_galsim(tmp_path):
+    """Also in a quick run, since nothing in the decoder is learned."""
+    result = run("plot_three_telescopes.py", "--quick", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "three_telescopes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    assert all(float(row["largest residual / peak"]) < 2e-4 for row in rows)
 
 
 @pytest.mark.slow
@@ -241,9 +255,12 @@ def test_closure_has_names_and_units_and_readable_ticks(closure):
     assert not any(text.get_text() for text in left.get_xticklabels(minor=True))
 
 
+def readme_blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+
+
 def first_minutes():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    return blocks[0]
+    return readme_blocks()[0]
 
 
 @pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
@@ -269,6 +286,22 @@ def test_first_minutes_of_the_readme_show_what_the_readme_says(tmp_path, monkeyp
     exec(compile(first_minutes(), "README.md", "exec"), names)
     assert names["r2"][0] > 0.9
     assert names["r2"].min() > 0.6
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_real_skies_of_the_readme_run():
+    (code,) = [block for block in readme_blocks() if "stack_planes" in block]
+    assert "(200, " in code
+    code = code.replace("(200, ", "(40, ")
+    names = {
+        "names": ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"],
+        "make_galaxies": make_galaxies,
+        "ConditionalAutoencoderRegressor": ConditionalAutoencoderRegressor,
+    }
+    exec(compile(code, "README.md", "exec"), names)
+    pull = (names["y_pred"] - names["y"]) / names["y_std"]
+    assert 0.3 < np.nanmedian(np.abs(pull)) < 1.0
+    assert names["images"].shape == (3, 1, 64, 64)
 
 
 def test_readme_has_exactly_two_set_up_commands():

@@ -328,7 +328,9 @@ def test_weights_of_partners_have_a_part(variants):
     rows = np.arange(len(y))
     data = TrainingData(Images(images), y, weights, numbers, rows, (), layout=None)
     scalers = SimpleNamespace(
-        image_scaler=ImageScaler().fit(images), target_scaler=StandardScaler().fit(y)
+        image_scaler=ImageScaler().fit(images),
+        target_scaler=StandardScaler().fit(y),
+        other_planes=lambda images: {},
     )
     training = TrainingImages(data.images, rows, scalers.image_scaler)
     batch = make_batch(data, scalers, training, masked=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
+from sklcae._images import Images
 from sklcae._novelty import MAX_IMAGES, Reference, evenly_spaced, misfits_of
 from tests.blobs import SIDE, make_blobs_of_light, quick
 
@@ -214,7 +215,8 @@ def test_predicted_variances_have_a_part(fresh):
     y_std = model.predict(X, return_std=True)[1] / model.target_scaler_.scale_
     np.testing.assert_allclose(reference.variances, y_std**2, rtol=1e-5)
     without = replace(model.codec_, predicts_variance=False)
-    model.codec_ = without.with_reference(X.reshape(-1, 1, 12, 12), np.arange(96))
+    images = Images(X.reshape(-1, 1, 12, 12))
+    model.codec_ = without.with_reference(images, np.arange(96))
     assert not np.allclose(model.score_samples(fresh), scores)
 
 

@@ -23,7 +23,7 @@ from sklcae.exceptions import ModelFileError
 KIND = "checkpoint of a fit"
 # Increase this when the same parameters would train a different network, or by a
 # different loss, or when the content of the file changes.
-STATE_OF_TRAINING = 4
+STATE_OF_TRAINING = 5
 MANIFEST = {
     "kind": Rule(f"{KIND!r}", lambda value: value == KIND),
     "fingerprint": TEXT,

@@ -14,7 +14,6 @@ the arrays that are not read yet.
 """
 
 import platform
-import warnings
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -23,8 +22,11 @@ from types import SimpleNamespace
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklcae._inputs import target_names_of
+from sklcae._codec import architecture_of as architecture_of_codec
+from sklcae._inputs import Layout, target_names_of
 from sklcae._novelty import MAX_IMAGES, N_STATISTICS
+from sklcae._planes import check_psf, is_kinds
+from sklcae._profiles import PARAMETERS
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.archive import (
     naming_file,
@@ -53,14 +55,24 @@ from sklcae._storage.rules import (
     wrong_arrays,
 )
 from sklcae._storage.values import pack, unpack
-from sklcae._torch import NETWORKS, Architecture, name_of, weight_specs
+from sklcae._torch import NETWORKS, name_of, weight_specs
 from sklcae._torch.training import HISTORY
 from sklcae._version import __version__
+from sklcae._warning import warn_user
 from sklcae.exceptions import ModelFileError
 
 KIND = "fitted model"
 # The classes that a file may hold, and the modules that they are imported from.
-CLASSES = {"ConditionalAutoencoderRegressor": "sklcae._conditional_autoencoder"}
+CLASSES = {
+    "ConditionalAutoencoderRegressor": "sklcae._conditional_autoencoder",
+    "ProfileFitRegressor": "sklcae._profile_fit",
+}
+# The modules that know the content of a class, by `content_of`, `check_content` and
+# `make_model`.
+CONTENTS = {
+    "ConditionalAutoencoderRegressor": "sklcae._storage.model",
+    "ProfileFitRegressor": "sklcae._storage.profile_fit",
+}
 PACKAGES = ("numpy", "scikit-learn", "torch")
 
 # Parameters that name files on this machine: a saved model does not decide them.
@@ -81,8 +93,8 @@ def save_model(model, path):
     """
     name = _name_of_class(model)
     check_is_fitted(model)
-    parameters, fitted = _split_state(model)
-    content, tensors = pack({"parameters": parameters, "fitted": fitted})
+    contents = import_module(CONTENTS[name])
+    content, tensors = pack(contents.content_of(model))
     manifest = {
         "kind": KIND,
         "class": name,
@@ -90,24 +102,27 @@ def save_model(model, path):
         "content": content,
     }
     try:
-        parameters, _ = _check_content(manifest, tensors)
-        _make_model(manifest, parameters)
+        contents.make_model(_check_file(manifest, tensors))
     except ModelFileError as error:
         raise ValueError(f"This {name} cannot be saved: {error}.") from None
     write_archive(path, manifest, tensors)
 
 
-def load_model(path):
-    """Load an estimator that `save_model` has saved. Safe for untrusted files.
+def load_model(path, name):
+    """Load an estimator of the class with this name. Safe for untrusted files.
 
-    ModelFileError is raised unless it is a whole model that this version can load.
+    ModelFileError is raised unless it is a whole model of this class that this version
+    can load.
     """
-    manifest, tensors = read_archive(path, _check_content)
+    manifest, tensors = read_archive(path, _check_file)
     with naming_file(path):
-        parameters, fitted = _check_content(manifest, tensors)
-        model = _make_model(manifest, parameters)
-    model.__setstate__(fitted)
-    return model
+        content = _check_file(manifest, tensors)
+        if manifest["class"] != name:
+            raise ModelFileError(
+                f"it holds a {manifest['class']}, which the method 'load' of that "
+                "class reads"
+            )
+        return import_module(CONTENTS[name]).make_model(content)
 
 
 # Saving -------------------------------------------------------------------------
@@ -115,36 +130,45 @@ def load_model(path):
 
 def _name_of_class(model):
     name = type(model).__name__
-    if name not in CLASSES or type(model) is not _class_of_name(name):
+    if name not in CLASSES or type(model) is not class_of(name):
         raise TypeError(f"The model must be one of {list(CLASSES)}. Got {type(model)}.")
     return name
 
 
-def _class_of_name(name):
+def class_of(name):
     return getattr(import_module(CLASSES[name]), name)
 
 
-def _split_state(model):
+def content_of(model):
     """Return the parameters and the fitted attributes that a file can hold."""
     state = model.__getstate__()
     parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
+    if np.ndim(parameters["psf"]):
+        # The codec has it.
+        del parameters["psf"]
     for part in (parameters, state["codec_"]):
         part["network"] = _registered_name(part["network"])
     left_out = [
-        *(name for name in parameters if not _is_plain(parameters[name])),
+        *(name for name in parameters if not is_plain(parameters[name])),
         *OBJECT_ATTRIBUTES.intersection(state),
     ]
     left_out = [name for name in left_out if name not in LOCAL_PARAMETERS]
-    if left_out:
-        warnings.warn(
-            f"{left_out} are not saved, since they are not plain values. A model that "
-            "is loaded from the file has their defaults.",
-            UserWarning,
-            stacklevel=4,
-        )
+    warn_of_left_out(left_out)
     hidden = {*left_out, *LOCAL_PARAMETERS, *TRAINING_ATTRIBUTES, *OBJECT_ATTRIBUTES}
     # Sorted, so that equal models make equal files.
-    return _without(parameters, hidden), dict(sorted(_without(state, hidden).items()))
+    return {
+        "parameters": _without(parameters, hidden),
+        "fitted": dict(sorted(_without(state, hidden).items())),
+    }
+
+
+def warn_of_left_out(names):
+    """Warn of parameters that a file cannot hold."""
+    if names:
+        warn_user(
+            f"{names} are not saved, since they are not plain values. A model that is "
+            "loaded from the file has their defaults."
+        )
 
 
 def _registered_name(network):
@@ -162,7 +186,7 @@ def _without(values, names):
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _is_plain(value):
+def is_plain(value):
     """Return whether a value is made of plain values, without arrays."""
     try:
         _, arrays = pack(value)
@@ -255,6 +279,7 @@ FITTED: dict = {
                 "None or a list of str",
                 lambda value: value is None or is_names(value),
             ),
+            "planes": Rule("a tuple of kinds of planes", is_kinds),
         },
         "image_scaler": {
             "stretch": Rule(
@@ -289,7 +314,22 @@ FITTED: dict = {
             "scale_": DOUBLES,
             "logarithmic": Rule("a tuple of different columns", _is_columns),
         },
-        "gain": Rule("a positive number", is_positive),
+        "gain": Rule(
+            "None or a positive number",
+            lambda value: value is None or is_positive(value),
+        ),
+        "pixel_scale": Rule(
+            "None or a positive number",
+            lambda value: value is None or is_positive(value),
+        ),
+        "psf": Rule(
+            "None or an array of float64",
+            lambda value: value is None or is_array(value, np.float64),
+        ),
+        "guess": Rule(
+            "None or an array of float64",
+            lambda value: value is None or is_array(value, np.float64),
+        ),
         "network": TEXT,
         "latent_dim": COUNT,
         "predicts_variance": BOOL,
@@ -328,32 +368,41 @@ CONTENT = {"parameters": DICT, "fitted": DICT}
 # Checking -----------------------------------------------------------------------
 
 
-def _check_content(manifest, tensors):
-    """Return parameters, not yet checked by their values, and fitted attributes."""
+def _check_file(manifest, tensors):
+    """Return the content of a file; parameters are not yet checked by their values."""
     check_table(manifest, MANIFEST, "its manifest")
     content = unpack(manifest["content"], tensors)
+    contents = import_module(CONTENTS[manifest["class"]])
+    contents.check_content(content, manifest["versions"].get("sklcae"))
+    return content
+
+
+def check_content(content, version):
+    """Raise ModelFileError unless this is the content of a fitted autoencoder."""
     check_table(content, CONTENT, "its content")
-    parameters, fitted = content["parameters"], content["fitted"]
-    _check_names(manifest, parameters)
-    check_table(fitted, FITTED, "the fitted model")
-    for problem in _contradictions(fitted):
+    check_parameters("ConditionalAutoencoderRegressor", content["parameters"], version)
+    _check_network(content["parameters"])
+    check_table(content["fitted"], FITTED, "the fitted model")
+    for problem in _contradictions(content["fitted"]):
         raise ModelFileError(problem)
-    return parameters, fitted
 
 
-def _check_names(manifest, parameters):
-    known = set(_class_of_name(manifest["class"])().get_params(deep=False))
-    known -= LOCAL_PARAMETERS
+def check_parameters(name, parameters, version):
+    """Raise ModelFileError unless a class has such parameters, plain values."""
+    known = set(class_of(name)().get_params(deep=False)) - LOCAL_PARAMETERS
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise ModelFileError(
             f"it has the parameters {short_repr(unknown)}, which sklcae {__version__} "
             "does not know; it was saved by sklcae "
-            f"{short_repr(manifest['versions'].get('sklcae'))}"
+            f"{short_repr(version)}"
         )
     for name, value in parameters.items():
-        if not _is_plain(value):
+        if not is_plain(value):
             raise ModelFileError(f"its parameter {name!r} must not hold arrays")
+
+
+def _check_network(parameters):
     network = parameters.get("network")
     if isinstance(network, str) and network not in NETWORKS:
         raise ModelFileError(
@@ -362,9 +411,20 @@ def _check_names(manifest, parameters):
         )
 
 
-def _make_model(manifest, parameters):
-    """Return an unfitted model with checked parameters."""
-    model = _class_of_name(manifest["class"])(**parameters)
+def make_model(content):
+    """Return the fitted model of a checked content."""
+    parameters, codec = content["parameters"], content["fitted"]["codec_"]
+    check_psf_values(codec["psf"], Layout(**codec["layout"]))
+    if codec["psf"] is not None and "psf" not in parameters:
+        parameters = parameters | {"psf": codec["psf"][0, 0]}
+    model = make_unfitted("ConditionalAutoencoderRegressor", parameters)
+    model.__setstate__(content["fitted"])
+    return model
+
+
+def make_unfitted(name, parameters):
+    """Return an unfitted model of a class, whose parameters are checked."""
+    model = class_of(name)(**parameters)
     try:
         model._validate_params()
     except (ValueError, TypeError) as error:
@@ -389,30 +449,64 @@ def _contradictions(fitted):
 
 def architecture_of(codec):
     """Return the architecture in the state of a codec."""
-    layout = codec["layout"]
-    return Architecture(
-        layout["image_shape"],
-        layout["n_targets"],
-        codec["latent_dim"],
-        codec["predicts_variance"],
-    )
+    parts = SimpleNamespace(**codec)
+    parts.layout = Layout(**codec["layout"])
+    if codec["guess"] is not None:
+        parts.image_scaler = SimpleNamespace(**codec["image_scaler"])
+        parts.target_scaler = SimpleNamespace(**codec["target_scaler"])
+    return architecture_of_codec(parts)
 
 
 def wrong_codec(codec):
     """Yield the errors in the state of a codec, its weights and reference apart."""
-    layout = codec["layout"]
-    yield from _wrong_layout(**layout)
-    yield from _wrong_image_scaler(codec["image_scaler"], layout["image_shape"][0])
-    yield from _wrong_target_scaler(codec["target_scaler"], layout["n_targets"])
-    yield from _wrong_range(
-        codec["training_range"], layout["image_shape"][0], layout["n_targets"]
-    )
+    layout = Layout(**codec["layout"])
+    yield from wrong_layout(*layout)
+    if codec["gain"] is None and "variance" not in layout.planes:
+        yield f"gain is None, but the planes are {layout.planes}"
+    yield from wrong_psf(codec["psf"], layout)
+    yield from _wrong_guess(codec["guess"], codec["pixel_scale"], layout)
+    n_bands = layout.band_shape[0]
+    yield from _wrong_image_scaler(codec["image_scaler"], n_bands)
+    yield from _wrong_target_scaler(codec["target_scaler"], layout.n_targets)
+    yield from _wrong_range(codec["training_range"], n_bands, layout.n_targets)
 
 
-def _wrong_layout(
-    image_shape, sample_shape, n_targets, y_ndim, target_names, feature_names
+def wrong_psf(psf, layout):
+    """Yield the errors in the PSF of all stamps, or None."""
+    if psf is None:
+        return
+    if layout.has_psf:
+        yield f"psf must be None for the planes {layout.planes}"
+    if psf.shape != (1, *layout.band_shape):
+        yield f"psf must have the shape {(1, *layout.band_shape)}, not {psf.shape}"
+
+
+def check_psf_values(psf, layout):
+    """Raise ModelFileError unless a PSF, if there is one, can be used."""
+    try:
+        if psf is not None:
+            check_psf(psf, 1, layout.band_shape)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None
+
+
+def _wrong_guess(guess, pixel_scale, layout):
+    if guess is None:
+        return
+    if pixel_scale is None or layout.target_names is None:
+        yield "guess needs a pixel_scale and target_names"
+    if guess.shape != (2, len(PARAMETERS)):
+        yield f"guess must have the shape {(2, len(PARAMETERS))}, not {guess.shape}"
+    elif not (np.isfinite(guess).all() and (guess[1] > 0).all()):
+        yield "guess must be finite, with positive spreads"
+
+
+def wrong_layout(
+    image_shape, sample_shape, n_targets, y_ndim, target_names, feature_names, planes
 ):
     n_features = prod(image_shape)
+    if image_shape[0] % len(planes):
+        yield f"image_shape is {image_shape} for the planes {planes}"
     shapes = [(n_features,), image_shape] + [image_shape[1:]] * (image_shape[0] == 1)
     if sample_shape not in shapes:
         yield f"sample_shape is {sample_shape}, but image_shape is {image_shape}"

@@ -1,5 +1,9 @@
 """The content of a checkpoint, and the rules that it must keep."""
 
+import numpy as np
+
+from sklcae._fitting import as_gain, psf_of_settings
+from sklcae._profiles import PARAMETERS, uses_profiles
 from sklcae._storage.model import FITTED, architecture_of, wrong_codec
 from sklcae._storage.rules import (
     ARRAYS,
@@ -18,7 +22,16 @@ from sklcae.exceptions import ModelFileError
 
 # Parts of a codec's state that are not in the file: data and parameters decide them,
 # and a training has no reference.
-KNOWN = ("layout", "gain", "network", "latent_dim", "predicts_variance", "reference")
+KNOWN = (
+    "layout",
+    "gain",
+    "pixel_scale",
+    "psf",
+    "network",
+    "latent_dim",
+    "predicts_variance",
+    "reference",
+)
 LEARNED = {n: rule for n, rule in FITTED["codec_"].items() if n not in KNOWN}
 EARLY_STOPPING = {
     "misses_": Rule("an integer from 0", lambda v: is_integer(v) and v >= 0),
@@ -56,13 +69,15 @@ class TrainingRules:
         self.columns = _columns(settings, previous)
         self.known = {
             "layout": data.layout._asdict(),
-            "gain": float(settings.gain),
+            "gain": as_gain(settings.gain),
+            "pixel_scale": settings.pixel_scale and float(settings.pixel_scale),
+            "psf": psf_of_settings(settings, data.layout),
             "network": settings.network,
             "latent_dim": int(settings.latent_dim),
             "predicts_variance": settings.physical_loss == "gaussian_likelihood",
             "reference": None,
         }
-        net = build_net(settings.network, architecture_of(self.known), seed=0)
+        net = build_net(settings.network, self._architecture(), seed=0)
         self.weights = specs_of(net.get_weights())
         self.optimizer = optimizer_specs(net)
 
@@ -79,6 +94,19 @@ class TrainingRules:
         """Raise ModelFileError if a value is wrong, after `check_shapes`."""
         for problem in self._wrong_values(content["codec"], content["training"]):
             raise ModelFileError(problem)
+
+    def _architecture(self):
+        """Return the architecture, with ones for all that the training learns."""
+        learned = {"guess": None}
+        if uses_profiles(self.settings):
+            ones = np.ones(self.known["layout"]["n_targets"])
+            scaler = {"mean_": ones, "scale_": ones, "logarithmic": self.logarithmic}
+            learned = {
+                "guess": np.ones((2, len(PARAMETERS))),
+                "target_scaler": scaler,
+                "image_scaler": {"noise_": np.ones((1, 1, 1))},
+            }
+        return architecture_of(self.known | learned)
 
     def _table(self):
         seeds = {"net": SEED}

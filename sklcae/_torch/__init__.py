@@ -9,6 +9,7 @@ from sklcae._torch.callbacks import EpochHook, check_callbacks
 from sklcae._torch.losses import PHYSICAL_LOSSES, RECONSTRUCTION_LOSSES, LightScale
 from sklcae._torch.networks.base import Architecture
 from sklcae._torch.networks.register import NETWORKS, name_of, weight_specs
+from sklcae._torch.networks.sersic import ProfileUnits
 from sklcae._torch.optimizers import LR_SCHEDULES, OPTIMIZERS
 from sklcae._torch.partners import Partners
 from sklcae._torch.training import ConditionalAutoencoderNet, build_net, check_device
@@ -25,6 +26,7 @@ __all__ = [
     "EpochHook",
     "LightScale",
     "Partners",
+    "ProfileUnits",
     "build_net",
     "check_callbacks",
     "check_device",

@@ -32,7 +32,8 @@ class Batch(NamedTuple):
         Background variance of each pixel, in the unit of the light of `LightScale`
         squared. None takes the variance of the training set.
     psf : array of shape (n, C, H, W)
-        Point spread function of each stamp.
+        Effective point spread function of each stamp, of sum 1, with its centre in
+        pixel (H // 2, W // 2).
     """
 
     images: Any
@@ -72,8 +73,8 @@ class Batch(NamedTuple):
         return Batch(self.images, variance=self.variance, psf=self.psf)
 
 
-# Fields that are images, and are flipped and turned together.
-PLANES = ("images", "mask", "variance", "psf")
+# Fields that have a value for each pixel, and are flipped and turned together.
+PIXELS = ("images", "mask", "variance")
 
 
 def _map(function, value, fields):

@@ -3,88 +3,101 @@
 import numpy as np
 import torch
 
-from sklcae._torch.augmentation import dihedral_transform
+from sklcae._torch.augmentation import turn_batch
 from sklcae._torch.batches import Batch
+from sklcae._torch.losses import Light, drawn_by
 
-# Every batch has this size, the last one padded with zeros, so that the result for a
-# stamp does not depend on the other stamps.
+# Every batch has this size, the last one padded, so that the result for a stamp does
+# not depend on the other stamps.
 BATCH_SIZE = 32
+# Zeros are padded, or these: a network may divide by a variance or by the sum of a PSF.
+PADDING = {"variance": 1.0, "psf": 1.0}
 # Batches that wait for a worker at the same time.
 MANY_PARTS = 1024
 
 
-def encode(module, images, executor, prepare=None):
-    """Return the latents of images, (n, latent_dim), float32.
+def encode(module, stamps, executor):
+    """Return the latents of stamps, (n, latent_dim), float32.
 
-    Images are (n, C, H, W), in [0, 1] unless ``prepare`` scales them, a few at a time.
-    The executor, such as `in_order`, maps a function over a list of parts.
+    The stamps are images in [0, 1], (n, C, H, W), or a `Batch` of images and, if there
+    are such planes, variances and PSFs. Each of them is an array, or an object that
+    returns an array for a slice of the rows. The executor, such as `in_order`, maps a
+    function over a list of parts.
     """
 
-    def encode_batch(images):
-        return (module.encode(_batch(images)).latents,)
+    def encode_batch(**planes):
+        return (module.encode(_batch(planes)).latents,)
 
-    (latents,) = map_padded(encode_batch, module, images, executor, before=prepare)
+    (latents,) = map_padded(encode_batch, module, _planes_of(stamps), executor)
     return latents
 
 
-def read_targets(module, images, executor, prepare=None, elements=(0,)):
-    """Return z_phy of turned images, and its variance.
+def read_targets(module, stamps, executor, elements=(0,)):
+    """Return z_phy of turned stamps, and its variance.
 
-    Each image is turned by each of the elements, see `dihedral_transform`. Both arrays
-    are (n, n_elements, n_targets), float32. The variance is None unless the network
+    Each stamp is turned by each of the elements, see `turn_batch`. Both arrays are
+    (n, n_elements, n_targets), float32. The variance is None unless the network
     predicts it. The other arguments are as for `encode`.
     """
 
-    def read(images):
-        turned = [dihedral_transform(images, element) for element in elements]
-        encodings = [module.encode(_batch(one)) for one in turned]
+    def read(**planes):
+        turned = [turn_batch(Batch(**planes), element) for element in elements]
+        encodings = [module.encode(_batch(one._asdict())) for one in turned]
         z_phy = torch.stack([one.z_phy for one in encodings], dim=1)
         if encodings[0].log_variance is None:
             return (z_phy,)
         variances = [one.log_variance.exp() for one in encodings]
         return z_phy, torch.stack(variances, dim=1)
 
-    z_phy, *variance = map_padded(read, module, images, executor, before=prepare)
+    z_phy, *variance = map_padded(read, module, _planes_of(stamps), executor)
     return z_phy, (variance[0] if variance else None)
 
 
-def decode(module, latents, executor, finish=None):
+def decode(module, latents, executor, psf=None, finish=None):
     """Return the images of latents, (n, C, H, W).
 
-    Latents are (n, latent_dim), float32. Images are in [0, 1] and float32 unless
-    ``finish`` changes them, a few at a time. The executor is as for `encode`.
+    Latents are (n, latent_dim), float32. PSFs are (n, C, H, W), an array or an object
+    as for `encode`, or None if the network reads none. Images are in [0, 1], or light
+    if the network draws light, and float32 unless ``finish`` changes them, a few at a
+    time. The executor is as for `encode`.
     """
 
-    def decode_batch(latents):
-        return (torch.sigmoid(module.decode(latents)),)
+    def decode_batch(latents, **psf):
+        drawn = drawn_by(module, module.decode(latents, **psf))
+        return (drawn.values if isinstance(drawn, Light) else drawn.scaled(None),)
 
-    (images,) = map_padded(decode_batch, module, latents, executor, after=finish)
+    values = {"latents": latents} if psf is None else {"latents": latents, "psf": psf}
+    (images,) = map_padded(decode_batch, module, values, executor, after=finish)
     return images
 
 
-def map_padded(function, module, rows, executor, before=None, after=None):
+def map_padded(function, module, values, executor, after=None):
     """Apply a function to a fixed number of rows at a time; return a list of arrays.
 
-    The function takes a tensor of ``BATCH_SIZE`` rows, on the device of the module, and
-    returns a tuple of tensors. ``before`` is applied to a few rows before, and
-    ``after`` to each of the results, as arrays. The memory beyond input and output does
-    not depend on the number of rows.
+    The values are arrays, or objects that return an array for a slice of the rows, by
+    name; the first of them has a length. The function takes tensors of ``BATCH_SIZE``
+    rows by these names, on the device of the module, and returns a tuple of tensors.
+    ``after`` is applied to each of the results, as arrays. The memory beyond input and
+    output does not depend on the number of rows.
     """
     device = next(module.parameters()).device
     module.eval()
+    n_rows = len(next(iter(values.values())))
 
     @torch.inference_mode()
     def apply(part):
-        chunk = rows[part] if before is None else before(rows[part])
-        batch = np.zeros((BATCH_SIZE, *chunk.shape[1:]), np.float32)
-        batch[: len(chunk)] = chunk
-        results = function(torch.from_numpy(batch).to(device))
-        arrays = [result[: len(chunk)].cpu().numpy() for result in results]
+        n_in_part = len(range(n_rows)[part])
+        tensors = {
+            name: _padded(some[part], PADDING.get(name, 0)).to(device)
+            for name, some in values.items()
+        }
+        results = function(**tensors)
+        arrays = [result[:n_in_part].cpu().numpy() for result in results]
         return arrays if after is None else [after(array) for array in arrays]
 
-    first, *others = _parts(len(rows), BATCH_SIZE)
+    first, *others = _parts(n_rows, BATCH_SIZE)
     (beginning,) = executor(apply, [first])
-    outputs = [np.empty((len(rows), *a.shape[1:]), a.dtype) for a in beginning]
+    outputs = [np.empty((n_rows, *a.shape[1:]), a.dtype) for a in beginning]
 
     def fill(part, results=None):
         for output, result in zip(outputs, results or apply(part), strict=True):
@@ -96,8 +109,25 @@ def map_padded(function, module, rows, executor, before=None, after=None):
     return outputs
 
 
-def _batch(images):
-    return Batch(images.contiguous(memory_format=torch.channels_last))
+def _planes_of(stamps):
+    """Return the planes of stamps that a network sees in prediction, by name."""
+    if not isinstance(stamps, Batch):
+        return {"images": stamps}
+    observed = stamps.observations._asdict()
+    return {name: plane for name, plane in observed.items() if plane is not None}
+
+
+def _padded(chunk, filling):
+    """Return a chunk of rows as a tensor of ``BATCH_SIZE`` rows."""
+    batch = np.full((BATCH_SIZE, *chunk.shape[1:]), filling, np.float32)
+    batch[: len(chunk)] = chunk
+    return torch.from_numpy(batch)
+
+
+def _batch(planes):
+    return Batch(**planes).map(
+        lambda plane: plane.contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _parts(length, size):

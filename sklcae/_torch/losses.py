@@ -52,6 +52,12 @@ class LightScale(NamedTuple):
             scaled * self.range + self.minimum
         )
 
+    def scaled(self, light):
+        """Return the scaled images of light above the sky."""
+        return (STRETCH[self.stretch](light / self.softening) - self.minimum) / (
+            self.range
+        )
+
     def noise_of(self, batch):
         """Return the noise model of a batch, with its variance plane if it has one."""
         if batch.variance is None:
@@ -69,34 +75,84 @@ class LightScale(NamedTuple):
         return self._replace(noise=self.noise._replace(background=background), **arrays)
 
 
+STRETCH = {"linear": lambda values: values, "asinh": torch.asinh}
 UNSTRETCH = {"linear": lambda values: values, "asinh": torch.sinh}
 
 
-def binary_cross_entropy(logits, batch, scale):
+class Logits(NamedTuple):
+    """Images that a decoder drew, as logits of scaled images."""
+
+    values: torch.Tensor
+
+    def logits(self, scale):
+        """Return the logits of the scaled images."""
+        return self.values
+
+    def scaled(self, scale):
+        """Return the scaled images."""
+        return torch.sigmoid(self.values)
+
+    def light(self, scale):
+        """Return the light above the sky, in the unit of the `LightScale`."""
+        return scale.light(torch.sigmoid(self.values))
+
+
+class Light(NamedTuple):
+    """Images that a decoder drew, as light above the sky."""
+
+    values: torch.Tensor
+
+    def logits(self, scale):
+        """Return the logits of the scaled images, as near as there are any."""
+        return torch.logit(self.scaled(scale), LEAST_SCALED)
+
+    def scaled(self, scale):
+        """Return the scaled images."""
+        return scale.scaled(self.values)
+
+    def light(self, scale):
+        """Return the light."""
+        return self.values
+
+
+# Scaled images of `Light` are clipped to this for a cross-entropy.
+LEAST_SCALED = 1e-4
+
+
+def drawn_by(module, values):
+    """Return the output of a decoder as `Logits` or, if its network says so, `Light`.
+
+    The module of the network then has an attribute ``draws_light`` that is True.
+    """
+    return (Light if getattr(module, "draws_light", False) else Logits)(values)
+
+
+def binary_cross_entropy(drawn, batch, scale):
     """Eq. 3. Pixels outside [0, 1], from held-out stamps, are clipped."""
     return F.binary_cross_entropy_with_logits(
-        logits, batch.images.clamp(0, 1), reduction="none"
+        drawn.logits(scale), batch.images.clamp(0, 1), reduction="none"
     )
 
 
-def squared_error(logits, batch, scale):
+def squared_error(drawn, batch, scale):
     """Squared difference of the images in [0, 1]."""
-    return F.mse_loss(torch.sigmoid(logits), batch.images, reduction="none")
+    return F.mse_loss(drawn.scaled(scale), batch.images, reduction="none")
 
 
-def chi_square(logits, batch, scale):
+def chi_square(drawn, batch, scale):
     """Half the squared difference in light over the variance of its noise.
 
     The variance is computed from the predicted light and is constant in the gradient.
     Then the loss has the gradient of a Poisson likelihood with Gaussian read noise,
     which is unbiased. A variance from the noisy image would favour faint pixels.
     """
-    predicted = scale.light(torch.sigmoid(logits))
+    predicted = drawn.light(scale)
     variance = scale.noise_of(batch).variance(predicted.detach())
     return (scale.light(batch.images) - predicted) ** 2 / (2 * variance)
 
 
-# From logits, the batch and the scale of its light to the loss of each pixel.
+# From the images that a decoder drew, the batch and the scale of its light to the loss
+# of each pixel.
 RECONSTRUCTION_LOSSES = {
     "binary_cross_entropy": binary_cross_entropy,
     "squared_error": squared_error,
@@ -149,23 +205,23 @@ def loss_terms(output, batch, reconstruction_loss, physical_loss, scale=None):
     regularization is Eq. 5 as its text describes it: the mean of abs(z_rest), which
     drives z_rest to zero. The reconstruction loss "chi_square" needs a `LightScale`.
     """
-    encoding, logits = output
+    encoding, drawn = output
     targets = PHYSICAL_LOSSES[physical_loss](encoding, batch.targets)
     return LossTerms(
-        pixel_loss(logits, batch, reconstruction_loss, scale),
+        pixel_loss(drawn, batch, reconstruction_loss, scale),
         _mean(targets, batch.target_weights),
         _mean(encoding.z_rest.abs().mean(1), batch.image_weights),
-        logits.new_zeros(()),
+        drawn.values.new_zeros(()),
     )
 
 
-def pixel_loss(logits, batch, reconstruction_loss, scale=None):
+def pixel_loss(drawn, batch, reconstruction_loss, scale=None):
     """Return the reconstruction loss of decoded images, a scalar.
 
-    For the exchange loss the logits come from the z_rest of some stamps and the targets
+    For the exchange loss the images come from the z_rest of some stamps and the targets
     of their partners, and the batch is the partners. "chi_square" needs a `LightScale`.
     """
-    pixels = RECONSTRUCTION_LOSSES[reconstruction_loss](logits, batch, scale)
+    pixels = RECONSTRUCTION_LOSSES[reconstruction_loss](drawn, batch, scale)
     return _mean(_image_means(pixels, batch.mask), batch.image_weights)
 
 

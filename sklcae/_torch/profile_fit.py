@@ -32,12 +32,19 @@ PART = 64
 TOLERANCE = 1e-4
 # Rounding errors of chi-square in float32 are below this.
 SLACK = 1e-3
+# For smaller relative changes of the variance a series is more precise.
+SMALL = 0.02
 # Damping: its start, its limits, and its factors after good and bad steps.
 DAMPING = 1e-3
 LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e8
-EASE, RESTRAIN = 0.2, 8.0
+EASE, RESTRAIN = 0.2, 4.0
+# A step is good if it lowers chi-square by this share of what is expected. If that is
+# too small to be measured, the damping is eased by the second factor.
+GOOD_SHARE, SLIGHTLY = 0.25, 0.8
 # The largest steps: factors of e, ellipticity, pixels. The sky has no limit.
 LARGEST_STEP = np.array([1.0, 0.7, 0.7, 0.3, 0.3, 3.0, 3.0, np.inf])
+# A narrower prior of the sky, in units of the noise, makes no difference.
+LEAST_SKY_SIGMA = 1e-6
 # A parameter is at a limit if it is as near as this, as a share of the range.
 NEAR = 1e-6
 
@@ -99,6 +106,8 @@ class Fits(NamedTuple):
         Sum of the squared residuals over their variances.
     n_pixels : ndarray of shape (n,)
         Number of pixels that count.
+    constant : bool ndarray of shape (n,)
+        Whether all pixels that count have the same value.
     converged : bool ndarray of shape (n,)
         Whether the fit is at a minimum.
     at_limit : bool ndarray of shape (n, 8)
@@ -111,9 +120,14 @@ class Fits(NamedTuple):
     hessian: np.ndarray
     chi_square: np.ndarray
     n_pixels: np.ndarray
+    constant: np.ndarray
     converged: np.ndarray
     at_limit: np.ndarray
     n_steps: np.ndarray
+
+
+# A stamp whose light overflows gets a fit that has not converged, and no warning.
+_without_warnings = np.errstate(all="ignore")
 
 
 def fit_profiles(read, start, limits, max_steps, device="cpu"):
@@ -124,15 +138,33 @@ def fit_profiles(read, start, limits, max_steps, device="cpu"):
     PyTorch may use, with the same bits for any number.
     """
     n_stamps = len(start)
+    if not n_stamps:
+        return _no_fits()
     slices = [slice(i, min(i + PART, n_stamps)) for i in range(0, n_stamps, PART)]
 
     @torch.inference_mode()
+    @_without_warnings
     def fit(part):
         return _Fit(read(part), start[part], limits, device).run(max_steps)
 
     with usual_modes(device), single_threads(device) as executor:
         parts = executor(fit, slices)
     return Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _no_fits():
+    matrices, numbers = np.zeros((0, N_FITTED, N_FITTED)), np.zeros(0, int)
+    flags = np.zeros((0, N_FITTED), bool)
+    return Fits(
+        parameters=matrices[:, 0],
+        hessian=matrices,
+        chi_square=matrices[:, 0, 0],
+        n_pixels=numbers,
+        constant=flags[:, 0],
+        converged=flags[:, 0],
+        at_limit=flags,
+        n_steps=numbers,
+    )
 
 
 def draw_profiles(read, parameters, covariance, limits, n_draws, seeds, device="cpu"):
@@ -146,6 +178,7 @@ def draw_profiles(read, parameters, covariance, limits, n_draws, seeds, device="
     """
 
     @torch.inference_mode()
+    @_without_warnings
     def draw(index):
         stamps = read(slice(index, index + 1))
         start = parameters[index : index + 1]
@@ -170,12 +203,16 @@ class _Fit:
         self.low, self.high = (self._scaled(end, -1) for end in limits[:2])
         self.most_elliptical = limits.ellipticity
         self.sky_sigma = limits.sky_sigma / self.unit
+        if limits.sky_sigma > 0:
+            self.sky_sigma = self.sky_sigma.clip(min=LEAST_SKY_SIGMA)
+        self.constant = _are_constant(stamps)
         self.stamps = _to_tensors(stamps, self.unit, device)
         self.image_shape = stamps.images.shape[1:]
         self.waves = _waves_of(self.stamps.psf, transform_size(self.image_shape))
         n = len(self.unit)
         self.parameters = self._inside(self._begin(self._scaled(start, -1)))
         self.variance = self.stamps.variance.clone()
+        self.residual = self.stamps.images.clone()
         self.hessian = np.zeros((n, N_FITTED, N_FITTED))
         self.gradient = np.zeros((n, N_FITTED))
         self.chi_square = np.zeros(n)
@@ -195,10 +232,10 @@ class _Fit:
             if not len(rows):
                 break
             look = self._look(rows, self._trial(rows, damping[rows]))
-            better = look.compared <= self.chi_square[rows] + SLACK
-            self._accept(rows[better], look.take(better))
-            damping[rows] *= np.where(better, EASE, RESTRAIN)
+            damping[rows] *= self._damping_factor(rows, look)
             damping = damping.clip(min=LEAST_DAMPING)
+            better = look.rise <= SLACK
+            self._accept(rows[better], look.take(better))
             n_steps[rows] += 1
         converged |= active & (self._decrease() < TOLERANCE)
         return Fits(
@@ -206,6 +243,7 @@ class _Fit:
             self._in_units_of_images(self.hessian),
             self.chi_square - self._sky_misfit(self.parameters),
             _to_numpy(self.stamps.counts.sum((1, 2))).astype(int),
+            self.constant,
             converged,
             self._at_limit(),
             n_steps,
@@ -228,9 +266,22 @@ class _Fit:
     def _trial(self, rows, damping):
         """Return the parameters after a damped step, within the limits."""
         step = self._solve(rows, damping)
-        with np.errstate(divide="ignore"):
-            factor = (LARGEST_STEP / np.abs(step)).min(axis=1).clip(max=1)
+        factor = (LARGEST_STEP / np.abs(step)).min(axis=1).clip(max=1)
         return self._inside(self.parameters[rows] + step * factor[:, None], rows)
+
+    def _damping_factor(self, rows, look):
+        """Return by which factor the damping changes after a step.
+
+        A step that lowers chi-square by much less than it should has gone too far, and
+        the next one would go as far back.
+        """
+        step = look.parameters - self.parameters[rows]
+        expected = 2 * (step * self.gradient[rows]).sum(axis=1)
+        expected -= np.einsum("ni,nij,nj->n", step, self.hessian[rows], step)
+        good = look.rise <= -GOOD_SHARE * expected
+        measurable = expected > 2 * SLACK
+        factor = np.where(measurable, np.where(good, EASE, RESTRAIN), SLIGHTLY)
+        return np.where(look.rise <= SLACK, factor, RESTRAIN)
 
     def _decrease(self):
         """Return by how much the next step would lower chi-square, if undamped."""
@@ -302,7 +353,7 @@ class _Fit:
         look.gradient[:, SKY] -= precision * parameters[:, SKY]
         return look._replace(
             parameters=parameters,
-            compared=look.compared + misfit,
+            rise=look.rise + misfit - self._sky_misfit(self.parameters[rows], rows),
             chi_square=look.chi_square + misfit,
         )
 
@@ -320,17 +371,18 @@ class _Fit:
         light = images[:, 0].clamp(min=0)
         variance = stamps.variance + light * stamps.noise_of_light[:, None, None]
         residual = stamps.images - images[:, 0] - theta[:, SKY, None, None]
-        squared = residual**2 * stamps.counts
+        rise = _rise(self.residual[rows], self.variance[rows], residual, variance)
         derivatives = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
         derivatives = derivatives.flatten(2).double()
         weighted = derivatives * (stamps.counts / variance).flatten(1)[:, None]
         look = _Look(
             parameters,
-            (squared / self.variance[rows]).flatten(1).double().sum(1),
-            (squared / variance).flatten(1).double().sum(1),
+            (rise * stamps.counts).flatten(1).double().sum(1),
+            (residual**2 / variance * stamps.counts).flatten(1).double().sum(1),
             (weighted @ residual.flatten(1)[:, :, None].double())[:, :, 0],
             weighted @ derivatives.transpose(1, 2),
             variance,
+            residual,
         )
         return [_to_numpy(part)[:n] for part in look]
 
@@ -338,9 +390,9 @@ class _Fit:
         self.parameters[rows] = look.parameters
         self.chi_square[rows] = look.chi_square
         self.gradient[rows], self.hessian[rows] = look.gradient, look.hessian
-        self.variance[rows] = torch.as_tensor(
-            look.variance, device=self.variance.device
-        )
+        device = self.variance.device
+        self.variance[rows] = torch.as_tensor(look.variance, device=device)
+        self.residual[rows] = torch.as_tensor(look.residual, device=device)
 
     # Draws -----------------------------------------------------------------------
 
@@ -354,8 +406,14 @@ class _Fit:
         log_posterior = np.concatenate(
             [self._log_posterior(proposals[part]) for part in _block_slices(n)]
         )
-        log_weights = np.where(within, log_posterior - log_density, -np.inf)
-        weights = np.exp(log_weights - log_weights.max(initial=-1e300))
+        # Light that overflows has no posterior.
+        usable = within & np.isfinite(log_posterior)
+        log_weights = np.where(usable, log_posterior - log_density, -np.inf)
+        largest = log_weights.max()
+        if not np.isfinite(largest):
+            # No proposal is usable.
+            return np.full((n_draws, N_FITTED), np.nan), 0.0
+        weights = np.exp(log_weights - largest)
         weights /= weights.sum()
         # One draw in each of equal shares of the weight.
         places = (np.arange(n_draws) + rng.random()) / n_draws
@@ -402,20 +460,44 @@ class _Fit:
 class _Look(NamedTuple):
     """Stamps compared with images of parameters.
 
-    ``compared`` is chi-square with the variances before, ``chi_square`` that with the
-    ``variance`` (n, H, W) of these images.
+    ``rise`` is that of the function which the steps lower, see `_rise`, since the last
+    accepted parameters. ``chi_square`` has the ``variance`` (n, H, W) of these images,
+    and ``residual`` (n, H, W) is what they leave.
     """
 
     parameters: Any
-    compared: Any
+    rise: Any
     chi_square: Any
     gradient: Any
     hessian: Any
     variance: Any
+    residual: Any
 
     def take(self, rows):
         """Return some of the rows."""
         return _Look(*(part[rows] for part in self))
+
+
+def _rise(residual, variance, new_residual, new_variance):
+    """Return the rise of minus twice the log quasi-likelihood of pixels in a step.
+
+    The quasi-likelihood [1]_ has the derivative residual / variance with respect to the
+    image, although the variance depends on the image. Chi-square has not: steps that
+    lower it with the variance held constant may lead round in a circle. The integral
+    along the straight line from image to image, on which the variance is linear, is in
+    closed form.
+
+    References
+    ----------
+    .. [1] R. W. M. Wedderburn, "Quasi-likelihood Functions, Generalized Linear Models,
+       and the Gauss-Newton Method", Biometrika 61, 439 (1974).
+    """
+    change = residual - new_residual
+    u = new_variance / variance - 1
+    # (u - log(1 + u)) / u^2, which is 1/2 at 0.
+    series = 1 / 2 + u * (-1 / 3 + u * (1 / 4 - u / 5))
+    bend = torch.where(u.abs() < SMALL, series, (u - u.log1p()) / u**2)
+    return 2 * change / variance * (change * bend - residual * (1 - u * bend))
 
 
 def _propose(covariance, n, rng):
@@ -435,6 +517,14 @@ def _noise_of(stamps):
     """Return the median noise of each stamp, (n,)."""
     variance = np.where(stamps.counts > 0, stamps.variance, np.nan)
     return np.sqrt(np.nanmedian(variance.reshape(len(variance), -1), axis=1))
+
+
+def _are_constant(stamps):
+    """Return for each stamp whether its pixels have one value, (n,)."""
+    counts = stamps.counts > 0
+    lowest = np.where(counts, stamps.images, np.inf).min(axis=(1, 2))
+    highest = np.where(counts, stamps.images, -np.inf).max(axis=(1, 2))
+    return lowest >= highest
 
 
 def _to_tensors(stamps, unit, device):

@@ -34,6 +34,8 @@ N_RADII, LOG_RANGE, EVERY = 8192, 36.0, 2
 # nodes along x and y, from which the stamp is interpolated.
 RINGS = 4
 N_NODES = 8
+# Step of the logarithm of the index for the derivative of the light beyond.
+INDEX_STEP = 0.01
 
 
 class Table(NamedTuple):
@@ -190,7 +192,7 @@ class _Profile(NamedTuple):
 
     flux: torch.Tensor
     log_radius: torch.Tensor
-    index: torch.Tensor
+    sersic_index: torch.Tensor
     e1: torch.Tensor
     e2: torch.Tensor
     x: torch.Tensor
@@ -324,7 +326,8 @@ def _folded(profile, size, image_shape, jacobian):
     counted[RINGS, RINGS] = 0
     light = _light(profile, x, y, jacobian)
     light = (light * counted).sum(dim=(2, 3))
-    light[:, 0] += _light_beyond(profile, len(steps) * size) / size**2
+    beyond = _light_beyond(profile, len(steps) * size, jacobian)
+    light[:, : beyond.shape[1]] += beyond / size**2
     return along_y @ light.transpose(2, 3) @ along_x.T
 
 
@@ -338,7 +341,7 @@ def _light(profile, x, y, jacobian):
         _more_axes,
         (
             profile.log_radius,
-            profile.index,
+            profile.sersic_index,
             profile.e1,
             profile.e2,
             profile.determinant,
@@ -370,12 +373,28 @@ def _light(profile, x, y, jacobian):
     return torch.stack(planes, dim=1)
 
 
-def _light_beyond(profile, side):
-    """Return the light outside a circle with the area of a square, (n, 1, 1)."""
-    log_b = profile.shape[:, 0, 0, None, None]
+def _light_beyond(profile, side, jacobian):
+    """Return the light outside a circle with the area of a square, (n, 1 or 3, 1, 1).
+
+    With the Jacobian also its derivatives with respect to radius and index.
+    """
+    log_b, b_by_index = profile.shape[:, :, 0, None, None].unbind(1)
     reach = math.log(side / math.sqrt(math.pi)) - profile.log_radius
-    exponent = (log_b + reach / profile.index).exp()
-    return torch.special.gammaincc(2 * profile.index, exponent)
+
+    def beyond(step):
+        """Return log exponent and light for a logarithm of the index larger by step."""
+        index = profile.sersic_index * math.exp(step)
+        exponent = log_b + step * b_by_index + reach / index
+        return exponent, torch.special.gammaincc(2 * index, exponent.exp())
+
+    exponent, light = beyond(0.0)
+    if not jacobian:
+        return light[:, None]
+    twice = 2 * profile.sersic_index
+    by_radius = (twice * exponent - exponent.exp() - twice.lgamma()).exp()
+    # PyTorch has no derivative of gammaincc with respect to its first argument.
+    by_index = (beyond(INDEX_STEP)[1] - beyond(-INDEX_STEP)[1]) / (2 * INDEX_STEP)
+    return torch.stack([light, by_radius / profile.sersic_index, by_index], dim=1)
 
 
 @lru_cache(maxsize=8)

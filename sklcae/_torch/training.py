@@ -23,7 +23,15 @@ from sklcae._torch.callbacks import (
     wants_to_stop,
 )
 from sklcae._torch.generators import DrawFrom, seeded_global_draws
-from sklcae._torch.losses import LossTerms, LossWeights, loss_terms, pixel_loss
+from sklcae._torch.losses import (
+    Light,
+    Logits,
+    LossTerms,
+    LossWeights,
+    drawn_by,
+    loss_terms,
+    pixel_loss,
+)
 from sklcae._torch.networks.base import Encoding
 from sklcae._torch.networks.checking import (
     check_network,
@@ -33,6 +41,7 @@ from sklcae._torch.networks.checking import (
 )
 from sklcae._torch.networks.register import BUILT_IN, build_network
 from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
+from sklcae._torch.simulation import SimulatedGalaxies
 from sklcae._torch.workers import (
     in_order,
     on_one_thread,
@@ -60,7 +69,7 @@ class Output(NamedTuple):
     """The output of a network in training."""
 
     encoding: Encoding
-    logits: torch.Tensor
+    drawn: Logits | Light
 
 
 class ConditionalAutoencoderNet(NeuralNet):
@@ -72,6 +81,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     regularization and the exchange term; the exchange term needs stamps with partners.
     The reconstruction loss "chi_square" needs a `LightScale`. ``target_maps`` are the
     matrices and offsets of `DihedralAugmentation`; None for no augmentation.
+    ``simulation`` are the parameters of the training set and the function of
+    `SimulatedGalaxies`; None to train on the stamps as they are.
     ``n_iter_no_change`` and ``tol`` decide when to stop, given stamps to validate with.
     """
 
@@ -87,6 +98,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         physical_loss="squared_error",
         light_scale=None,
         target_maps=None,
+        simulation=None,
         optimizer="adam",
         weight_decay=0.0,
         lr_schedule="constant",
@@ -114,9 +126,14 @@ class ConditionalAutoencoderNet(NeuralNet):
         self.generator = generator
         self.executor = in_order
         self._early_stopping = None
-        self.augmentation = None
+        # The planes of a stamp turn before a galaxy is simulated through them.
+        self.augmentations = []
         if target_maps is not None:
-            self.augmentation = DihedralAugmentation(*target_maps, generator)
+            turned = DihedralAugmentation(*target_maps, generator)
+            self.augmentations.append(turned)
+        if simulation is not None:
+            simulated = SimulatedGalaxies(*simulation, light_scale.to("cpu"), generator)
+            self.augmentations.append(simulated)
 
     @property
     def _default_callbacks(self):
@@ -140,7 +157,13 @@ class ConditionalAutoencoderNet(NeuralNet):
     def infer(self, x, **fit_params):
         """Return the `Output` for a batch."""
         encoding = self.module_.encode(x.observations)
-        return Output(encoding, self.module_.decode(encoding.latents))
+        return Output(encoding, self._decode(encoding.latents, x.psf))
+
+    def _decode(self, latents, psf):
+        """Return the `Logits` or the `Light` of latents."""
+        # A network that reads no PSF need not have the parameter.
+        given = (latents,) if psf is None else (latents, psf)
+        return drawn_by(self.module_, self.module_.decode(*given))
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Return the loss for an output and its batch."""
@@ -161,8 +184,9 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def _exchange_loss(self, z_rest, partners):
         """Return the loss of images with the partners' targets and the own z_rest."""
-        logits = self.module_.decode(torch.cat([partners.targets, z_rest], dim=1))
-        return pixel_loss(logits, partners, self.reconstruction_loss, self.light_scale)
+        latents = torch.cat([partners.targets, z_rest], dim=1)
+        drawn = self._decode(latents, partners.psf)
+        return pixel_loss(drawn, partners, self.reconstruction_loss, self.light_scale)
 
     # A step ----------------------------------------------------------------------
 
@@ -182,8 +206,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """Add up the gradients of a batch, a micro-batch at a time."""
         self._set_training(True)
-        if self.augmentation is not None:
-            batch = self.augmentation(batch)
+        for augment in self.augmentations:
+            batch = augment(batch, self.executor)
         terms, gradients = zip(
             *self._map_micro_batches(self._loss_and_gradients, batch), strict=True
         )
@@ -381,19 +405,24 @@ class ConditionalAutoencoderNet(NeuralNet):
         if stop:
             raise TrainingStoppedError
 
+    @property
+    def draws_light(self):
+        """Whether the network returns light and not logits, see `drawn_by`."""
+        return isinstance(drawn_by(self.module_, None), Light)
+
     # Inference -------------------------------------------------------------------
 
-    def encode(self, images, prepare=None):
-        """Return the latents of images, see `inference.encode`."""
-        return self._infer(inference.encode, images, prepare)
+    def encode(self, stamps):
+        """Return the latents of stamps, see `inference.encode`."""
+        return self._infer(inference.encode, stamps)
 
-    def read_targets(self, images, prepare=None, elements=(0,)):
-        """Return z_phy of turned images and its variance, see `inference`."""
-        return self._infer(inference.read_targets, images, prepare, elements)
+    def read_targets(self, stamps, elements=(0,)):
+        """Return z_phy of turned stamps and its variance, see `inference`."""
+        return self._infer(inference.read_targets, stamps, elements)
 
-    def decode(self, latents, finish=None):
+    def decode(self, latents, psf=None, finish=None):
         """Return the images of latents, see `inference.decode`."""
-        return self._infer(inference.decode, latents, finish)
+        return self._infer(inference.decode, latents, psf, finish)
 
     def _infer(self, function, rows, *options):
         with usual_modes(self.device), single_threads(self.device) as executor:

@@ -12,6 +12,8 @@ from sklcae.inspection._panels import (
     check_stretch,
     find_limits,
     make_axes,
+    plane_shape,
+    psf_of,
     select_channel,
     show_color_bar,
     show_image,
@@ -261,10 +263,14 @@ default=None
             values = _spread(estimator, columns, span, n_steps)
         values = _check_values(values, len(columns), "values")
         Z = _sweep(base_latent, columns, values)
+        psf = {
+            name: np.repeat(plane, len(Z), axis=0)
+            for name, plane in psf_of(estimator, X).items()
+        }
         images = select_channel(
-            estimator.inverse_transform(Z),
+            estimator.inverse_transform(Z, **psf),
             "inverse_transform(Z)",
-            image_shape=estimator.image_shape_,
+            image_shape=plane_shape(estimator),
             channel=channel,
         )
         return cls.from_arrays(

@@ -41,6 +41,23 @@ def select_channel(images, name, *, image_shape=None, channel=0):
     return images[:, channel]
 
 
+def plane_shape(estimator):
+    """Return bands, height and width of one plane of the stamps of an estimator."""
+    n_channels, *size = estimator.image_shape_
+    planes = getattr(estimator, "planes", "image")
+    n_planes = 1 if isinstance(planes, str) else len(planes)
+    return n_channels // n_planes, *size
+
+
+def psf_of(estimator, X):
+    """Return the PSFs of stamps (n, n_bands, H, W) as keywords, empty if none."""
+    if "psf" not in getattr(estimator, "planes", ()):
+        return {}
+    stamps = np.asarray(X).reshape(len(X), *estimator.image_shape_)
+    # The PSF is the last plane.
+    return {"psf": stamps[:, -plane_shape(estimator)[0] :]}
+
+
 def make_axes(ax, shape, *, panel_size, purpose):
     """Return a figure and its grid of axes of a shape, either new or given.
 

@@ -9,6 +9,7 @@ from sklcae.inspection._labels import number_text
 from sklcae.inspection._panels import (
     check_stretch,
     make_axes,
+    plane_shape,
     select_channel,
     show_image,
 )
@@ -179,10 +180,13 @@ class ReconstructionDisplay:
         check_is_fitted(estimator)
         indices = _select_indices(len(X), n_images, indices)
         X = X.iloc[indices] if hasattr(X, "iloc") else np.asarray(X)[indices]
-        layout = {"image_shape": estimator.image_shape_, "channel": channel}
-        images = select_channel(X, "X", **layout)
+        shape = estimator.image_shape_
+        images = select_channel(X, "X", image_shape=shape, channel=channel)
         reconstructions = select_channel(
-            estimator.reconstruct(X), "reconstructions", **layout
+            estimator.reconstruct(X),
+            "reconstructions",
+            image_shape=plane_shape(estimator),
+            channel=channel,
         )
         display = cls._from_pairs(images, reconstructions, indices)
         return display.plot(

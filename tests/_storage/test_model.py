@@ -527,6 +527,20 @@ FORGERIES = {
         set_fitted("sample_shape", [64], *LAYOUT),
         "must be a tuple",
     ),
+    "planes a list": (
+        set_fitted("planes", ["image"], *LAYOUT),
+        "'planes' .*a tuple of kinds",
+    ),
+    "planes of another kind": (
+        set_fitted("planes", {"tuple": ["image", "mask"]}, *LAYOUT),
+        "'planes' .*a tuple of kinds",
+    ),
+    "planes more than channels": (
+        set_fitted("planes", {"tuple": ["image", "psf"]}, *LAYOUT),
+        "for the planes",
+    ),
+    "no gain and no variance": (set_fitted("gain", None, *CODEC), "gain is None"),
+    "gain a text": (set_fitted("gain", "1", *CODEC), "'gain' .*positive number"),
     "targets none": (set_fitted("n_targets", 0, *LAYOUT), "'n_targets'"),
     "targets another number": (set_fitted("n_targets", 3, *LAYOUT), "must be 3"),
     "names of targets": (

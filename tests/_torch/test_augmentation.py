@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.signal import fftconvolve
 
 from sklcae._torch import Batch
-from sklcae._torch.augmentation import DihedralAugmentation, dihedral_transform
+from sklcae._torch.augmentation import (
+    DihedralAugmentation,
+    dihedral_transform,
+    turn_batch,
+    turn_psf,
+)
 
 
 def test_elements_are_the_eight_symmetries_of_the_square():
@@ -113,3 +119,66 @@ def test_partners_change_nothing_for_their_stamps():
         for partners in (None, stamps)
     )
     assert torch.equal(alone.images, with_partners.images)
+
+
+# PSFs turn about their centre ---------------------------------------------------------
+
+
+def make_asymmetric_psf(shape, rng):
+    """A PSF without any symmetry, dark at the edge, about (H // 2, W // 2)."""
+    psf = np.zeros(shape)
+    psf[2:-2, 2:-2] = rng.random((shape[0] - 4, shape[1] - 4)) ** 4
+    return psf / psf.sum()
+
+
+def observe(galaxy, psf):
+    """Convolve with a PSF whose centre is pixel (H // 2, W // 2)."""
+    height, width = galaxy.shape
+    light = fftconvolve(galaxy, psf)
+    rows, columns = height // 2, width // 2
+    return light[rows : rows + height, columns : columns + width]
+
+
+def as_tensor(array):
+    return torch.from_numpy(array)[None, None]
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_elements"),
+    [((10, 10), 8), ((11, 11), 8), ((10, 13), 4), ((9, 12), 4)],
+)
+def test_a_turned_galaxy_is_seen_through_the_turned_psf(shape, n_elements):
+    rng = np.random.default_rng(0)
+    galaxy, psf = rng.random(shape), make_asymmetric_psf(shape, rng)
+    image = as_tensor(observe(galaxy, psf))
+    for element in range(n_elements):
+        turned_galaxy = dihedral_transform(as_tensor(galaxy), element)[0, 0].numpy()
+        turned_psf = turn_psf(as_tensor(psf), element)[0, 0].numpy()
+        expected = observe(turned_galaxy, turned_psf)
+        result = dihedral_transform(image, element)[0, 0].numpy()
+        np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_partners_and_batches_turn_with_their_psf():
+    """Each PSF turns as its image does, the partners' too."""
+    generator = torch.Generator().manual_seed(0)
+    images, psf, other = (
+        torch.rand(40, 2, 6, 6, generator=generator) for _ in range(3)
+    )
+    offsets = np.arange(8.0)[:, None]
+    augment = DihedralAugmentation(np.zeros((8, 1, 1)), offsets, generator)
+    partners = Batch(images.flip(0), torch.zeros(40, 1), variance=other, psf=other)
+    batch = Batch(images, torch.zeros(40, 1), variance=images, psf=psf)
+    turned = augment(batch._replace(partners=partners))
+    elements = turned.targets.ravel().int().tolist()
+    assert len(set(elements)) == 8
+    for i, element in enumerate(elements):
+        one = turn_batch(batch.map(lambda part, i=i: part[[i]]), element)
+        assert torch.equal(turned.images[[i]], one.images)
+        assert torch.equal(turned.variance[[i]], one.images)
+        assert torch.equal(turned.psf[[i]], one.psf)
+        assert torch.equal(one.psf, turn_psf(psf[[i]], element))
+        expected = turn_psf(other[[i]], element)
+        assert torch.equal(turned.partners.psf[[i]], expected)
+        expected = dihedral_transform(other[[i]], element)
+        assert torch.equal(turned.partners.variance[[i]], expected)

@@ -10,7 +10,7 @@ from sklcae._torch import (
     Batch,
     LightScale,
 )
-from sklcae._torch.losses import LossTerms, LossWeights, loss_terms
+from sklcae._torch.losses import Light, Logits, LossTerms, LossWeights, loss_terms
 from sklcae._torch.losses import pixel_loss as loss_of_images
 from sklcae._torch.networks.base import Encoding
 from sklcae._torch.training import Output
@@ -38,7 +38,7 @@ EVERY_STRETCH = pytest.mark.parametrize("stretch", ["linear", "asinh"])
 
 
 def pixel_loss(name, logits, images):
-    return RECONSTRUCTION_LOSSES[name](logits, Batch(images), SCALE)
+    return RECONSTRUCTION_LOSSES[name](Logits(logits), Batch(images), SCALE)
 
 
 def test_binary_cross_entropy_is_equation_3():
@@ -83,7 +83,7 @@ def light(scaled, stretch):
 def test_chi_square_is_that_of_the_light(stretch):
     logits, images = LOGITS.double(), IMAGES.double()
     chi_square = RECONSTRUCTION_LOSSES["chi_square"]
-    losses = chi_square(logits, Batch(images), make_scale(stretch))
+    losses = chi_square(Logits(logits), Batch(images), make_scale(stretch))
 
     observed, _ = light(images, stretch)
     predicted, variance = light(1 / (1 + np.exp(-logits.numpy())), stretch)
@@ -99,7 +99,8 @@ def chi_square_gradient(request):
     scale = make_scale(request.param)
     logits = LOGITS.double().requires_grad_()
     images = IMAGES.double()
-    loss = RECONSTRUCTION_LOSSES["chi_square"](logits, Batch(images), scale).sum()
+    chi_square_loss = RECONSTRUCTION_LOSSES["chi_square"]
+    loss = chi_square_loss(Logits(logits), Batch(images), scale).sum()
     (gradient,) = torch.autograd.grad(loss, logits)
     predicted = scale.light(torch.sigmoid(logits))
     (chain,) = torch.autograd.grad(predicted.sum(), logits)
@@ -140,11 +141,11 @@ def test_chi_square_takes_the_variance_of_each_pixel(stretch):
     """A batch with a variance plane, beside the same variance for all."""
     chi_square, scale = RECONSTRUCTION_LOSSES["chi_square"], make_scale(stretch)
     variance = scale.noise.background.expand(IMAGES.shape).clone()
-    plain = chi_square(LOGITS, Batch(IMAGES), scale)
-    given = chi_square(LOGITS, Batch(IMAGES, variance=variance), scale)
+    plain = chi_square(Logits(LOGITS), Batch(IMAGES), scale)
+    given = chi_square(Logits(LOGITS), Batch(IMAGES, variance=variance), scale)
     assert torch.equal(given, plain)
     variance[1, 0, 2, 3] = 1e6
-    noisy = chi_square(LOGITS, Batch(IMAGES, variance=variance), scale)
+    noisy = chi_square(Logits(LOGITS), Batch(IMAGES, variance=variance), scale)
     changed = noisy != plain
     assert changed.nonzero().tolist() == [[1, 0, 2, 3]]
     assert noisy[1, 0, 2, 3] < plain[1, 0, 2, 3]
@@ -155,7 +156,7 @@ Z_REST = torch.randn(4, 3, generator=TORCH)
 TARGETS = torch.randn(4, 2, generator=TORCH)
 LOG_VARIANCE = torch.randn(4, 2, generator=TORCH)
 ENCODING = Encoding(Z_PHY, Z_REST, LOG_VARIANCE)
-OUTPUT = Output(ENCODING, LOGITS)
+OUTPUT = Output(ENCODING, Logits(LOGITS))
 EVERY_LOSS = pytest.mark.parametrize("name", RECONSTRUCTION_LOSSES)
 EVERY_PHYSICAL_LOSS = pytest.mark.parametrize("physical", PHYSICAL_LOSSES)
 
@@ -177,6 +178,17 @@ def test_terms_are_equations_2_4_and_5(name):
     assert_same_terms(terms, expected)
     total = expected[0] + 2 * expected[1] + 3 * expected[2]
     assert terms.total(LossWeights(2, 3)).item() == pytest.approx(total.item())
+
+
+@EVERY_LOSS
+@EVERY_STRETCH
+def test_light_has_the_loss_of_the_same_image_as_logits(name, stretch):
+    scale = make_scale(stretch)
+    logits = Logits(LOGITS.clamp(-4, 4).double())
+    light = Light(logits.light(scale))
+    batch, loss = Batch(IMAGES.double()), RECONSTRUCTION_LOSSES[name]
+    torch.testing.assert_close(light.scaled(scale), logits.scaled(scale))
+    torch.testing.assert_close(loss(light, batch, scale), loss(logits, batch, scale))
 
 
 def test_total_weighs_the_exchange_with_gamma():
@@ -214,7 +226,7 @@ def test_image_that_counts_twice_is_there_twice(name, physical):
         Batch(IMAGES[rows], TARGETS[rows]),
         name,
         physical,
-        Output(Encoding(*(part[rows] for part in ENCODING)), LOGITS[rows]),
+        Output(Encoding(*(part[rows] for part in ENCODING)), Logits(LOGITS[rows])),
     )
     assert_same_terms(terms_of(stamps, name, physical), repeated)
 
@@ -236,7 +248,7 @@ def test_exchange_loss_is_the_reconstruction_loss_of_the_partners(name):
     mask = torch.rand(IMAGES.shape, generator=TORCH) > 0.4
     weights = torch.tensor([2.0, 0, 1, 1])
     partners = Batch(IMAGES, TARGETS, mask=mask, image_weights=weights)
-    loss = loss_of_images(LOGITS, partners, name, SCALE)
+    loss = loss_of_images(Logits(LOGITS), partners, name, SCALE)
     assert torch.equal(loss, terms_of(partners, name).reconstruction)
 
 

@@ -20,6 +20,7 @@ from sklcae._torch import (
 )
 from sklcae._torch.augmentation import dihedral_transform
 from sklcae._torch.batches import BatchDataset
+from sklcae.networks import NeuralFieldDecoder, StridedEncoder, combine
 
 
 def small_net(**kwargs):
@@ -219,13 +220,6 @@ def test_targets_of_turned_images_are_those_of_images_that_were_turned_before(da
         turned = dihedral_transform(torch.from_numpy(data.images), element).numpy()
         for values, expected in zip(both, net.read_targets(turned), strict=True):
             np.testing.assert_array_equal(values[:, element], expected[:, 0])
-
-
-def test_variances_come_with_the_targets_of_prepared_images(data):
-    net = small_net(predicts_variance=True)
-    prepared = net.read_targets(2 * data.images, prepare=lambda part: part / 2)
-    for values, expected in zip(prepared, net.read_targets(data.images), strict=True):
-        np.testing.assert_array_equal(values, expected)
 
 
 def test_inference_takes_any_executor(data):
@@ -540,3 +534,31 @@ def test_exchange_teaches_the_targets_to_decide_the_image():
     errors = net.decode(np.hstack([fresh.targets, z_rest])) - fresh.images
     # 0.007 to 0.012, and 0.29 without an exchange loss.
     assert (errors**2).mean() < 0.04 * fresh.images.var(axis=0).mean()
+
+
+def test_the_exchanged_image_has_the_psf_and_noise_of_the_partner():
+    """It shows the partner: its targets, seen by its telescope."""
+    rng = np.random.default_rng(0)
+    network = combine(StridedEncoder, NeuralFieldDecoder)
+    noise = NoiseModel(np.ones((1, 1, 1)), 2.0)
+    scale = LightScale("asinh", *np.reshape([-0.1, 6.0, 3.0], (3, 1, 1, 1)), noise)
+    sizes = Architecture((1, 8, 8), 2, 6, has_psf=True)
+    loss = {"gamma": 1.0, "reconstruction_loss": "chi_square", "light_scale": scale}
+    net = build_net(network, sizes, seed=0, **loss)
+    size = (20, 1, 8, 8)
+    images, variance, psf = (rng.random(size, np.float32) for _ in range(3))
+    targets = rng.normal(size=(20, 2)).astype(np.float32)
+    partners = Partners(np.arange(20) // 2, np.ones(20, bool))
+    data = Batch(images, targets, variance=variance, psf=psf, partners=partners)
+    rows = np.arange(20)
+    batch = BatchDataset(data)[rows]
+    other = rows ^ 1
+    with torch.no_grad():
+        output = net.infer(batch)
+        value = net._loss_terms(output, batch).exchange
+        latents = torch.cat([batch.targets[other], output.encoding.z_rest], dim=1)
+        logits = net.module_.decode(latents, batch.psf[other])
+        light = net.light_scale.light(torch.sigmoid(logits))
+        error = net.light_scale.light(batch.images[other]) - light
+        expected = error**2 / 2 / (batch.variance[other] + light.clamp(min=0) / 2)
+    torch.testing.assert_close(value, expected.mean())

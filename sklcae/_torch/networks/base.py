@@ -5,7 +5,9 @@ A network is made by a callable that takes an `Architecture` and returns a
 
 - ``encode(batch) -> Encoding`` takes a whole `Batch`;
 - ``decode(latents) -> logits`` takes latents of shape (n, latent_dim) and returns
-  (n, C, H, W). The sigmoid of the logits is the image in [0, 1].
+  (n, C, H, W). The sigmoid of the logits is the image in [0, 1]. If the architecture
+  has PSFs, ``decode(latents, psf)`` also gets the PSFs, (n, C, H, W). A network with
+  the attribute ``draws_light`` returns light in the unit of `LightScale` instead.
 
 The network returns logits and not the image because the binary cross-entropy of Eq. 3
 is only safe against overflow when it is computed from them.
@@ -13,7 +15,7 @@ is only safe against overflow when it is computed from them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,19 +32,27 @@ class Architecture(NamedTuple):
     Parameters
     ----------
     image_shape : tuple of int
-        Channels, height and width of an image.
+        Channels, height and width of an image: of a single plane of the stamps.
     n_targets : int
         Number of supervised latents, the size of z_phy.
     latent_dim : int
         Size of the latent space, z_phy and z_rest together.
     predicts_variance : bool
         Whether the encoder also predicts the variance of z_phy.
+    has_psf : bool
+        Whether the stamps have PSFs: `Batch.psf` is then given, and so is the second
+        argument of ``decode``.
+    profile : ProfileUnits or None
+        How latents become the parameters of a Sersic profile, if the targets have names
+        and the side of a pixel is known.
     """
 
     image_shape: tuple[int, int, int]
     n_targets: int
     latent_dim: int
     predicts_variance: bool = False
+    has_psf: bool = False
+    profile: Any = None
 
     @property
     def n_rest(self):
@@ -151,13 +161,15 @@ class Autoencoder(nn.Module):
     encoder : torch.nn.Module
         Maps a `Batch` to an `Encoding`, such as an `Encoder`.
     decoder : torch.nn.Module
-        Maps latents of shape (n, latent_dim) to logits of shape (n, C, H, W).
+        Maps latents of shape (n, latent_dim) to logits of shape (n, C, H, W). If the
+        stamps have PSFs, it gets them as its second argument.
     """
 
     def __init__(self, encoder, decoder):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.draws_light = getattr(decoder, "draws_light", False)
 
     def encode(self, batch):
         """Encode a batch.
@@ -174,20 +186,22 @@ class Autoencoder(nn.Module):
         """
         return self.encoder(batch)
 
-    def decode(self, latents):
+    def decode(self, latents, psf=None):
         """Decode latents.
 
         Parameters
         ----------
         latents : torch.Tensor of shape (n, latent_dim)
             The latents.
+        psf : torch.Tensor of shape (n, C, H, W), default=None
+            The effective PSFs, if the stamps have them.
 
         Returns
         -------
         torch.Tensor of shape (n, C, H, W)
             The logits of the images.
         """
-        return self.decoder(latents)
+        return self.decoder(latents) if psf is None else self.decoder(latents, psf)
 
 
 @dataclass(frozen=True)
@@ -213,7 +227,7 @@ def combine(encoder, decoder):
     decoder : callable
         Takes an `Architecture` and returns a module that maps latents of shape
         (n, latent_dim) to logits of shape (n, C, H, W), such as the class
-        `PaperDecoder`.
+        `PaperDecoder`. For stamps with PSFs the module gets them as second argument.
 
     Returns
     -------

@@ -77,15 +77,22 @@ def _error(wanted, got):
 
 def _outputs(module, architecture, rows):
     generator, dtype = torch.Generator().manual_seed(0), torch.float32
-    sizes = [architecture.image_shape, [architecture.latent_dim]]
-    images, latents = (
-        torch.rand(3, *size, generator=generator, dtype=dtype)[rows] for size in sizes
+    image_shape = architecture.image_shape
+    images, latents, psf = (
+        torch.rand(3, *size, generator=generator, dtype=dtype)[rows]
+        for size in (image_shape, [architecture.latent_dim], image_shape)
     )
-    encoding = module.encode(Batch(images))
+    psf = psf / psf.sum((2, 3), keepdim=True) if architecture.has_psf else None
+    encoding = module.encode(Batch(images, psf=psf))
     if not isinstance(encoding, Encoding):
         raise TypeError(f"encode(batch) returned {type(encoding)}, not an Encoding")
     outputs = {f"encode(batch).{n}": part for n, part in encoding._asdict().items()}
-    return outputs | {"decode(latents)": module.decode(latents)}
+    given = (latents,) if psf is None else (latents, psf)
+    return outputs | {_decode_call(architecture): module.decode(*given)}
+
+
+def _decode_call(architecture):
+    return "decode(latents, psf)" if architecture.has_psf else "decode(latents)"
 
 
 def _shapes(architecture):
@@ -94,7 +101,7 @@ def _shapes(architecture):
         "encode(batch).z_phy": (2, architecture.n_targets),
         "encode(batch).z_rest": (2, architecture.n_rest),
         "encode(batch).log_variance": variance,
-        "decode(latents)": (2, *architecture.image_shape),
+        _decode_call(architecture): (2, *architecture.image_shape),
     }
 
 

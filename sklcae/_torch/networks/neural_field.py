@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklcae._torch.networks.layers import SoftplusImage
+from sklcae._torch.networks.psf import N_FEATURES, psf_features
 
 N_HIDDEN = 128
 # Width of the layers that are applied to every pixel.
@@ -31,7 +32,9 @@ class NeuralFieldDecoder(nn.Module):
     two small dense layers map each pixel from its distances to the centre, in the
     image and in the round galaxy, to the logarithm of its brightness. All pixels share
     the weights, so that a galaxy looks the same wherever it is. Brightness and size
-    are scaled by functions that are linear in the latents. See [1]_ and [2]_.
+    are scaled by functions that are linear in the latents. If the stamps have PSFs,
+    features of the PSF (its size, ellipticity and wings) join the latents. See [1]_ and
+    [2]_.
 
     Parameters
     ----------
@@ -50,10 +53,12 @@ class NeuralFieldDecoder(nn.Module):
     def __init__(self, architecture):
         super().__init__()
         self.image_shape = tuple(architecture.image_shape)
-        n_channels, latent_dim = self.image_shape[0], architecture.latent_dim
-        n_inputs = N_HIDDEN + latent_dim
+        n_channels, n_given = self.image_shape[0], architecture.latent_dim
+        if architecture.has_psf:
+            n_given += n_channels * N_FEATURES
+        n_inputs = N_HIDDEN + n_given
         self.dense_decoder = nn.ModuleList(
-            [nn.Linear(latent_dim, N_HIDDEN), nn.Linear(N_HIDDEN, N_HIDDEN)]
+            [nn.Linear(n_given, N_HIDDEN), nn.Linear(N_HIDDEN, N_HIDDEN)]
         )
         self.dense_scales = nn.Linear(n_inputs, 2)
         self.dense_geometry = nn.Linear(n_inputs, 5)
@@ -63,13 +68,15 @@ class NeuralFieldDecoder(nn.Module):
         self.pixel_out = nn.Linear(N_UNITS, n_channels)
         self.image = SoftplusImage(n_channels)
 
-    def forward(self, latents):
+    def forward(self, latents, psf=None):
         """Return the logits of the images of latents of shape (n, latent_dim)."""
-        latents = latents.clamp(-LARGEST_LATENT, LARGEST_LATENT)
-        hidden = latents
+        given = latents.clamp(-LARGEST_LATENT, LARGEST_LATENT)
+        if psf is not None:
+            given = torch.cat([given, psf_features(psf)], dim=1)
+        hidden = given
         for layer in self.dense_decoder:
             hidden = F.silu(layer(hidden))
-        hidden = torch.cat([hidden, latents], dim=1)
+        hidden = torch.cat([hidden, given], dim=1)
         brightness, size = self._scales(hidden)
         geometry = self.dense_geometry(hidden)
         geometry = geometry.clamp(-LARGEST_GEOMETRY, LARGEST_GEOMETRY)

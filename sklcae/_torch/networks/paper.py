@@ -8,6 +8,7 @@ from torch import nn
 
 from sklcae._torch.networks.base import Encoder
 from sklcae._torch.networks.layers import UpsampleConv2d, max_pool, pooled_size
+from sklcae._torch.networks.psf import refuse_psf
 
 
 class PaperEncoder(Encoder):
@@ -16,16 +17,22 @@ class PaperEncoder(Encoder):
     Two convolutions of 32 and 64 filters, each followed by ReLU and a pooling of 2,
     lead to 64 small images (16 x 16 for a stamp of 64 x 64). Dense layers read z_phy
     (linear) and z_rest (ReLU) off them. Where a side is not a multiple of 4, pooling
-    keeps its last pixel.
+    keeps its last pixel. It reads no PSF.
 
     Parameters
     ----------
     architecture : Architecture
         The sizes of the network.
+
+    Raises
+    ------
+    ValueError
+        If the stamps have PSFs.
     """
 
     def __init__(self, architecture):
         super().__init__()
+        refuse_psf(self, architecture)
         channels, height, width = architecture.image_shape
         self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
@@ -44,15 +51,22 @@ class PaperDecoder(nn.Module):
     A dense layer with ReLU leads to 64 small images (16 x 16 for a stamp of 64 x 64).
     Two pairs of upsampling and convolution follow (64 and 32 filters, ReLU), and a last
     convolution to the stamp. Where a side is not a multiple of 4, the image is cropped.
+    It reads no PSF.
 
     Parameters
     ----------
     architecture : Architecture
         The sizes of the network.
+
+    Raises
+    ------
+    ValueError
+        If the stamps have PSFs.
     """
 
     def __init__(self, architecture):
         super().__init__()
+        refuse_psf(self, architecture)
         channels, height, width = architecture.image_shape
         self.full_size = (height, width)
         self.half_size = tuple(map(pooled_size, self.full_size))

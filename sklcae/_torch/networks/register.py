@@ -6,15 +6,18 @@ from functools import partial
 import torch
 
 from sklcae._torch.generators import DrawFrom
-from sklcae._torch.networks.base import Combination, combine
+from sklcae._torch.networks.base import Architecture, Combination, combine
 from sklcae._torch.networks.neural_field import NeuralFieldDecoder
 from sklcae._torch.networks.paper import PaperDecoder, PaperEncoder
+from sklcae._torch.networks.psf import NoPSFError
+from sklcae._torch.networks.sersic import SersicDecoder, SersicEncoder
 from sklcae._torch.networks.strided import StridedEncoder
 
 NETWORKS = {
     "paper": combine(PaperEncoder, PaperDecoder),
     "strided": combine(StridedEncoder, PaperDecoder),
     "neural_field": combine(StridedEncoder, NeuralFieldDecoder),
+    "sersic": combine(SersicEncoder, SersicDecoder),
 }
 # The names that sklcae gives; others come by `register_network`.
 BUILT_IN = frozenset(NETWORKS)
@@ -103,6 +106,12 @@ def build_network(network, architecture, generator, device="cpu"):
                 f"it made {module!r:.200}, which is not a torch.nn.Module with the "
                 "methods 'encode' and 'decode'"
             )
+    except NoPSFError as error:
+        raise ValueError(
+            "The 'network' parameter of ConditionalAutoencoderRegressor must read the "
+            f"PSFs that are among the 'planes', such as {_readers_of_psf()}. Got "
+            f"{network!r:.100}, whose {error}."
+        ) from None
     except Exception as error:
         raise ValueError(
             "The 'network' parameter of ConditionalAutoencoderRegressor must be a "
@@ -111,6 +120,23 @@ def build_network(network, architecture, generator, device="cpu"):
         ) from error
     # Independent of PyTorch's default type: images and weights are float32.
     return module.float()
+
+
+def _readers_of_psf():
+    """Return the names of sklcae's networks that read PSFs."""
+    return [name for name in NETWORKS if name in BUILT_IN and _reads_psf(name)]
+
+
+def _reads_psf(name):
+    try:
+        with DrawFrom(torch.Generator()), torch.device("meta"):
+            NETWORKS[name](Architecture((1, 16, 16), 2, 8, has_psf=True))
+    except NoPSFError:
+        return False
+    except ValueError:
+        # It needs more than these sizes, but does not refuse the PSF.
+        return True
+    return True
 
 
 def weight_specs(network, architecture):
@@ -133,7 +159,7 @@ def weight_specs(network, architecture):
 
 
 def _check_architecture(network, architecture):
-    image_shape, n_targets, latent_dim, _ = architecture
+    image_shape, n_targets, latent_dim = architecture[:3]
     sizes = (*image_shape, n_targets, latent_dim)
     if len(image_shape) != 3 or not all(0 < size < 2**31 for size in sizes):
         raise ValueError(f"no network can be of the sizes {sizes!s:.100}")

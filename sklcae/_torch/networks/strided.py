@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklcae._torch.networks.base import Encoder
+from sklcae._torch.networks.psf import PSFConditions
 
 # Filters and strides of the 3 x 3 convolutions, beginning at the stamp.
 LAYERS = ((24, 2), (32, 1), (64, 2), (64, 1), (96, 2), (96, 1))
@@ -32,10 +33,20 @@ class StridedEncoder(Encoder):
     attention maps: the expected coordinates under a softmax over the pixels, which
     keep positions. z_phy is linear, z_rest has a ReLU.
 
+    If the stamps have PSFs, two dense layers lead from features of the PSF (its size,
+    ellipticity and wings) to a scale and a shift of each channel, after each
+    convolution and after the first dense layer [1]_. A new network begins with scales
+    of 1 and shifts of 0.
+
     Parameters
     ----------
     architecture : Architecture
         The sizes of the network.
+
+    References
+    ----------
+    .. [1] E. Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer",
+       AAAI 2018.
     """
 
     def __init__(self, architecture):
@@ -50,6 +61,11 @@ class StridedEncoder(Encoder):
         self.dense_hidden = nn.Linear(2 * widths[-1] + 2 * N_MAPS, N_HIDDEN)
         self.dense_latents = nn.Linear(N_HIDDEN, architecture.latent_dim)
         self._add_variance_head(architecture, N_HIDDEN, N_HIDDEN)
+        self.conditions = None
+        if architecture.has_psf:
+            self.conditions = PSFConditions(
+                architecture.image_shape[0], [*widths[1:], N_HIDDEN]
+            )
 
     def features(self, batch):
         """Return the features of the images, (n, n_features)."""
@@ -57,17 +73,28 @@ class StridedEncoder(Encoder):
         exponent = STEEPNESS * images.clamp(max=BRIGHTEST)
         light = torch.expm1(exponent) / expm1(STEEPNESS)
         x = torch.cat([images, light], dim=1)
+        films = [None] * (len(self.convs) + 1)
+        if self.conditions is not None:
+            films = self.conditions(batch.psf)
         for index, conv in enumerate(self.convs):
-            x = F.silu(conv(x))
+            x = F.silu(_modulated(conv(x), films[index]))
             if index == ATTENTION_AFTER:
                 centers = _centers(self.attention(x))
         pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3)), centers], dim=1)
-        return F.silu(self.dense_hidden(pooled))
+        return F.silu(_modulated(self.dense_hidden(pooled), films[-1]))
 
     def _latents(self, features):
         """Return z_phy and z_rest."""
         z_phy, z_rest = self.dense_latents(features).split(self.sizes, dim=1)
         return z_phy, F.relu(z_rest)
+
+
+def _modulated(features, film):
+    """Return features (n, width, ...) with a scale and a shift (n, width), if any."""
+    if film is None:
+        return features
+    scale, shift = (part[(...,) + (None,) * (features.ndim - 2)] for part in film)
+    return features * scale + shift
 
 
 def _centers(maps):

@@ -1,0 +1,140 @@
+"""The content of a file with a `ProfileFitRegressor`, and the rules for it.
+
+The file holds the estimator that the fits start from, too.
+"""
+
+from dataclasses import fields
+
+import numpy as np
+
+from sklcae._codec import usable_device
+from sklcae._inputs import Layout
+from sklcae._profile_fitter import ProfileFitter, are_bounds
+from sklcae._profiles import NAMES
+from sklcae._storage import model as autoencoder
+from sklcae._storage.archive import short_repr
+from sklcae._storage.rules import (
+    COUNT,
+    DICT,
+    Rule,
+    check_table,
+    is_array,
+    is_positive,
+)
+from sklcae.exceptions import ModelFileError
+
+NAME = "ProfileFitRegressor"
+ESTIMATOR = "ConditionalAutoencoderRegressor"
+# Of these parameters the content has a part of its own.
+APART = ("estimator", "psf")
+
+
+def _none_or(wanted, holds):
+    return Rule(f"None or {wanted}", lambda value: value is None or holds(value))
+
+
+def _is_dict_or_none(value):
+    return value is None or isinstance(value, dict)
+
+
+CONTENT = {
+    "parameters": DICT,
+    "fitted": DICT,
+    "estimator": Rule("None or a dict", _is_dict_or_none),
+}
+FITTED = {
+    "layout": autoencoder.FITTED["codec_"]["layout"],
+    "pixel_scale": Rule("a positive number", is_positive),
+    "gain": _none_or("a positive number", is_positive),
+    "noise": _none_or("a positive number", is_positive),
+    "psf": _none_or("an array of float64", lambda v: is_array(v, np.float64)),
+    "bounds": DICT,
+    "fit_sky": Rule(
+        "True, False or a positive number",
+        lambda value: isinstance(value, bool) or is_positive(value),
+    ),
+    "max_steps": COUNT,
+}
+
+
+def content_of(model):
+    """Return the parameters, the fitted attributes and the estimator of a model.
+
+    TypeError is raised if its estimator is of a class that no file may hold.
+    """
+    estimator = model.estimator_
+    if type(estimator) not in (type(None), autoencoder.class_of(ESTIMATOR)):
+        raise TypeError(
+            f"The 'estimator' of a {NAME} that is saved must be None or a {ESTIMATOR}. "
+            f"Got {short_repr(estimator)}."
+        )
+    parameters = model.get_params(deep=False)
+    left_out = [name for name in parameters if name not in APART]
+    left_out = [n for n in left_out if not autoencoder.is_plain(parameters[n])]
+    autoencoder.warn_of_left_out(left_out)
+    hidden = {*APART, *left_out}
+    parameters = {name: parameters[name] for name in parameters if name not in hidden}
+    names = [field.name for field in fields(model.fitter_) if field.name != "device"]
+    fitter = {name: getattr(model.fitter_, name) for name in names}
+    # A number stays the parameter; a PSF is the same in both places.
+    if np.ndim(model.psf) == 0:
+        parameters["psf"] = model.psf
+    return {
+        "parameters": parameters,
+        "fitted": fitter | {"layout": fitter["layout"]._asdict()},
+        "estimator": estimator and autoencoder.content_of(estimator),
+    }
+
+
+def check_content(content, version):
+    """Raise ModelFileError unless this is the content of a fitted model."""
+    check_table(content, CONTENT, "its content")
+    autoencoder.check_parameters(NAME, content["parameters"], version)
+    if "estimator" in content["parameters"]:
+        raise ModelFileError("its 'estimator' must not be among its parameters")
+    check_table(content["fitted"], FITTED, "the fitted model")
+    for problem in _contradictions(**content["fitted"]):
+        raise ModelFileError(problem)
+    if content["estimator"] is not None:
+        autoencoder.check_content(content["estimator"], version)
+
+
+def _contradictions(layout, pixel_scale, gain, noise, psf, bounds, fit_sky, max_steps):
+    """Yield the errors in fitted attributes that are each of the right type."""
+    layout = Layout(**layout)
+    yield from autoencoder.wrong_layout(*layout)
+    if layout.band_shape[0] != 1:
+        yield f"image_shape is {layout.image_shape}, but there must be one band"
+    unknown = [n for n in layout.target_names or [None] if n not in NAMES]
+    if unknown:
+        yield f"target_names must be names of parameters, not {short_repr(unknown)}"
+    has_variance = "variance" in layout.planes
+    if (noise is None) != has_variance or (gain is None and not has_variance):
+        yield f"noise is {noise} and gain {gain}, but the planes are {layout.planes}"
+    if psf is None and not layout.has_psf:
+        yield f"there must be a PSF for the planes {layout.planes}"
+    yield from autoencoder.wrong_psf(psf, layout)
+    wrong = [name for name, ends in bounds.items() if not are_bounds(name, ends)]
+    if wrong:
+        yield f"bounds of {short_repr(wrong)} are wrong"
+
+
+def make_model(content):
+    """Return the fitted model of a checked content."""
+    parameters, fitted = content["parameters"], content["fitted"]
+    if "psf" not in parameters and fitted["psf"] is not None:
+        parameters = parameters | {"psf": fitted["psf"][0, 0]}
+    model = autoencoder.make_unfitted(NAME, parameters)
+    estimator = content["estimator"]
+    if estimator is not None:
+        model.estimator_ = autoencoder.make_model(estimator)
+        model.estimator = model.estimator_
+        if not model.prefit:
+            model.estimator = type(model.estimator_)(**estimator["parameters"])
+    else:
+        model.estimator_ = None
+    layout, psf = Layout(**fitted["layout"]), fitted["psf"]
+    autoencoder.check_psf_values(psf, layout)
+    device = usable_device(model.device)
+    model.fitter_ = ProfileFitter(**fitted | {"layout": layout, "device": device})
+    return model

@@ -1,0 +1,94 @@
+"""New galaxies for every step of the training, drawn like those of the training set."""
+
+import math
+
+import numpy as np
+import torch
+
+from sklcae._torch.sersic import E1, X, psf_waves, render, transform_size
+from sklcae._torch.workers import in_order
+
+# Stamps that are rendered at once.
+BLOCK = 8
+# A new galaxy differs from one of the training set by this width in the rank of each
+# of its parameters, as a share of the training set.
+RANK_SIGMA = 0.05
+
+
+class SimulatedGalaxies:
+    """Replace the images of a batch by simulated ones, with the same PSFs and noise.
+
+    The parameters of a new galaxy are those of a random galaxy of the training set,
+    with changed ranks: each parameter moves to a near quantile of the training set. The
+    distribution of each parameter stays the same, and nearly so do their relations. The
+    position angle is random. The noise is Gaussian, with the variance of the background
+    and of the light.
+
+    Parameters
+    ----------
+    parameters : ndarray of shape (n_galaxies, 7)
+        The parameters of `render` of the training set, in units of the light and in
+        pixels. An average over position angles: e1 and e2 enter by their ellipticity.
+    standardise : callable
+        Turns parameters of `render`, an array, into scaled targets.
+    light_scale : LightScale
+        The scale of the images.
+    generator : torch.Generator
+        Source of the galaxies and of their noise, on the CPU.
+    """
+
+    def __init__(self, parameters, standardise, light_scale, generator):
+        values = parameters.copy()
+        values[:, E1] = np.hypot(values[:, E1], values[:, E1 + 1])
+        order = values.argsort(axis=0, kind="stable")
+        self.quantiles = np.take_along_axis(values, order, axis=0)
+        self.shares = (np.arange(len(values)) + 0.5) / len(values)
+        self.ranks = np.empty_like(values)
+        np.put_along_axis(self.ranks, order, self.shares[:, None], axis=0)
+        self.standardise = standardise
+        self.light_scale = light_scale
+        self.generator = generator
+
+    def __call__(self, batch, executor=in_order):
+        """Return the batch with other images and targets; partners too."""
+        if batch.partners is not None:
+            batch = batch._replace(partners=self(batch.partners, executor))
+        parameters = self._draw(len(batch.images))
+        light = self._render(parameters, batch.psf, executor)
+        variance = self.light_scale.noise_of(batch).variance(light)
+        noise = torch.randn(light.shape, generator=self.generator)
+        images = self.light_scale.scaled(light + variance.sqrt() * noise)
+        targets = torch.from_numpy(self.standardise(parameters))
+        return batch._replace(images=images, targets=targets, target_weights=None)
+
+    def _draw(self, n):
+        """Draw parameters of new galaxies, (n, 7), float64."""
+        rows = torch.randint(len(self.ranks), (n,), generator=self.generator)
+        moves = torch.randn(n, self.ranks.shape[1], generator=self.generator)
+        moves = moves.double().numpy()
+        ranks = np.abs(self.ranks[rows.numpy()] + RANK_SIGMA * moves)
+        # Ranks beyond the ends are reflected.
+        ranks = 1 - np.abs(1 - ranks)
+        drawn = np.column_stack(
+            [
+                np.interp(rank, self.shares, values)
+                for rank, values in zip(ranks.T, self.quantiles.T, strict=True)
+            ]
+        )
+        angle = 2 * math.pi * torch.rand(n, generator=self.generator).double().numpy()
+        e = drawn[:, E1]
+        drawn[:, E1:X] = np.column_stack([e * np.cos(angle), e * np.sin(angle)])
+        return drawn
+
+    def _render(self, parameters, psf, executor):
+        """Return the light (n, 1, H, W) of galaxies through their PSFs."""
+        theta = torch.from_numpy(parameters).float()
+        image_shape = tuple(psf.shape[2:])
+        size = transform_size(image_shape)
+
+        def render_block(start):
+            block = slice(start, start + BLOCK)
+            return render(theta[block], psf_waves(psf[block, 0], size), image_shape)
+
+        blocks = executor(render_block, list(range(0, len(theta), BLOCK)))
+        return torch.cat(blocks)[:, None]

@@ -1,0 +1,119 @@
+"""New galaxies in place of the stamps of a batch."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp, kstest
+
+from sklcae._noise import NoiseModel
+from sklcae._torch import Batch, LightScale
+from sklcae._torch.sersic import psf_waves, render, transform_size
+from sklcae._torch.simulation import SimulatedGalaxies
+
+SCALE = LightScale(
+    "asinh", *(np.full((1, 1, 1), v) for v in (-0.5, 3.0, 10.0)), NoiseModel(1.0, 4.0)
+).to("cpu")
+RNG = np.random.default_rng(0)
+N_GALAXIES = 500
+# Radius and flux are related; the others are not.
+SIZES = RNG.uniform(0, 1, N_GALAXIES)
+PARAMETERS = np.column_stack(
+    [
+        3 + 4 * SIZES,
+        0.5 + SIZES + RNG.uniform(-0.1, 0.1, N_GALAXIES),
+        RNG.uniform(-0.5, 1.2, N_GALAXIES),
+        *(RNG.uniform(-0.4, 0.4, N_GALAXIES) for _ in range(2)),
+        *(RNG.uniform(6, 10, N_GALAXIES) for _ in range(2)),
+    ]
+)
+
+
+def make_batch(n):
+    y, x = np.mgrid[:16, :16] - 8
+    psf = np.exp(-(x**2 + y**2) / (2 * 1.5**2))
+    psf = torch.tensor(psf / psf.sum(), dtype=torch.float32).expand(n, 1, 16, 16)
+    variance = torch.full((n, 1, 16, 16), 2.0)
+    variance[:, :, 8:] = 8.0
+    return Batch(
+        torch.zeros(n, 1, 16, 16), torch.zeros(n, 7), variance=variance, psf=psf
+    )
+
+
+def simulate(n=32, seed=0, **options):
+    simulated = SimulatedGalaxies(
+        PARAMETERS,
+        lambda parameters: parameters.astype(np.float32),
+        SCALE,
+        torch.Generator().manual_seed(seed),
+    )
+    return simulated(make_batch(n), **options)
+
+
+def test_images_are_those_of_the_targets_with_the_noise_of_the_stamp():
+    batch = simulate(400)
+    waves = psf_waves(batch.psf[:, 0], transform_size((16, 16)))
+    light = render(batch.targets, waves, (16, 16))[:, None]
+    variance = batch.variance + light.clamp(min=0) / 4
+    residual = (SCALE.light(batch.images) - light) / variance.sqrt()
+    assert kstest(residual.flatten().numpy()[::37], "norm").pvalue > 1e-3
+    assert residual.std().item() == pytest.approx(1, abs=0.01)
+
+
+def test_each_parameter_has_the_distribution_of_the_training_set():
+    drawn = simulate(2000).targets.numpy()
+    for column in (0, 1, 2, 5, 6):
+        assert ks_2samp(drawn[:, column], PARAMETERS[:, column]).pvalue > 1e-3
+        assert drawn[:, column].min() >= PARAMETERS[:, column].min() - 1e-6
+        assert drawn[:, column].max() <= PARAMETERS[:, column].max() + 1e-6
+    e, wanted = (np.hypot(p[:, 3], p[:, 4]) for p in (drawn, PARAMETERS))
+    assert ks_2samp(e, wanted).pvalue > 1e-3
+
+
+def test_relations_between_parameters_remain():
+    drawn = simulate(2000).targets.numpy()
+    wanted = np.corrcoef(PARAMETERS[:, 0], PARAMETERS[:, 1])[0, 1]
+    assert np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1] > wanted - 0.1
+    assert abs(np.corrcoef(drawn[:, 0], drawn[:, 2])[0, 1]) < 0.1
+
+
+def test_galaxies_are_new_and_have_any_position_angle():
+    drawn = simulate(1000).targets.numpy()
+    known = {tuple(row) for row in PARAMETERS.astype(np.float32).round(4)}
+    assert not known.intersection(map(tuple, drawn.round(4)))
+    angle = np.arctan2(drawn[:, 4], drawn[:, 3]) / (2 * np.pi) + 0.5
+    assert kstest(angle, "uniform").pvalue > 1e-3
+
+
+def test_generator_decides_everything():
+    first, again, other = simulate(), simulate(), simulate(seed=1)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.targets, again.targets)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_result_does_not_depend_on_the_executor():
+    def backwards(function, parts):
+        return [function(part) for part in parts[::-1]][::-1]
+
+    assert torch.equal(simulate(30).images, simulate(30, executor=backwards).images)
+
+
+def test_partners_are_new_too_and_all_labels_are_known():
+    batch = make_batch(8)._replace(
+        partners=make_batch(8), target_weights=torch.zeros(8, 7)
+    )
+    simulated = SimulatedGalaxies(
+        PARAMETERS, lambda p: p.astype(np.float32), SCALE, torch.Generator()
+    )(batch)
+    assert simulated.target_weights is None
+    assert not torch.equal(simulated.partners.images, simulated.images)
+    assert (simulated.partners.targets != 0).any()
+
+
+def test_constant_parameters_stay():
+    parameters = PARAMETERS.copy()
+    parameters[:, 2] = 0.25
+    simulated = SimulatedGalaxies(
+        parameters, lambda p: p.astype(np.float32), SCALE, torch.Generator()
+    )(make_batch(50))
+    assert (simulated.targets[:, 2] == 0.25).all()

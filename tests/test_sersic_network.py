@@ -1,0 +1,243 @@
+"""The network "sersic" and the augmentation "simulation" of the estimator."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+from sklcae import (
+    ConditionalAutoencoderRegressor,
+    ProfileFitRegressor,
+    stack_planes,
+)
+from sklcae._fixed_psf import gaussian_psf
+from sklcae.datasets import make_galaxies
+
+NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
+SHAPE, SCALE = (24, 24), 0.2
+PLANES = ("image", "variance", "psf")
+FWHM = np.linspace(0.5, 0.9, 5)
+PSFS = np.concatenate([gaussian_psf(f / SCALE, (1, *SHAPE))[:, 0] for f in FWHM])
+
+
+def make_stamps(n=80, **options):
+    """Return stamps with one of five PSFs each, and their parameters."""
+    parts = []
+    for k, fwhm in enumerate(FWHM):
+        settings = {
+            "psf_fwhm": float(fwhm),
+            "image_shape": SHAPE,
+            "pixel_scale": SCALE,
+            "half_light_radius": (0.3, 0.8),
+            "sersic_index": (0.5, 2.0),
+            "x0": (10.0, 14.0),
+            "y0": (10.0, 14.0),
+            "targets": NAMES,
+            **options,
+        }
+        X, y = make_galaxies(n // 5, random_state=k, **settings)
+        images = X.reshape(-1, *SHAPE)
+        parts.append((stack_planes(images, 14.0, PSFS[k]), y))
+    X, y = map(np.concatenate, zip(*parts, strict=True))
+    return X, pd.DataFrame(y, columns=NAMES)
+
+
+def make_model(**changed):
+    settings = {"max_epochs": 2, "batch_size": 16, "random_state": 0}
+    settings |= {"planes": PLANES, "pixel_scale": SCALE}
+    return ConditionalAutoencoderRegressor.recommended(**settings | changed)
+
+
+@pytest.fixture(scope="module")
+def stamps():
+    return make_stamps()
+
+
+@pytest.fixture(scope="module")
+def model(stamps):
+    return make_model().fit(*stamps)
+
+
+def test_recommended_settings_depend_on_the_psf(model):
+    assert (model.network, model.augmentation) == ("sersic", "simulation")
+    assert ConditionalAutoencoderRegressor.recommended(psf=0.7).network == "sersic"
+    assert ConditionalAutoencoderRegressor.recommended().network == "neural_field"
+
+
+def test_generated_images_have_the_wanted_parameters_through_any_psf(model, stamps):
+    """Closure: set, generate, and measure by a profile fit."""
+    _, y = stamps
+    wanted = y.iloc[:20]
+    y, x = np.mgrid[-12:12, -12:12]
+    elongated = np.exp(-(x**2 / 3.0 + y**2 / 4.5 + x * y / 4) / 2)
+    for psf in (PSFS[0], PSFS[4], elongated):
+        images = model.generate(wanted, psf=psf)[:, 0]
+        X = stack_planes(images, 1e-2, psf)
+        fit = ProfileFitRegressor(planes=PLANES, pixel_scale=SCALE, gain=None)
+        fit = fit.set_params(fit_sky=False).fit(X, wanted)
+        measured = fit.predict(X)
+        np.testing.assert_allclose(measured[:, :3] / wanted.iloc[:, :3], 1, atol=5e-3)
+        np.testing.assert_allclose(measured[:, 3:], wanted.iloc[:, 3:], atol=2e-3)
+
+
+def test_generated_image_is_that_of_galsim(model):
+    wanted = pd.DataFrame([[2e4, 0.5, 1.0, 0.2, -0.1, 12.3, 11.6]], columns=NAMES)
+    image = model.generate(wanted, psf=gaussian_psf(3.5, (1, *SHAPE))[0, 0])
+    e1, e2 = wanted["e1"][0], wanted["e2"][0]
+    expected, _ = make_galaxies(
+        1,
+        flux=2e4,
+        half_light_radius=0.5,
+        sersic_index=1.0,
+        ellipticity=float(np.hypot(e1, e2)),
+        position_angle=float(np.rad2deg(np.arctan2(e2, e1)) / 2),
+        x0=12.3,
+        y0=11.6,
+        image_shape=SHAPE,
+        noise=False,
+    )
+    np.testing.assert_allclose(image.ravel(), expected[0], atol=2e-4 * expected.max())
+
+
+def test_inverse_transform_sets_the_psf(model, stamps):
+    Z = model.transform(stamps[0][:4])
+    sharp, wide = (model.inverse_transform(Z, psf=psf) for psf in PSFS[[0, 4]])
+    assert (sharp.max(axis=(1, 2, 3)) > wide.max(axis=(1, 2, 3))).all()
+    np.testing.assert_allclose(sharp.sum(), wide.sum(), rtol=0.02)
+    with pytest.raises(ValueError, match="psf must be the PSF"):
+        model.inverse_transform(Z)
+
+
+def test_fixed_psf_is_a_plane_of_the_same_psf(stamps):
+    X, y = stamps
+    images, psf = X[:, 0], PSFS[2]
+    same = stack_planes(images, psf=psf)
+    settings = {"max_epochs": 1, "augmentation": "dihedral"}
+    planes = make_model(planes=("image", "psf"), **settings).fit(same, y)
+    fixed = make_model(planes=("image",), psf=psf, **settings).fit(images, y)
+    np.testing.assert_allclose(
+        fixed.predict(images), planes.predict(same), rtol=1e-4, atol=1e-5
+    )
+    assert fixed.generate(y[:2]).shape == (2, *SHAPE)
+    wide = fixed.generate(y[:2], psf=PSFS[4])
+    assert wide.max() < fixed.generate(y[:2]).max()
+
+
+def test_width_of_a_fixed_psf_is_in_the_unit_of_pixel_scale(stamps):
+    X, y = stamps
+    model = make_model(planes=("image",), psf=0.7, max_epochs=1).fit(X[:, 0], y)
+    np.testing.assert_allclose(model.codec_.psf, gaussian_psf(3.5, (1, *SHAPE)))
+
+
+def test_simulation_does_not_look_at_the_images(stamps):
+    """It learns from y and from the other planes; the images set the scaling only."""
+    X, y = stamps
+    shuffled = X.copy()
+    shuffled[1:-1, 0] = X[1:-1, 0][::-1]
+    first, second = (make_model().fit(stamps, y) for stamps in (X, shuffled))
+    np.testing.assert_allclose(
+        first.predict(X[:9]), second.predict(X[:9]), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_model_is_the_same_for_any_number_of_threads(stamps, model):
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if n_threads > 1 else 2)
+        other = make_model().fit(*stamps)
+    finally:
+        torch.set_num_threads(n_threads)
+    assert np.array_equal(other.predict(stamps[0]), model.predict(stamps[0]))
+
+
+@pytest.mark.parametrize("psf", [None, 0.7, PSFS[1]], ids=["plane", "width", "stamp"])
+def test_model_is_saved_and_pickled(psf, stamps, tmp_path):
+    X, y = stamps
+    changed = {"max_epochs": 1}
+    if psf is not None:
+        X, changed = X[:, 0], changed | {"psf": psf, "planes": ("image",)}
+    model = make_model(**changed).fit(X, y)
+    model.save(tmp_path / "model")
+    loaded = ConditionalAutoencoderRegressor.load(tmp_path / "model")
+    for other in (loaded, pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(other.predict(X), model.predict(X))
+        assert clone(other).fit(X, y).codec_.psf is None or psf is not None
+
+
+def test_checkpoint_resumes_bitwise(stamps, tmp_path):
+    X, y = stamps
+    settings = {"lr_schedule": "constant", "checkpoint": tmp_path / "file"}
+    whole = make_model(max_epochs=2, lr_schedule="constant").fit(X, y)
+    make_model(max_epochs=1, **settings).fit(X, y)
+    resumed = make_model(max_epochs=2, **settings).fit(X, y)
+    assert np.array_equal(resumed.predict(X), whole.predict(X))
+
+
+def test_targets_without_labels_are_latents(stamps, tmp_path):
+    X, y = stamps
+    unlabelled = y.assign(sersic_index=np.nan, x0=np.nan, y0=np.nan)
+    settings = {"augmentation": "dihedral", "max_epochs": 1}
+    model = make_model(**settings).fit(X, unlabelled)
+    assert np.isfinite(model.predict(X)).all()
+    model.save(tmp_path / "model")
+    fewer = make_model(log_targets=["flux"], **settings)
+    fewer.fit(X, y[["flux", "e1", "e2"]])
+    assert fewer.predict(X).shape == (len(X), 3)
+    assert fewer.codec_.architecture.profile.columns == (0, 3, 4, 1, 2, 5, 6)
+
+
+@pytest.mark.slow
+def test_chi_square_teaches_a_target_without_labels():
+    X, y = make_stamps(1500, flux=(2e4, 6e4))
+    unlabelled = y.assign(half_light_radius=np.nan)
+    model = make_model(augmentation="dihedral", max_epochs=30, alpha=1.0)
+    model.fit(X, unlabelled)
+    X_test, y_test = make_stamps(100, flux=(2e4, 6e4), ellipticity=(0.0, 0.5))
+    found = model.predict(X_test)[:, 1]
+    assert np.corrcoef(found, y_test["half_light_radius"])[0, 1] > 0.9
+    assert np.median(found / y_test["half_light_radius"]) == pytest.approx(1, abs=0.1)
+
+
+WRONG = {
+    "no pixel_scale": ({"pixel_scale": None}, "'pixel_scale' parameter .* side"),
+    "no psf": (
+        {"planes": ("image",), "network": "sersic"},
+        "'psf' parameter .* unless 'planes'",
+    ),
+    "two psfs": ({"psf": 0.7}, "'psf' parameter .* None with a plane"),
+    "two bands": ({"planes": ("image", "psf"), "image_shape": None}, "channels"),
+    "few latents": ({"latent_dim": 7, "augmentation": None}, "'latent_dim'"),
+    "no gain": ({"gain": None}, "'gain' parameter .* must be a number"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_parameters_are_named(name, stamps):
+    changed, reason = WRONG[name]
+    X, y = stamps
+    if changed.get("planes") == ("image",):
+        X = X[:, 0]
+    with pytest.raises(ValueError, match=reason):
+        make_model(**changed).fit(X, y)
+
+
+def test_simulation_needs_all_parameters(stamps):
+    X, y = stamps
+    with pytest.raises(ValueError, match=r"all of .*simulation"):
+        make_model(log_targets=None).fit(X, y[["flux", "e1", "e2"]])
+
+
+def test_other_names_are_refused(stamps):
+    X, y = stamps
+    renamed = y.rename(columns={"e1": "ellipticity"})
+    with pytest.raises(ValueError, match=r"among .*sersic"):
+        make_model(augmentation=None, test_time_augmentation=False).fit(X, renamed)
+
+
+def test_no_label_at_all_is_refused(stamps):
+    X, y = stamps
+    with pytest.raises(ValueError, match="contains NaN for all images"):
+        make_model(augmentation="dihedral").fit(X, y * np.nan)
