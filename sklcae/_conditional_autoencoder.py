@@ -724,6 +724,11 @@ class ConditionalAutoencoderRegressor(
         y = self._like_y(targets.median())
         return (y, self._like_y(targets.std())) if return_std else y
 
+    def _predict_once(self, X):
+        """Predict without turns and warnings: a start for profile fits."""
+        targets = self.codec_.read_targets(self._check_images(X))
+        return self._like_y(targets.median())
+
     def predict_interval(self, X, coverage=0.68):
         """Predict central intervals of the physical parameters.
 
@@ -1067,6 +1072,8 @@ class ConditionalAutoencoderRegressor(
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = bool(self.allow_nan)
+        # For any y that is no parameter of a profile, its images contradict it.
+        tags.regressor_tags.poor_score = self.network == "sersic"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -13,7 +13,6 @@ from sklcae._planes import check_planes, count_bands, split_planes
 from sklcae._warning import warn_user
 from sklcae.exceptions import ImageShapeError
 
-NAME = "ConditionalAutoencoderRegressor"
 # Images with the colours last have at most so many, and more rows and columns.
 MANY_COLOURS = 10
 # Shorter flat rows are not images of a galaxy, and nothing is said of their shape.
@@ -31,7 +30,8 @@ def check_rows(estimator, X, y, planes, layout):
     X, shape = flatten_images(X)
     if y is None:
         raise ValueError(
-            f"This {NAME} estimator requires y to be passed, but the target y is None."
+            f"This {_name(estimator)} estimator requires y to be passed, but the "
+            "target y is None."
         )
     rows = _check_numbers(estimator, X)
     if layout is None:
@@ -46,13 +46,17 @@ def check_rows(estimator, X, y, planes, layout):
     else:
         names = layout.feature_names
         _check_feature_names(estimator, X, reset=False)
-        _check_shape(rows, shape, layout, getattr(given, "shape", ()))
+        _check_shape(estimator, rows, shape, layout, getattr(given, "shape", ()))
         image_shape = layout.image_shape
     n_pixels = rows.shape[1] // len(planes)
     empty = _find_empty(estimator, rows[:, :n_pixels])
     if len(planes) > 1:
         _check_other_planes(rows.reshape(len(rows), *image_shape), planes)
     return rows, image_shape, shape, empty, names
+
+
+def _name(estimator):
+    return type(estimator).__name__
 
 
 def _check_other_planes(stamps, planes):
@@ -97,7 +101,7 @@ def _check_channels_first(shape, image_shape):
         )
 
 
-def _check_shape(rows, shape, layout, found):
+def _check_shape(estimator, rows, shape, layout, found):
     """Raise ImageShapeError unless images have the shape of the fit."""
     n_channels, height, width = layout.image_shape
     wanted = f"{height} x {width} pixels (H x W)"
@@ -121,9 +125,9 @@ def _check_shape(rows, shape, layout, found):
         side = isqrt(n_found)
         square = f", {side} x {side} if they are square" if side**2 == n_found else ""
         raise ImageShapeError(
-            f"X has {n_found} features, but {NAME} is expecting {layout.n_features} "
-            f"features as input: images of {wanted}. Got images of {n_found} "
-            f"pixels{square}."
+            f"X has {n_found} features, but {_name(estimator)} is expecting "
+            f"{layout.n_features} features as input: images of {wanted}. Got images of "
+            f"{n_found} pixels{square}."
         )
 
 
@@ -139,7 +143,7 @@ def _check_numbers(estimator, X):
 
 def _find_empty(estimator, X):
     """Return rows without a pixel; raise ValueError unless they and NaN are allowed."""
-    parts = [_masked_in(X[part]) for part in gen_batches(len(X), CHUNK_SIZE)]
+    parts = [_masked_in(estimator, X[part]) for part in gen_batches(len(X), CHUNK_SIZE)]
     masked, empty = map(np.concatenate, zip(*parts, strict=True))
     if masked.any() and not estimator.allow_nan:
         raise ValueError(
@@ -162,12 +166,14 @@ def _find_empty(estimator, X):
     return empty
 
 
-def _masked_in(rows):
+def _masked_in(estimator, rows):
     """Return which of a few rows have some NaN, and which have nothing else."""
     if rows.dtype.kind != "f":
         return np.zeros((2, len(rows)), bool)
     rows = rows.astype(float_type(rows.dtype), copy=False)
-    assert_all_finite(rows, allow_nan=True, input_name="X", estimator_name=NAME)
+    assert_all_finite(
+        rows, allow_nan=True, input_name="X", estimator_name=_name(estimator)
+    )
     # The minimum is NaN if any pixel is, and needs no copy.
     masked = np.isnan(rows.min(axis=1))
     empty = masked.copy()
@@ -197,7 +203,7 @@ def resolve_image_shape(shape, n_pixels, image_shape=None, n_planes=1):
             return n_planes, side, side
         if n_planes > 1:
             raise ImageShapeError(
-                f"The 'image_shape' parameter of {NAME} must be the (C, H, W) of flat "
+                f"The 'image_shape' parameter must be the (C, H, W) of flat "
                 f"rows, with the channels of all {n_planes} planes. Got None for rows "
                 f"of {n_pixels} values."
             )
@@ -235,7 +241,7 @@ def _check_image_shape(shape):
         isinstance(length, Integral) and length > 0 for length in shape
     ):
         raise ValueError(
-            f"The 'image_shape' parameter of {NAME} must be (H, W) or (C, H, W) with "
+            f"The 'image_shape' parameter must be (H, W) or (C, H, W) with "
             f"positive integers, or None. Got {shape!r} instead."
         )
     return _with_channel(shape)

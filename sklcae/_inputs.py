@@ -13,7 +13,6 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklcae._array_likes import without_traps
 from sklcae._compat import _check_sample_weight
 from sklcae._image_inputs import (
-    NAME,
     check_rows,
     resolve_image_shape,
     warn_of_one_row,
@@ -24,6 +23,7 @@ from sklcae._planes import check_kinds, check_psf
 from sklcae._profiles import PARAMETERS, uses_profiles
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 
+NAME = "ConditionalAutoencoderRegressor"
 # The mean of larger or smaller weights would leave the range of float64.
 EXTREME_WEIGHTS = (1e-100, 1e100)
 

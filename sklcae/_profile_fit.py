@@ -689,7 +689,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _start(self, X, n):
         if self.estimator_ is None:
             return np.full((n, N_FITTED), np.nan)
-        y = np.asarray(self.estimator_.predict(X), dtype=np.float64)
+        # Means over the turns of an image would cost more than they save.
+        predict = getattr(self.estimator_, "_predict_once", self.estimator_.predict)
+        y = np.asarray(predict(X), dtype=np.float64)
         return self.fitter_.start_from(y.reshape(n, -1))
 
     def _like_y(self, y):

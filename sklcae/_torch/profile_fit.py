@@ -210,13 +210,16 @@ class _Fit:
         self.image_shape = stamps.images.shape[1:]
         self.waves = _waves_of(self.stamps.psf, transform_size(self.image_shape))
         n = len(self.unit)
-        self.parameters = self._inside(self._begin(self._scaled(start, -1)))
+        start = self._scaled(start, -1)
+        given = np.flatnonzero(np.isfinite(start).all(axis=1))
+        self.parameters = self._inside(self._begin(start))
         self.variance = self.stamps.variance.clone()
         self.residual = self.stamps.images.clone()
         self.hessian = np.zeros((n, N_FITTED, N_FITTED))
         self.gradient = np.zeros((n, N_FITTED))
         self.chi_square = np.zeros(n)
         self._accept(np.arange(n), self._look(np.arange(n), self.parameters))
+        self._begin_again(given)
 
     def run(self, max_steps):
         """Step until all stamps have converged, and return the `Fits`."""
@@ -260,6 +263,18 @@ class _Fit:
             guess = _to_numpy(guess)[: len(some)].astype(np.float64)
             start[some] = np.where(missing[some], guess, start[some])
         return start
+
+    def _begin_again(self, rows):
+        """Replace given starts that fit a stamp worse than no profile at all."""
+        stamps = self.stamps
+        without = stamps.counts * stamps.images**2 / stamps.variance
+        without = _to_numpy(without.flatten(1).double().sum(1))
+        rows = rows[~(self.chi_square[rows] <= without[rows])]
+        if len(rows):
+            start = self.parameters.copy()
+            start[rows] = np.nan
+            guess = self._inside(self._begin(start))[rows]
+            self._accept(rows, self._look(rows, guess))
 
     # Steps -----------------------------------------------------------------------
 

@@ -586,7 +586,6 @@ def check_device(device):
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
-            "The 'device' parameter of ConditionalAutoencoderRegressor must name a "
-            f"device that PyTorch can use here, such as 'cpu'. Got {device!r} instead: "
-            f"{error}"
+            "The 'device' parameter must name a device that PyTorch can use here, such "
+            f"as 'cpu'. Got {device!r} instead: {error}"
         ) from error

@@ -16,7 +16,7 @@ from sklcae._torch import (
     build_net,
     callbacks,
 )
-from sklcae._torch.losses import gaussian_likelihood
+from sklcae._torch.losses import Logits, gaussian_likelihood
 from sklcae._torch.networks.base import Encoding
 
 
@@ -149,7 +149,7 @@ def test_chi_square_is_a_half_when_only_noise_is_left():
     pixels = torch.from_numpy(rng.normal(0.5, 0.1, (5, 1, 100, 100)).astype("f4"))
     scale = LIGHT_SCALE._replace(noise=NoiseModel(0.01 * ONE, 1e9)).to("cpu")
     loss = RECONSTRUCTION_LOSSES["chi_square"]
-    perfect = loss(torch.zeros_like(pixels), Batch(pixels), scale)
+    perfect = loss(Logits(torch.zeros_like(pixels)), Batch(pixels), scale)
     assert perfect.mean().item() == pytest.approx(0.5, rel=0.03)
 
 
@@ -165,4 +165,4 @@ def test_likelihood_of_errors_of_a_size_is_its_logarithm_and_a_half(size):
 def test_perfect_images_have_a_cross_entropy_above_zero():
     pixels = torch.full((1, 1, 4, 4), 0.3)
     loss = RECONSTRUCTION_LOSSES["binary_cross_entropy"]
-    assert loss(torch.logit(pixels), Batch(pixels), None).mean() > 0.1
+    assert loss(Logits(torch.logit(pixels)), Batch(pixels), None).mean() > 0.1
