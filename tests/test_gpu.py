@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklcae import ConditionalAutoencoderRegressor
+from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor
 from sklcae.datasets import make_galaxies
 from sklcae.networks import PaperDecoder, PaperEncoder, combine
 
@@ -81,3 +81,45 @@ def test_dropout_leaves_the_global_generators_alone():
     assert np.isfinite(model.predict(X)).all()
     assert torch.equal(torch.get_rng_state(), states[0])
     assert torch.equal(torch.cuda.get_rng_state(), states[1])
+
+
+NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
+PLANES = ("image", "variance", "psf")
+
+
+@pytest.fixture(scope="module")
+def stamps():
+    settings = {"image_shape": (32, 32), "x0": 16.0, "y0": 16.0, "targets": NAMES}
+    return make_galaxies(80, planes=PLANES, random_state=0, **settings)
+
+
+def test_profile_fits_agree(stamps):
+    X, y = stamps
+    settings = {"planes": PLANES, "pixel_scale": 0.2, "target_names": NAMES}
+    (cpu, std), (gpu, _) = (
+        ProfileFitRegressor(device=device, **settings)
+        .fit(X, y)
+        .predict(X, return_std=True)
+        for device in ("cpu", "cuda")
+    )
+    good = np.isfinite(std).all(axis=1)
+    assert good.mean() > 0.9
+    assert np.median(np.abs(gpu - cpu)[good] / std[good]) < 0.01
+
+
+def test_network_with_optics_trains_on_simulations(stamps):
+    X, y = stamps
+    settings = {"planes": PLANES, "pixel_scale": 0.2, "target_names": NAMES}
+    cpu, gpu = (
+        ConditionalAutoencoderRegressor.recommended(
+            device=device, max_epochs=2, random_state=0, **settings
+        ).fit(X, y)
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(
+        gpu.history_["train_loss"], cpu.history_["train_loss"], rtol=1e-2
+    )
+    psf = X[:5, 2]
+    np.testing.assert_allclose(
+        gpu.generate(y[:5], psf=psf), cpu.generate(y[:5], psf=psf), atol=1e-2
+    )

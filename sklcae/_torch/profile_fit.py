@@ -28,8 +28,9 @@ BLOCK = 8
 # Stamps of one worker. Those that have not converged share blocks.
 PART = 64
 
-# A fit has converged when the next step would lower chi-square by less.
-TOLERANCE = 1e-4
+# A fit has converged when the next step would lower chi-square by less. That step is
+# still taken, without another look at the image.
+TOLERANCE = 3e-3
 # Rounding errors of chi-square in float32 are below this.
 SLACK = 1e-3
 # For smaller relative changes of the variance a series is more precise.
@@ -241,6 +242,7 @@ class _Fit:
             self._accept(rows[better], look.take(better))
             n_steps[rows] += 1
         converged |= active & (self._decrease() < TOLERANCE)
+        self._take_last_step(np.flatnonzero(converged))
         return Fits(
             self._scaled(self.parameters, 1),
             self._in_units_of_images(self.hessian),
@@ -283,6 +285,11 @@ class _Fit:
         step = self._solve(rows, damping)
         factor = (LARGEST_STEP / np.abs(step)).min(axis=1).clip(max=1)
         return self._inside(self.parameters[rows] + step * factor[:, None], rows)
+
+    def _take_last_step(self, rows):
+        """Take a step that is too small to change the derivatives."""
+        step = self._solve(rows, LEAST_DAMPING)
+        self.parameters[rows] = self._inside(self.parameters[rows] + step, rows)
 
     def _damping_factor(self, rows, look):
         """Return by which factor the damping changes after a step.
