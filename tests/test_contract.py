@@ -155,6 +155,8 @@ def test_images_of_latents_can_be_encoded_again(fitted, blobs):
 
 
 def test_images_stay_between_the_extremes_of_the_training_images(fitted, blobs):
+    if fitted.network == "sersic":
+        pytest.skip("a profile may be brighter than all training images")
     X, _ = blobs
     rounding = 1e-5 * np.ptp(X)
     for size in (1, 1e4):
@@ -166,6 +168,8 @@ def test_images_stay_between_the_extremes_of_the_training_images(fitted, blobs):
 
 def test_images_are_in_the_unit_of_the_training_images(fitted, blobs):
     """A power of two changes no digit, so all else stays the same."""
+    if fitted.network == "sersic":
+        pytest.skip("the unit of the images is that of the flux in y")
     X, y = blobs
     other = clone(fitted).set_params(gain=fitted.gain / 1024).fit(1024 * X, y)
     Z = fitted.transform(X)

@@ -53,7 +53,11 @@ def test_fit_holds_no_second_copy_of_the_images(many, parameters, monkeypatch):
 def test_inference_needs_as_much_for_many_as_for_few(many, method, row):
     X, y = many
     apply = getattr(quick().fit(X[:64], y[:64]), method)
-    few, most = (numpy_peak(lambda X=X[:n]: apply(X))[1] for n in (512, len(X)))
+    # The least of a few: at times more batches are underway at once.
+    few, most = (
+        min(numpy_peak(lambda X=X[:n]: apply(X))[1] for _ in range(3))
+        for n in (512, len(X))
+    )
     # Twice the output: predict turns float32 into float64.
     assert most - few < 2 * row * len(X) + 0.02 * X.nbytes
 

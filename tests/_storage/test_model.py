@@ -25,7 +25,7 @@ from sklearn.linear_model import LinearRegression
 
 from sklcae import ConditionalAutoencoderRegressor, __version__
 from sklcae._storage import model as storage
-from sklcae._storage.model import load_model, save_model
+from sklcae._storage.model import save_model
 from sklcae.exceptions import ModelFileError
 from tests.effort import repeats
 from tests.forging import claim, forge, memory_below, read, same_array, take_apart
@@ -33,6 +33,8 @@ from tests.fuzzing import at, damaged, forgeries, places
 
 # What loading takes at most besides the file: the objects of scikit-learn and skorch.
 MEMORY = 2_000_000
+
+load_model = ConditionalAutoencoderRegressor.load
 
 
 def quick(**kwargs):
@@ -304,7 +306,7 @@ def test_new_parameters_and_attributes_need_no_new_format(models, path, monkeypa
     Later.__name__ = "ConditionalAutoencoderRegressor"
     Later._parameter_constraints = {"latent_dim": [int], "momentum": [float]}
     old = {"latent_dim": 4}
-    monkeypatch.setattr(storage, "_class_of_name", lambda name: Later)
+    monkeypatch.setattr(storage, "class_of", lambda name: Later)
     manifest, tensors = read(path)
     parameters_of(manifest).clear()
     parameters_of(manifest).update(old)
