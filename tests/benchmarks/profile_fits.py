@@ -8,8 +8,8 @@ arcsec wide, ellipticity up to 0.1, half of them Gaussian and half Moffat. ``--s
 a background left in the stamps, in units of the noise of an empty pixel.
 
 ``cramer_rao_bound`` has no sky. Without a sky in the stamps, fits with a fixed sky are
-compared with it. Fits with a free sky are compared with the same bound and a column of
-ones added to the derivatives. Both ratios are printed for both fits.
+compared with it. Fits with a free sky are compared with the bound of the renderer's own
+derivatives and a column of ones. Both ratios are printed for both fits.
 
 ``--estimator`` names a saved model, from whose predictions the fits start. With
 ``--one-pass`` the predictions of the model itself are scored, with and without turns.
@@ -87,41 +87,39 @@ def simulate(n, psf, sky, seed):
 def bounds_of(galaxies):
     """Return the variances (n, 7) with a free and a fixed sky, and signal-to-noise."""
     bound = cramer_rao_bound(galaxies, prior=None, n_jobs=-1)
-    cross, own = information_of_sky(galaxies)
-    fisher = np.linalg.inv(bound.covariance)
-    shared = cross[:, :, None] * cross[:, None] / own[:, None, None]
-    free = np.linalg.inv(fisher - shared)
     return {
-        "free": np.diagonal(free, axis1=1, axis2=2),
+        "free": variances_with_sky(galaxies),
         "fixed": np.diagonal(bound.covariance, axis1=1, axis2=2),
         "signal_to_noise": bound.signal_to_noise,
     }
 
 
-def information_of_sky(galaxies):
-    """Return the entries of the Fisher matrices of a sky: with the others, and own.
+def variances_with_sky(galaxies):
+    """Return the variances of the bound with a free sky, (n, 7).
 
-    The derivatives with respect to the others are those of the renderer.
+    The derivatives are those of the renderer: numerical ones are too coarse for
+    parameters that a sky nearly imitates.
     """
     y, n = galaxies.target, len(galaxies.target)
     parameters = np.column_stack(
         [to_rendered(name, y[:, i], PIXEL_SCALE) for i, name in enumerate(NAMES)]
     )
     # From logarithms and pixels to the units of y.
-    slopes = np.ones_like(y)
-    slopes[:, :3] = 1 / y[:, :3]
+    units = np.ones_like(y)
+    units[:, :3] = y[:, :3]
     shape = galaxies.images.shape[1:]
-    cross, own = np.empty((n, len(NAMES))), np.empty(n)
+    variances = np.empty((n, len(NAMES)))
     for i in range(n):
         psf = torch.from_numpy(galaxies.psf_images[i][None].astype(np.float64))
         waves = psf_waves(psf, transform_size(shape))
         theta = torch.from_numpy(parameters[i][None])
         jacobian = render_with_jacobian(theta, waves, shape)[0].numpy()
         light = np.maximum(jacobian[0], 0) / galaxies.gain
-        weight = 1 / (galaxies.variance_images[i] + light)
-        cross[i] = (jacobian * weight).sum(axis=(1, 2)) * slopes[i]
-        own[i] = weight.sum()
-    return cross, own
+        derivatives = np.concatenate([jacobian, np.ones_like(jacobian[:1])])
+        derivatives /= np.sqrt(galaxies.variance_images[i] + light)
+        fisher = np.tensordot(derivatives, derivatives, ([1, 2], [1, 2]))
+        variances[i] = np.diagonal(np.linalg.inv(fisher))[:-1]
+    return variances * units**2
 
 
 # Measurements -------------------------------------------------------------------------
