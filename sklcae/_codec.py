@@ -79,21 +79,12 @@ class Codec:
         return mean_noise(self.image_scaler)
 
     @property
-    def sky(self):
-        """The images without light: their median pixel, or 0 for Sersic profiles.
-
-        The wings of galaxies raise the median pixel, which would bias a profile.
-        """
-        sky = self.image_scaler.sky_
-        return sky if self.guess is None else np.zeros_like(sky)
-
-    @property
     def light_scale(self):
         """The scale of the light in scaled images, in units of the mean noise."""
         scaler = self.image_scaler
         unit = self.light_unit
         # Light is counted from the sky, whether or not the stretch subtracts it.
-        sky = (self.sky - scaler.background_) / scaler.softening_
+        sky = (scaler.sky_ - scaler.background_) / scaler.softening_
         return LightScale(
             stretch=scaler.stretch,
             minimum=scaler.minimum_ - sky,
@@ -135,7 +126,7 @@ class Codec:
 
     def _add_sky(self, light):
         """Return the images of light in units of the mean noise."""
-        sky = self.sky
+        sky = self.image_scaler.sky_
         return light * sky.dtype.type(self.light_unit) + sky
 
     def reconstruct(self, images):
@@ -249,7 +240,7 @@ class Codec:
         if images.variance is not None:
             background = images.variance[everything].astype(np.float64)
             noise = noise._replace(background=background)
-        variance = noise.variance(expected - self.sky)
+        variance = noise.variance(expected - self.image_scaler.sky_)
         return (images[everything] - expected) / np.sqrt(variance)
 
     # State --------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def _begin(data, rows, settings, symmetry, start, seed):
         )
     weights = None if data.weights is None else data.weights[rows]
     scaler = ImageScaler(settings.stretch, settings.softening, settings.limits)
-    scaler.fit(data.images, rows)
+    scaler.fit(data.images, rows, has_sky=not uses_profiles(settings))
     guess = None
     guess_y = None
     if uses_profiles(settings):

@@ -62,8 +62,11 @@ class ImageScaler:
         self.softening = softening
         self.limits = limits
 
-    def fit(self, images, rows=None):
-        """Learn the scaling from some rows of images (n, C, H, W), ignoring NaN."""
+    def fit(self, images, rows=None, has_sky=True):
+        """Learn the scaling from some rows of images (n, C, H, W), ignoring NaN.
+
+        The sky of images without one is 0; their median pixel is light.
+        """
         rows = np.arange(len(images)) if rows is None else rows
         least, greatest = _extremes(images, rows)
         if np.isnan(np.fmin.reduce(least)).any():
@@ -72,6 +75,8 @@ class ImageScaler:
                 "without."
             )
         self._measure_sky(_sample(images, rows))
+        if not has_sky:
+            self.sky_[:] = 0
         self.lower_fence_, self.upper_fence_ = _fences(
             least, greatest, self.sky_, self.noise_
         )

@@ -241,3 +241,19 @@ def test_no_label_at_all_is_refused(stamps):
     X, y = stamps
     with pytest.raises(ValueError, match="contains NaN for all images"):
         make_model(augmentation="dihedral").fit(X, y * np.nan)
+
+
+@pytest.mark.parametrize("stretch", ["linear", "asinh"])
+def test_light_of_an_image_is_the_image(stretch, stamps):
+    """The median pixel of stamps that a galaxy fills is light, and no sky."""
+    X, y = stamps
+    X = X.copy()
+    X[:, 0] += 3.0
+    model = make_model(stretch=stretch, max_epochs=1).fit(X, y)
+    codec, images = model.codec_, X[:9, :1]
+    scaled = torch.from_numpy(codec.image_scaler.transform(images))
+    scale = codec.light_scale.to("cpu")
+    np.testing.assert_allclose(
+        scale.light(scaled) * codec.light_unit, images, rtol=1e-4, atol=1e-2
+    )
+    np.testing.assert_allclose(scale.scaled(scale.light(scaled)), scaled, atol=1e-5)
