@@ -27,6 +27,8 @@ LARGEST_RADIUS_IN_SIDES = 4.0
 SKY = N_FITTED - 1
 # The names that may have bounds.
 BOUNDED = (*PARAMETERS, "ellipticity")
+# Less light than this is no profile.
+LEAST_SIGNAL_TO_NOISE = 1.0
 # A Fisher matrix, scaled to a diagonal of 1, that is worse conditioned has no inverse.
 LARGEST_CONDITION = 1e13
 
@@ -91,6 +93,8 @@ class ProfileFitter:
         # Stamps without light, or with fewer pixels than parameters, show no profile.
         converged = fits.converged & np.isfinite(covariance).all(axis=(1, 2))
         converged &= ~fits.constant
+        # The diagonal of the flux is the squared signal-to-noise of the fitted light.
+        converged &= fits.hessian[:, 0, 0] > LEAST_SIGNAL_TO_NOISE**2
         covariance[~converged] = np.nan
         measured = MeasuredProfiles(
             fits.parameters,

@@ -796,7 +796,6 @@ def test_a_failing_fit_changes_nothing(data, model):
 ODD = {
     "zero": np.zeros(SHAPE),
     "constant": np.full(SHAPE, 100.0),
-    "negative": -images_of(draw_truth(1))[0],
     "much noise": np.random.default_rng(0).normal(size=SHAPE) * 1e6,
     "huge": np.random.default_rng(0).normal(size=SHAPE) * 1e30,
     "larger": np.full(SHAPE, 1e300) * np.arange(32),
@@ -825,6 +824,17 @@ def test_an_odd_stamp_does_not_touch_the_others(data, model, name):
     assert np.isnan(draws[2]).all()
     fitted = fitter().fit(stamps, y[:6])
     np.testing.assert_array_equal(fitted.predict(X[:6]), expected[0])
+
+
+def test_a_negative_galaxy_ends_at_a_bound_and_shows_in_chi_square(data, model):
+    stamps = data[0][:3].copy()
+    stamps[1] = -images_of(draw_truth(1))[0]
+    report = model.fit_report(stamps)
+    assert report.at_bound[1] or not report.converged[1]
+    assert report.chi_square[1] > 10
+    np.testing.assert_array_equal(
+        model.predict(stamps)[[0, 2]], model.predict(data[0][:3])[[0, 2]]
+    )
 
 
 def test_pure_noise_has_no_certain_flux(data, model):

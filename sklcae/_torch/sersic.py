@@ -30,9 +30,9 @@ FREQUENCY_LIMITS = (1e-4, 3e3)
 # table has every second of them.
 N_RADII, LOG_RANGE, EVERY = 8192, 36.0, 2
 
-# Copies of the galaxy up to 2 away along x and y are added up one by one, at these many
+# Copies of the galaxy up to 3 away along x and y are added up one by one, at these many
 # nodes along x and y, from which the stamp is interpolated.
-RINGS = 2
+RINGS = 3
 N_NODES = 8
 # Step of the logarithm of the index for the derivative of the light beyond.
 INDEX_STEP = 0.01
