@@ -61,7 +61,7 @@ MIXED |= {"psf_position_angle": (0.0, 180.0), "moffat_beta": (2.5, 5.0)}
 SKIES = ("free", "fixed")
 LEVELS = (0.68, 0.95)
 N_BINS = 5
-N_FOR_COST = 40
+N_FOR_COST = 250
 
 
 # Stamps and their bounds --------------------------------------------------------------
