@@ -727,18 +727,3 @@ def test_displays_show_the_images_through_their_psf(data, model):
     expected = model.inverse_transform(latents, psf=X[0, 2])
     np.testing.assert_allclose(sweep.images[0], expected[:, 0], rtol=1e-3)
     plt.close("all")
-
-
-@pytest.mark.slow
-def test_radii_are_better_read_with_the_psf():
-    """A small and a large galaxy have the same width at different seeing."""
-    X, y = make_stamps(600)
-    test, y_test = make_stamps(300, random_state=1)
-    settings = {"max_epochs": 25, "lr": 4e-3, "lr_schedule": "one_cycle", "alpha": 10.0}
-    settings |= {"batch_size": 32, "beta": 0.0}
-    errors = []
-    for planes in (PLANES, PLANES[:2]):
-        rows = slice(len(planes))
-        model = quick(planes=planes, **settings).fit(X[:, rows], y)
-        errors.append((model.predict(test[:, rows]) - y_test)[:, 1].std())
-    assert errors[0] < 0.9 * errors[1]

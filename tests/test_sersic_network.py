@@ -201,6 +201,19 @@ def test_chi_square_teaches_a_target_without_labels():
     assert np.median(found / y_test["half_light_radius"]) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
+def test_radius_of_an_image_is_smaller_through_a_wider_psf():
+    """A small and a large galaxy have the same width at different seeing."""
+    X, y = make_stamps(1500, flux=(2e4, 6e4))
+    model = make_model(max_epochs=30, batch_size=32).fit(X, y)
+    X_test, _ = make_stamps(100, flux=(2e4, 6e4), ellipticity=(0.0, 0.5))
+    radii = []
+    for psf in PSFS[[1, 3]]:
+        X_test[:, 2] = psf
+        radii.append(model.predict(X_test)[:, 1])
+    assert np.median(radii[1] / radii[0]) < 0.95
+
+
 WRONG = {
     "no pixel_scale": ({"pixel_scale": None}, "'pixel_scale' parameter .* side"),
     "no psf": (
