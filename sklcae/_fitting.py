@@ -231,6 +231,12 @@ def _check_same_model(codec, settings, logarithmic):
             "The 'psf' parameter of ConditionalAutoencoderRegressor must stay as it "
             "was to continue an earlier fit."
         )
+    if uses_profiles(settings) and codec.guess is None:
+        # Its images are scaled with a sky.
+        raise ValueError(
+            "The 'augmentation' parameter of ConditionalAutoencoderRegressor must not "
+            "become 'simulation' to continue an earlier fit without it."
+        )
     if logarithmic != codec.target_scaler.logarithmic:
         raise ValueError(
             "The 'log_targets' parameter of ConditionalAutoencoderRegressor must stay "

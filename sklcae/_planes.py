@@ -304,7 +304,7 @@ def _wrong_variances(variance, counts):
 
 
 def _wrong_psfs(psf):
-    """Yield which stamps have a wrong PSF, and what PSFs must be."""
+    """Yield masks (n,) of stamps with a wrong PSF, each with the requirement."""
     finite = np.isfinite(psf).all(axis=(1, 2, 3))
     yield ~finite, "be finite"
     psf = psf.astype(np.float64)

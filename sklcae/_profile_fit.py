@@ -151,9 +151,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     The PSF is known at the pixels only. Images are exact if the PSF has no power beyond
     the Nyquist frequency. A PSF with a FWHM below 2 pixels has such power, and fit and
     predict warn of it: for galaxies of GalSim without noise, with radii of 1.5 to 12
-    pixels, 95 % of the fitted fluxes, radii and indices were right to 0.05, 0.1 and
-    0.2 % with a Gaussian PSF of FWHM 2 pixels, to 1.4, 1.8 and 4 % with 1.5 pixels, and
-    to 10, 13 and 24 % with 1 pixel.
+    pixels, 95 % of the fitted fluxes, radii and indices were right to 0.1, 0.2 and
+    0.4 % with a Gaussian PSF of FWHM 2 pixels, to 4, 4 and 10 % with 1.5 pixels, and to
+    13, 20 and 33 % with 1 pixel.
 
     References
     ----------

@@ -243,6 +243,15 @@ def test_simulation_needs_all_parameters(stamps):
         make_model(log_targets=None).fit(X, y[["flux", "e1", "e2"]])
 
 
+def test_simulation_cannot_continue_a_fit_without_it(stamps):
+    X, y = stamps
+    settings = {"network": "neural_field", "log_targets": None, "max_epochs": 1}
+    model = make_model(augmentation="dihedral", warm_start=True, **settings)
+    model.fit(X, y).set_params(augmentation="simulation")
+    with pytest.raises(ValueError, match="'augmentation' parameter"):
+        model.fit(X, y)
+
+
 def test_other_names_are_refused(stamps):
     X, y = stamps
     renamed = y.rename(columns={"e1": "ellipticity"})

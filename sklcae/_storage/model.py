@@ -52,6 +52,7 @@ from sklcae._storage.rules import (
     is_integer,
     is_names,
     is_positive,
+    none_or,
     wrong_arrays,
 )
 from sklcae._storage.values import pack, unpack
@@ -271,14 +272,8 @@ FITTED: dict = {
             "sample_shape": Rule("a tuple of positive integers", _is_shape),
             "n_targets": COUNT,
             "y_ndim": Rule("1 or 2", lambda v: is_integer(v) and v in (1, 2)),
-            "target_names": Rule(
-                "None or a list of different names",
-                lambda value: value is None or _is_target_names(value),
-            ),
-            "feature_names": Rule(
-                "None or a list of str",
-                lambda value: value is None or is_names(value),
-            ),
+            "target_names": none_or("a list of different names", _is_target_names),
+            "feature_names": none_or("a list of str", is_names),
             "planes": Rule("a tuple of kinds of planes", is_kinds),
         },
         "image_scaler": {
@@ -286,10 +281,7 @@ FITTED: dict = {
                 f"one of {list(STRETCHES)}",
                 lambda value: isinstance(value, str) and value in STRETCHES,
             ),
-            "softening": Rule(
-                "None or a positive number",
-                lambda value: value is None or is_positive(value),
-            ),
+            "softening": none_or("a positive number", is_positive),
             "limits": Rule(
                 f"one of {list(LIMITS)}",
                 lambda value: isinstance(value, str) and value in LIMITS,
@@ -314,22 +306,10 @@ FITTED: dict = {
             "scale_": DOUBLES,
             "logarithmic": Rule("a tuple of different columns", _is_columns),
         },
-        "gain": Rule(
-            "None or a positive number",
-            lambda value: value is None or is_positive(value),
-        ),
-        "pixel_scale": Rule(
-            "None or a positive number",
-            lambda value: value is None or is_positive(value),
-        ),
-        "psf": Rule(
-            "None or an array of float64",
-            lambda value: value is None or is_array(value, np.float64),
-        ),
-        "guess": Rule(
-            "None or an array of float64",
-            lambda value: value is None or is_array(value, np.float64),
-        ),
+        "gain": none_or("a positive number", is_positive),
+        "pixel_scale": none_or("a positive number", is_positive),
+        "psf": none_or("an array of float64", lambda v: is_array(v, np.float64)),
+        "guess": none_or("an array of float64", lambda v: is_array(v, np.float64)),
         "network": TEXT,
         "latent_dim": COUNT,
         "predicts_variance": BOOL,

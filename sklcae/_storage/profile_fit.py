@@ -20,6 +20,7 @@ from sklcae._storage.rules import (
     check_table,
     is_array,
     is_positive,
+    none_or,
 )
 from sklcae.exceptions import ModelFileError
 
@@ -29,25 +30,17 @@ ESTIMATOR = "ConditionalAutoencoderRegressor"
 APART = ("estimator", "psf")
 
 
-def _none_or(wanted, holds):
-    return Rule(f"None or {wanted}", lambda value: value is None or holds(value))
-
-
-def _is_dict_or_none(value):
-    return value is None or isinstance(value, dict)
-
-
 CONTENT = {
     "parameters": DICT,
     "fitted": DICT,
-    "estimator": Rule("None or a dict", _is_dict_or_none),
+    "estimator": none_or("a dict", lambda value: isinstance(value, dict)),
 }
 FITTED = {
     "layout": autoencoder.FITTED["codec_"]["layout"],
     "pixel_scale": Rule("a positive number", is_positive),
-    "gain": _none_or("a positive number", is_positive),
-    "noise": _none_or("a positive number", is_positive),
-    "psf": _none_or("an array of float64", lambda v: is_array(v, np.float64)),
+    "gain": none_or("a positive number", is_positive),
+    "noise": none_or("a positive number", is_positive),
+    "psf": none_or("an array of float64", lambda v: is_array(v, np.float64)),
     "bounds": DICT,
     "fit_sky": Rule(
         "True, False or a positive number",

@@ -96,6 +96,11 @@ def is_array(value, *dtypes):
     return isinstance(value, np.ndarray) and value.dtype in dtypes
 
 
+def none_or(wanted, holds):
+    """Return the rule that allows None too."""
+    return Rule(f"None or {wanted}", lambda value: value is None or holds(value))
+
+
 COUNT = Rule("a positive integer", is_count)
 SEED = Rule("an integer of 31 bits", lambda v: is_integer(v) and 0 <= v < 2**31)
 BOOL = Rule("True or False", lambda value: isinstance(value, bool))

@@ -40,8 +40,8 @@ SMALL = 0.02
 DAMPING = 1e-3
 LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e8
 EASE, RESTRAIN = 0.2, 4.0
-# A step is good if it lowers chi-square by this share of what is expected. If that is
-# too small to be measured, the damping is eased by the second factor.
+# A step is good if it lowers chi-square by this share of the expected decrease. If the
+# expected decrease is too small to be measured, damping changes by the second factor.
 GOOD_SHARE, SLIGHTLY = 0.25, 0.8
 # The largest steps: factors of e, ellipticity, pixels. The sky has no limit.
 LARGEST_STEP = np.array([1.0, 0.7, 0.7, 0.3, 0.3, 3.0, 3.0, np.inf])
