@@ -81,20 +81,7 @@ class Codec:
     @property
     def light_scale(self):
         """The scale of the light in scaled images, in units of the mean noise."""
-        scaler = self.image_scaler
-        unit = self.light_unit
-        # Light is counted from the sky, whether or not the stretch subtracts it.
-        sky = (scaler.sky_ - scaler.background_) / scaler.softening_
-        return LightScale(
-            stretch=scaler.stretch,
-            minimum=scaler.minimum_ - sky,
-            range=scaler.range_,
-            softening=scaler.softening_ / unit,
-            noise=NoiseModel(
-                (scaler.noise_ / unit) ** 2,
-                None if self.gain is None else self.gain * unit,
-            ),
-        )
+        return light_scale_of(self)
 
     def other_planes(self, images):
         """Return variance and PSFs of images as a network reads them, or None each."""
@@ -304,9 +291,26 @@ def mean_noise(image_scaler):
     return float(image_scaler.noise_.mean(dtype=np.float64))
 
 
+def light_scale_of(codec):
+    """Return the `LightScale` of a codec, or of an object with its parts."""
+    scaler, gain = codec.image_scaler, codec.gain
+    unit = mean_noise(scaler)
+    # Light is counted from the sky, whether or not the stretch subtracts it.
+    sky = (scaler.sky_ - scaler.background_) / scaler.softening_
+    return LightScale(
+        stretch=scaler.stretch,
+        minimum=scaler.minimum_ - sky,
+        range=scaler.range_,
+        softening=scaler.softening_ / unit,
+        noise=NoiseModel(
+            (scaler.noise_ / unit) ** 2, None if gain is None else gain * unit
+        ),
+    )
+
+
 def architecture_of(codec):
     """Return the sizes of the network of a codec, or of an object with its parts."""
-    layout, profile = codec.layout, None
+    layout, profile, light_scale = codec.layout, None, None
     if codec.guess is not None:
         profile = units_of_profile(
             layout.target_names,
@@ -315,6 +319,7 @@ def architecture_of(codec):
             mean_noise(codec.image_scaler),
             codec.guess,
         )
+        light_scale = light_scale_of(codec)
     return Architecture(
         layout.band_shape,
         layout.n_targets,
@@ -322,6 +327,7 @@ def architecture_of(codec):
         codec.predicts_variance,
         layout.has_psf or codec.psf is not None,
         profile,
+        light_scale,
     )
 
 

@@ -14,6 +14,7 @@ from sklcae._images import PixelMask, SomeRows, TrainingImages
 from sklcae._novelty import TrainingRange, evenly_spaced
 from sklcae._profile_training import (
     check_profiles,
+    check_reconstruction,
     guess_from,
     guess_of_targets,
     make_simulation,
@@ -69,6 +70,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     seeds = checkpoint.seeds or _draw_seeds(settings)
     train, held_out = _hold_out(data, settings, seeds)
     check_profiles(settings, data.layout)
+    check_reconstruction(settings)
     _check_some_targets(data.y[train], data.layout.target_names, settings.network)
     symmetry = None
     if settings.augmentation is not None:

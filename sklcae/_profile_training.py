@@ -63,6 +63,21 @@ def check_profiles(settings, layout):
             )
 
 
+def check_reconstruction(settings):
+    """Raise ValueError if nothing but the reconstruction would teach a decoder."""
+    if settings.reconstruction_loss is not None:
+        return
+    wanted = {"network": "sersic", "augmentation": "simulation"}
+    got = {name: getattr(settings, name) for name in wanted}
+    if got != wanted or settings.gamma:
+        raise ValueError(
+            f"The 'reconstruction_loss' parameter of {NAME} must not be None unless "
+            "network='sersic', augmentation='simulation' and gamma=0, where the "
+            f"decoder has nothing to learn. Got None with {got} and "
+            f"gamma={settings.gamma:g}."
+        )
+
+
 def _check_names(names, wrong, cause):
     if wrong or not names:
         wanted = "all of" if cause.startswith("aug") else "among"

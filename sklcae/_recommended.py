@@ -21,5 +21,19 @@ RECOMMENDED_WITH_PSF = {
     "network": "sersic",
     "augmentation": "simulation",
     "gamma": 0.0,
+    "batch_size": 64,
     "log_targets": ["flux", "half_light_radius", "sersic_index"],
 }
+# In addition, if new galaxies teach the "sersic" network.
+RECOMMENDED_WITH_SIMULATION = {"reconstruction_loss": None}
+
+
+def recommended_settings(overrides):
+    """Return the recommended settings for an estimator with some of them changed."""
+    settings = RECOMMENDED | overrides
+    if "psf" in overrides or "psf" in overrides.get("planes", ()):
+        settings = RECOMMENDED | RECOMMENDED_WITH_PSF | overrides
+        teachers = settings["network"], settings["augmentation"]
+        if teachers == ("sersic", "simulation"):
+            settings |= RECOMMENDED_WITH_SIMULATION | overrides
+    return settings

@@ -14,6 +14,7 @@ from sklcae import (
     stack_planes,
 )
 from sklcae._fixed_psf import gaussian_psf
+from sklcae._torch.sersic import RenderFunction
 from sklcae.datasets import make_galaxies
 
 NAMES = ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"]
@@ -223,6 +224,18 @@ WRONG = {
     "two psfs": ({"psf": 0.7}, "'psf' parameter .* None with a plane"),
     "two bands": ({"planes": ("image", "psf"), "image_shape": None}, "channels"),
     "few latents": ({"latent_dim": 7, "augmentation": None}, "'latent_dim'"),
+    "no reconstruction without simulation": (
+        {"reconstruction_loss": None, "augmentation": "dihedral"},
+        "'reconstruction_loss' parameter .* must not be None",
+    ),
+    "no reconstruction for a decoder that learns": (
+        {"reconstruction_loss": None, "network": "neural_field"},
+        "'reconstruction_loss' parameter .* must not be None",
+    ),
+    "no reconstruction with an exchange": (
+        {"reconstruction_loss": None, "gamma": 1.0},
+        "'reconstruction_loss' parameter .* gamma=1",
+    ),
     "no gain": ({"gain": None}, "'gain' parameter .* must be a number"),
 }
 
@@ -235,6 +248,42 @@ def test_wrong_parameters_are_named(name, stamps):
         X = X[:, 0]
     with pytest.raises(ValueError, match=reason):
         make_model(**changed).fit(X, y)
+
+
+def test_without_a_reconstruction_loss_the_decoder_is_not_used(stamps, monkeypatch):
+    X, y = stamps
+    calls = []
+    forward = RenderFunction.forward
+
+    def counted(*args):
+        calls.append(len(args[1]))
+        return forward(*args)
+
+    monkeypatch.setattr(RenderFunction, "forward", staticmethod(counted))
+    model = make_model().fit(X, y)
+    assert "reconstruction_loss" not in model.history_
+    assert max(calls) <= 64
+    n_without = len(calls)
+    model = make_model(reconstruction_loss="chi_square").fit(X, y)
+    assert model.history_["reconstruction_loss"][1] > 0.3
+    assert len(calls) > 2 * n_without
+    loss = np.array(make_model(verbose=1).fit(X, y).history_["train_loss"])
+    terms = make_model().fit(X, y).history_
+    expected = 100 * np.array(terms["physical_loss"])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_without_a_reconstruction_loss_the_log_has_no_such_term(stamps, capsys):
+    make_model(max_epochs=1, verbose=1).fit(*stamps)
+    log = capsys.readouterr().out
+    assert log.startswith("train_loss = 100 physical + 0.0001 regularization")
+    assert "reconstruction" not in log
+
+
+def test_settings_of_another_augmentation_have_a_reconstruction_loss():
+    assert make_model().reconstruction_loss is None
+    for changed in ({"augmentation": "dihedral"}, {"network": "neural_field"}):
+        assert make_model(**changed).reconstruction_loss == "chi_square"
 
 
 def test_simulation_needs_all_parameters(stamps):

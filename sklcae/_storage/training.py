@@ -32,6 +32,15 @@ KNOWN = (
     "predicts_variance",
     "reference",
 )
+# Arrays of the scaler that an architecture is made of.
+ARRAYS_OF_SCALER = (
+    "minimum_",
+    "range_",
+    "softening_",
+    "background_",
+    "sky_",
+    "noise_",
+)
 LEARNED = {n: rule for n, rule in FITTED["codec_"].items() if n not in KNOWN}
 EARLY_STOPPING = {
     "misses_": Rule("an integer from 0", lambda v: is_integer(v) and v >= 0),
@@ -104,7 +113,10 @@ class TrainingRules:
             learned = {
                 "guess": np.ones((2, len(PARAMETERS))),
                 "target_scaler": scaler,
-                "image_scaler": {"noise_": np.ones((1, 1, 1))},
+                "image_scaler": {
+                    "stretch": self.settings.stretch,
+                    **dict.fromkeys(ARRAYS_OF_SCALER, np.ones((1, 1, 1))),
+                },
             }
         return architecture_of(self.known | learned)
 
@@ -165,6 +177,8 @@ def _columns(settings, previous):
     columns = set(HISTORY)
     if not settings.gamma:
         columns.remove("exchange_loss")
+    if settings.reconstruction_loss is None:
+        columns.remove("reconstruction_loss")
     if not settings.early_stopping:
         columns.remove("validation_loss")
     return columns if previous is None else columns | set(previous.training["history"])

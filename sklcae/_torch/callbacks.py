@@ -128,13 +128,14 @@ def _explain(net):
     """Return lines on the meaning of the loss of a net and of its terms."""
     weights = net.loss_weights
     terms = {
-        "reconstruction": RECONSTRUCTION_MEANINGS[net.reconstruction_loss],
         "physical": PHYSICAL_MEANINGS[net.physical_loss],
         "regularization": "mean size of z_rest",
     }
-    total = (
-        f"reconstruction + {weights.alpha:g} physical + {weights.beta:g} regularization"
-    )
+    total = f"{weights.alpha:g} physical + {weights.beta:g} regularization"
+    if net.reconstruction_loss is not None:
+        meaning = RECONSTRUCTION_MEANINGS[net.reconstruction_loss]
+        terms = {"reconstruction": meaning} | terms
+        total = f"reconstruction + {total}"
     if weights.gamma:
         total += f" + {weights.gamma:g} exchange"
         terms["exchange"] = "reconstruction with z_rest of another image of the group"

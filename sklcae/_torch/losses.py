@@ -203,15 +203,20 @@ def loss_terms(output, batch, reconstruction_loss, physical_loss, scale=None):
 
     The physical loss, Eq. 4, is in units of the standardised targets. The
     regularization is Eq. 5 as its text describes it: the mean of abs(z_rest), which
-    drives z_rest to zero. The reconstruction loss "chi_square" needs a `LightScale`.
+    drives z_rest to zero. The reconstruction loss "chi_square" needs a `LightScale`;
+    with None the term is 0.
     """
     encoding, drawn = output
+    zero = encoding.z_phy.new_zeros(())
+    reconstruction = zero
+    if reconstruction_loss is not None:
+        reconstruction = pixel_loss(drawn, batch, reconstruction_loss, scale)
     targets = PHYSICAL_LOSSES[physical_loss](encoding, batch.targets)
     return LossTerms(
-        pixel_loss(drawn, batch, reconstruction_loss, scale),
+        reconstruction,
         _mean(targets, batch.target_weights),
         _mean(encoding.z_rest.abs().mean(1), batch.image_weights),
-        drawn.values.new_zeros(()),
+        zero,
     )
 
 

@@ -66,10 +66,10 @@ HISTORY = {
 
 
 class Output(NamedTuple):
-    """The output of a network in training."""
+    """The output of a network in training; ``drawn`` is None if no loss needs it."""
 
     encoding: Encoding
-    drawn: Logits | Light
+    drawn: Logits | Light | None
 
 
 class ConditionalAutoencoderNet(NeuralNet):
@@ -79,7 +79,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     the CPU, determines the order of the stamps, their partners, augmentation and
     dropout. ``alpha``, ``beta`` and ``gamma`` are the weights of the physical, the
     regularization and the exchange term; the exchange term needs stamps with partners.
-    The reconstruction loss "chi_square" needs a `LightScale`. ``target_maps`` are the
+    The reconstruction loss "chi_square" needs a `LightScale`; with None there is no
+    such term, and the decoder is not used. ``target_maps`` are the
     matrices and offsets of `DihedralAugmentation`; None for no augmentation.
     ``simulation`` are the parameters of the training set and the function of
     `SimulatedGalaxies`; None to train on the stamps as they are.
@@ -149,14 +150,19 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     @property
     def _term_names(self):
-        # Without an exchange its column would be all zeros.
-        return LOSS_TERMS if self.loss_weights.gamma else LOSS_TERMS[:-1]
+        # The column of a term that is left out would be all zeros.
+        used = dict.fromkeys(LOSS_TERMS, True)
+        used["reconstruction"] = self.reconstruction_loss is not None
+        used["exchange"] = bool(self.loss_weights.gamma)
+        return [name for name in LOSS_TERMS if used[name]]
 
     # The loss --------------------------------------------------------------------
 
     def infer(self, x, **fit_params):
         """Return the `Output` for a batch."""
         encoding = self.module_.encode(x.observations)
+        if self.reconstruction_loss is None:
+            return Output(encoding, None)
         return Output(encoding, self._decode(encoding.latents, x.psf))
 
     def _decode(self, latents, psf):

@@ -13,6 +13,7 @@ derivatives and a column of ones. Both ratios are printed for both fits.
 
 ``--estimator`` names a saved model, from whose predictions the fits start. With
 ``--one-pass`` the predictions of the model itself are scored, with and without turns.
+``--fwhm`` is the width of the one PSF in arcsec, for models with a plane "psf".
 ``--cost`` measures core-seconds a stamp, on one thread, against GalSim and
 ``least_squares`` on the same stamps.
 
@@ -67,10 +68,10 @@ N_FOR_COST = 250
 # Stamps and their bounds --------------------------------------------------------------
 
 
-def simulate(n, psf, sky, seed):
+def simulate(n, psf, sky, seed, fwhm=PSF_FWHM):
     """Return X with all planes, y, the bounds by sky and the signal-to-noise ratios."""
     if psf == "one":
-        parts = [make_galaxies(n, psf_fwhm=PSF_FWHM, random_state=seed, **STAMPS)]
+        parts = [make_galaxies(n, psf_fwhm=fwhm, random_state=seed, **STAMPS)]
     else:
         sizes = {"gaussian": n - n // 2, "moffat": n // 2}
         parts = [
@@ -263,6 +264,7 @@ def main():
     )
     parser.add_argument("--n", type=int, default=2500)
     parser.add_argument("--psf", choices=["one", "mixed"], default="one")
+    parser.add_argument("--fwhm", type=float, default=PSF_FWHM, help="of the one PSF")
     parser.add_argument("--sky", type=float, default=0.0)
     parser.add_argument("--estimator", help="a saved model")
     parser.add_argument("--one-pass", action="store_true")
@@ -279,7 +281,8 @@ def main():
     if options.cost:
         compare_cost(model, options.seed)
         return
-    galaxies = simulate(options.n, options.psf, options.sky, options.seed)
+    asked = options.n, options.psf, options.sky, options.seed, options.fwhm
+    galaxies = simulate(*asked)
     for name, estimator, sky in methods_of(model, options):
         X = planes_of(galaxies.X, estimator.planes)
         if not options.one_pass:

@@ -1,10 +1,10 @@
 """Train the recommended network for stamps with PSFs of their own, and save it.
 
-    PYTHONPATH=. python tests/benchmarks/train_for_psfs.py --max-epochs 50 model.sklcae
+    PYTHONPATH=. python tests/benchmarks/train_for_psfs.py --max-epochs 200 model.sklcae
 
 The 10,000 stamps are those of ``profile_fits.py --psf mixed``, with other seeds; the
-galaxies are new in every epoch. ``profile_fits.py --estimator model.sklcae --one-pass``
-scores the model.
+galaxies are new in every epoch. ``--psf one --fwhm 0.9`` trains a specialist for one
+PSF. ``profile_fits.py --estimator model.sklcae --one-pass`` scores the model.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from sklcae.datasets import make_galaxies
 SEED = 1000
 
 
-def simulate(n, psf):
+def simulate(n, psf, fwhm):
     """Return stamps with all planes, and their parameters."""
     settings = STAMPS | {"return_X_y": True}
     if psf == "one":
-        return make_galaxies(n, psf_fwhm=PSF_FWHM, random_state=SEED, **settings)
+        return make_galaxies(n, psf_fwhm=fwhm, random_state=SEED, **settings)
     parts = [
         make_galaxies(n // 2, psf=kind, random_state=SEED + i, **settings, **MIXED)
         for i, kind in enumerate(("gaussian", "moffat"))
@@ -38,17 +38,17 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--psf", choices=["one", "mixed"], default="mixed")
-    parser.add_argument("--max-epochs", type=int, default=50)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--fwhm", type=float, default=PSF_FWHM, help="in arcsec")
+    parser.add_argument("--max-epochs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    X, y = simulate(options.n, options.psf)
+    X, y = simulate(options.n, options.psf, options.fwhm)
     model = ConditionalAutoencoderRegressor.recommended(
         planes=PLANES,
         pixel_scale=PIXEL_SCALE,
         target_names=NAMES,
         max_epochs=options.max_epochs,
-        batch_size=options.batch_size,
-        random_state=0,
+        random_state=options.seed,
         verbose=1,
     )
     start, used = time.perf_counter(), time.process_time()

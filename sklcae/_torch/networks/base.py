@@ -45,6 +45,8 @@ class Architecture(NamedTuple):
     profile : ProfileUnits or None
         How latents become the parameters of a Sersic profile, if the targets have names
         and the side of a pixel is known.
+    light_scale : LightScale or None
+        From scaled pixels to light; given with ``profile``.
     """
 
     image_shape: tuple[int, int, int]
@@ -53,6 +55,7 @@ class Architecture(NamedTuple):
     predicts_variance: bool = False
     has_psf: bool = False
     profile: Any = None
+    light_scale: Any = None
 
     @property
     def n_rest(self):

@@ -34,6 +34,26 @@ _FOLD_AXIS = torch.tensor([[0.0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]])
 _FOLD = torch.kron(_FOLD_AXIS, _FOLD_AXIS)
 
 
+class ResidualBlock(nn.Module):
+    """Two dense layers whose output is added to their input, small in a new network.
+
+    The input is normalised first.
+    """
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x):
+        """Return features of the same shape, (n, width)."""
+        return x + self.second(F.silu(self.first(self.norm(x))))
+
+
 class SoftplusImage(nn.Module):
     """From the logarithm of the brightness to the logits of a scaled image.
 

@@ -4,19 +4,28 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from sklcae._torch.networks.strided import StridedEncoder
+from sklcae._torch.networks.base import Encoder, Encoding
+from sklcae._torch.networks.layers import ResidualBlock
+from sklcae._torch.networks.measurements import measure, n_features
 from sklcae._torch.sersic import (
     E1,
     INDEX_LIMITS,
+    LOG_FLUX,
     RenderFunction,
     X,
+    Y,
     psf_waves,
     transform_size,
 )
+from sklcae._torch.shapelets import render_shapelets
 
+# Width and number of the residual blocks of the encoder, width of its layers for the
+# variance, and the share of the usual size of the first weights of the latents.
+WIDTH, N_BLOCKS = 256, 3
+N_VARIANCE_UNITS = 64
+FIRST_WEIGHTS = 0.1
 # The first parameters are rendered from their logarithms.
 N_LOGARITHMS = E1
 # Parameters are kept within these limits, in pixels, so that any latents give an image:
@@ -65,41 +74,122 @@ class ProfileUnits(NamedTuple):
         return sum(column >= n_targets for column in self.columns)
 
 
-class SersicEncoder(StridedEncoder):
-    """The strided encoder, with latents for parameters that are no targets.
+class SersicEncoder(Encoder):
+    """Shapelets of several widths, and dense layers that read latents off them.
 
-    The first entries of z_rest are these parameters. They are linear, as z_phy is; the
-    others have a ReLU.
+    The encoder first measures each stamp: the centre of the galaxy, and around it the
+    coefficients of shapelets [1]_ of six widths and orders up to 4, in the light and in
+    the light over its noise. They are divided by the flux within a Gaussian, so that
+    they do not depend on the brightness. The PSF is measured in the same way, with four
+    widths. A dense layer, three residual blocks and a dense layer lead from the
+    measurements to the latents. The measured flux and centre are added to their
+    latents, so that the layers need only find the difference. All latents are linear.
+    z_rest begins with the parameters of the profile that are no targets.
 
     Parameters
     ----------
     architecture : Architecture
-        The sizes of the network.
+        The sizes of the network, with ``profile`` and ``light_scale``.
+
+    References
+    ----------
+    .. [1] A. Refregier, "Shapelets - I. A method for image analysis", MNRAS 338, 35
+       (2003).
     """
 
     def __init__(self, architecture):
-        super().__init__(architecture)
-        self.n_free = _profile_of(architecture).n_free(architecture.n_targets)
+        super().__init__()
+        profile = _profile_of(architecture)
+        self.sizes = [architecture.n_targets, architecture.n_rest]
+        self.light_scale = architecture.light_scale
+        self.units = _Units(profile)
+        self.dense_in = nn.Linear(n_features(), WIDTH)
+        blocks = [ResidualBlock(WIDTH) for _ in range(N_BLOCKS)]
+        self.blocks = nn.Sequential(*blocks, nn.LayerNorm(WIDTH))
+        self.dense_latents = nn.Linear(WIDTH, architecture.latent_dim)
+        n_drawn = architecture.n_targets + profile.n_free(architecture.n_targets)
+        with torch.no_grad():
+            # A new network returns about the measured flux and centre.
+            self.dense_latents.weight.mul_(FIRST_WEIGHTS)
+            self.dense_latents.weight[n_drawn:] = 0
+            self.dense_latents.bias.zero_()
+        self._add_variance_head(architecture, WIDTH, N_VARIANCE_UNITS)
 
-    def _latents(self, features):
-        """Return z_phy and z_rest."""
-        z_phy, z_rest = self.dense_latents(features).split(self.sizes, dim=1)
-        free, others = z_rest.tensor_split([self.n_free], dim=1)
-        return z_phy, torch.cat([free, F.relu(others)], dim=1)
+    def forward(self, batch):
+        """Return the `Encoding` of a batch."""
+        measured = self._measure(batch)
+        features = self.blocks(self.dense_in(measured.features))
+        latents = self.dense_latents(features)
+        latents = latents + self.units.guess(latents, measured)
+        return Encoding(*latents.split(self.sizes, dim=1), self._log_variance(features))
+
+    def _measure(self, batch):
+        scale = self.light_scale.to(batch.images.device)
+        noise = scale.noise_of(batch)
+        background = noise.background.expand_as(batch.images)[:, 0]
+        light = scale.light(batch.images)[:, 0]
+        return measure(light, background, noise.gain, batch.psf[:, 0])
+
+
+class _Units(nn.Module):
+    """`ProfileUnits` on the device of a network."""
+
+    def __init__(self, profile):
+        super().__init__()
+        self.columns = list(profile.columns)
+        for name in ("mean", "scale", "unit", "origin", "is_logarithm"):
+            values = torch.tensor(getattr(profile, name), dtype=torch.float32)
+            self.register_buffer(name, values, persistent=False)
+
+    def parameters_of(self, latents):
+        """Return the parameters of `render` (n, 7), without limits."""
+        values = self.mean + self.scale * latents[:, self.columns]
+        logs, others = values.tensor_split([N_LOGARITHMS], dim=1)
+        least = LEAST_SHARE * self.scale[:N_LOGARITHMS]
+        plain = torch.maximum(logs, least).log()
+        logs = torch.where(self.is_logarithm[:N_LOGARITHMS] > 0, logs, plain)
+        logs = logs - self.unit[:N_LOGARITHMS].log()
+        return torch.cat([logs, others - self.origin[N_LOGARITHMS:]], dim=1)
+
+    def guess(self, latents, measured):
+        """Return the latents of measured fluxes and centres; the others are 0."""
+        log_flux = measured.log_flux + self.unit[LOG_FLUX].log()
+        flux = torch.where(self.is_logarithm[LOG_FLUX] > 0, log_flux, log_flux.exp())
+        values = torch.cat([flux[:, None], measured.center + self.origin[X:]], dim=1)
+        guessed = [LOG_FLUX, X, Y]
+        guess = torch.zeros_like(latents)
+        guess[:, [self.columns[i] for i in guessed]] = (
+            values - self.mean[guessed]
+        ) / self.scale[guessed]
+        return guess
 
 
 class SersicDecoder(nn.Module):
-    """A Sersic profile with the parameters of the latents, through any PSF.
+    """A Sersic profile and shapelets, read off the latents, through any PSF.
 
     The supervised latents *are* flux, half-light radius, Sersic index, e1, e2, x0 and
-    y0, up to the scaling of the targets. Nothing in the decoder is trained. It returns
-    the light above the sky, in the unit of `LightScale`, and not the logits of an
-    image.
+    y0, up to the scaling of the targets. Parameters that are no targets are the first
+    latents of z_rest.
+
+    The latents after them are coefficients of shapelets [1]_, for light that no Sersic
+    profile has, such as arms, rings and lopsided light. Shapelets are Gauss-Hermite
+    functions in the frame in which the profile is round, here with orders from 3
+    upwards. The total light of each is 0, so that they do not change the flux. With a
+    coefficient of 1 a shapelet is about as bright as the galaxy. If all coefficients
+    are 0, or there are no such latents, the image is the profile alone.
+
+    Nothing in the decoder is trained. It returns the light above the sky, in the unit
+    of `LightScale`, and not the logits of an image.
 
     Parameters
     ----------
     architecture : Architecture
         The sizes of the network, with ``profile`` and ``has_psf``.
+
+    References
+    ----------
+    .. [1] A. Refregier, "Shapelets - I. A method for image analysis", MNRAS 338, 35
+       (2003).
     """
 
     draws_light = True
@@ -111,10 +201,9 @@ class SersicDecoder(nn.Module):
         if n_bands != 1 or not architecture.has_psf:
             raise ValueError("SersicDecoder needs stamps of one band with PSFs")
         self.size = transform_size(self.image_shape)
-        self.columns = list(profile.columns)
-        for name in ("mean", "scale", "unit", "origin", "is_logarithm"):
-            values = torch.tensor(getattr(profile, name), dtype=torch.float32)
-            self.register_buffer(name, values, persistent=False)
+        self.units = _Units(profile)
+        n_targets = architecture.n_targets
+        self.first_coefficient = n_targets + profile.n_free(n_targets)
         low, high = _limits(self.image_shape)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
@@ -123,7 +212,12 @@ class SersicDecoder(nn.Module):
         """Return the light (n, 1, H, W) of latents (n, latent_dim) through PSFs."""
         parameters = self.parameters_of(latents)
         waves = psf_waves(psf[:, 0].to(parameters.dtype), self.size)
-        return RenderFunction.apply(parameters, waves, tuple(self.image_shape))[:, None]
+        shape = tuple(self.image_shape)
+        light = RenderFunction.apply(parameters, waves, shape)
+        coefficients = latents[:, self.first_coefficient :]
+        if coefficients.shape[1]:
+            light = light + render_shapelets(coefficients, parameters, waves, shape)
+        return light[:, None]
 
     def parameters_of(self, latents):
         """Read the parameters of the profile off latents.
@@ -139,13 +233,7 @@ class SersicDecoder(nn.Module):
             Natural logarithms of flux, radius in pixels and index, then e1, e2, and the
             centre in pixels from that of the first pixel; within their limits.
         """
-        values = self.mean + self.scale * latents[:, self.columns]
-        logs, others = values.tensor_split([N_LOGARITHMS], dim=1)
-        least = LEAST_SHARE * self.scale[:N_LOGARITHMS]
-        plain = torch.maximum(logs, least).log()
-        logs = torch.where(self.is_logarithm[:N_LOGARITHMS] > 0, logs, plain)
-        logs = logs - self.unit[:N_LOGARITHMS].log()
-        parameters = torch.cat([logs, others - self.origin[N_LOGARITHMS:]], dim=1)
+        parameters = self.units.parameters_of(latents)
         parameters = torch.minimum(torch.maximum(parameters, self.low), self.high)
         e = parameters[:, E1:X]
         too_large = (e.norm(dim=1, keepdim=True) / MOST_ELLIPTICAL).clamp(min=1)
@@ -166,7 +254,7 @@ def _limits(image_shape):
 
 
 def _profile_of(architecture):
-    if architecture.profile is None:
+    if architecture.profile is None or architecture.light_scale is None:
         raise ValueError(
             "it needs to know which targets are parameters of a Sersic profile: "
             "targets with names, and the parameter 'pixel_scale'"

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sklcae._torch import Architecture, Batch, ProfileUnits
+from sklcae._noise import NoiseModel
+from sklcae._torch import Architecture, Batch, LightScale, ProfileUnits
 from sklcae._torch.networks.register import build_network
 from sklcae._torch.networks.sersic import SersicDecoder
 from sklcae._torch.sersic import psf_waves, render, transform_size
+from sklcae._torch.shapelets import render_shapelets
 
 # Flux and index are regressed in the logarithm, the radius is not; y0 is no target.
 UNITS = ProfileUnits(
@@ -20,7 +22,9 @@ UNITS = ProfileUnits(
     unit=(4.0, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0),
     origin=(0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5),
 )
-ARCHITECTURE = Architecture((1, 16, 18), 6, 12, True, True, UNITS)
+ZERO, ONE = np.zeros((1, 1, 1)), np.ones((1, 1, 1))
+LIGHT = LightScale("linear", ZERO, ONE, ONE, NoiseModel(ONE, None))
+ARCHITECTURE = Architecture((1, 16, 18), 6, 12, True, True, UNITS, LIGHT)
 
 
 def make_psf(n, sigma=1.5):
@@ -69,24 +73,70 @@ def test_chi_square_has_a_gradient_for_each_parameter():
     latents = torch.zeros(1, 12, requires_grad=True)
     light = SersicDecoder(ARCHITECTURE)(latents, make_psf(1))
     (light**2).sum().backward()
-    assert (latents.grad[0, :7] != 0).all()
-    assert (latents.grad[0, 7:] == 0).all()
+    assert (latents.grad != 0).all()
+
+
+def test_latents_after_those_of_the_profile_are_shapelets():
+    """The seventh parameter is no target, so that the eighth latent is the first."""
+    decoder, psf = SersicDecoder(ARCHITECTURE), make_psf(2)
+    latents = 0.1 * torch.arange(24.0).view(2, 12).sin()
+    parameters = decoder.parameters_of(latents)
+    waves = psf_waves(psf[:, 0], transform_size((16, 18)))
+    expected = render(parameters, waves, (16, 18))
+    expected += render_shapelets(latents[:, 7:], parameters, waves, (16, 18))
+    torch.testing.assert_close(decoder(latents, psf)[:, 0], expected)
+
+
+def test_without_other_latents_the_profile_is_alone():
+    decoder, psf = SersicDecoder(ARCHITECTURE._replace(latent_dim=7)), make_psf(1)
+    latents = torch.zeros(1, 7, requires_grad=True)
+    light = decoder(latents, psf)
+    none = torch.cat([latents, torch.zeros(1, 5)], dim=1)
+    assert torch.equal(light, SersicDecoder(ARCHITECTURE)(none, psf))
+    light.max().backward()
+    assert latents.grad.isfinite().all()
+
+
+def test_shapelets_change_the_image_and_not_the_flux():
+    decoder, latents = SersicDecoder(ARCHITECTURE), torch.zeros(2, 12)
+    latents[:, 1:3] = torch.tensor([-2.0, -3.0])
+    latents[1, 7:] = 1.0
+    light = decoder(latents, make_psf(1, 1.2).expand(2, -1, -1, -1))
+    assert (light[1] - light[0]).abs().max() > 0.1 * light[0].max()
+    flux, with_shapelets = light.sum((1, 2, 3)).tolist()
+    assert with_shapelets == pytest.approx(flux, rel=0.01)
 
 
 def test_latents_of_parameters_that_are_no_targets_are_linear():
     network = build_network("sersic", ARCHITECTURE, torch.Generator().manual_seed(0))
     images = torch.rand(64, 1, 16, 18, generator=torch.Generator().manual_seed(1))
-    encoding = network.encode(Batch(4 * images - 2, psf=make_psf(64)))
+    encoding = network.encode(Batch(images, psf=make_psf(64)))
     free, others = encoding.z_rest[:, :1], encoding.z_rest[:, 1:]
-    assert free.min() < 0 or (encoding.z_phy.min() < 0 and free.unique().numel() > 60)
-    assert others.min() >= 0
+    assert free.unique().numel() > 60
+    assert encoding.z_phy.min() < 0
+    # A new network adds no shapelets.
+    assert (others == 0).all()
     assert network.draws_light
+
+
+def test_new_network_reads_about_flux_and_centre():
+    latents = torch.zeros(20, 12)
+    latents[:, 0] = torch.linspace(-2, 2, 20)
+    latents[:, 5] = torch.linspace(-1, 1, 20)
+    psf = make_psf(20)
+    light = SersicDecoder(ARCHITECTURE)(latents, psf)
+    network = build_network("sersic", ARCHITECTURE, torch.Generator().manual_seed(0))
+    images = LIGHT.to("cpu").scaled(light)
+    found = network.encode(Batch(images, psf=psf)).latents
+    assert np.corrcoef(found[:, 0].detach(), latents[:, 0])[0, 1] > 0.95
+    np.testing.assert_allclose(found[:, 5].detach(), latents[:, 5], atol=0.3)
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
         ({"profile": None}, "'pixel_scale'"),
+        ({"light_scale": None}, "'pixel_scale'"),
         ({"has_psf": False}, "one band with PSFs"),
         ({"image_shape": (2, 16, 18)}, "one band with PSFs"),
     ],

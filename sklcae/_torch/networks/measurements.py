@@ -1,0 +1,216 @@
+"""What an encoder measures in stamps: centres, and shapelets of several widths."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from sklcae._torch.moments import LARGEST_SHIFT
+from sklcae._torch.networks.psf import N_FEATURES, psf_features
+from sklcae._torch.shapelets import hermite_functions
+
+# Orders a + b of the shapelets.
+LARGEST_ORDER = 4
+PAIRS = [(a, b) for a in range(LARGEST_ORDER + 1) for b in range(LARGEST_ORDER + 1 - a)]
+# Widths of the shapelets, from this in pixels to this share of the larger side.
+N_WIDTHS = 6
+LEAST_WIDTH, LARGEST_SHARE = 1.2, 0.235
+# Those for the PSF, which is small.
+N_WIDTHS_OF_PSF = 4
+# The Gaussian of this number among the widths measures the flux that others are
+# divided by. It counts as at least this many times its noise.
+REFERENCE = 3
+LEAST_SIGNAL_TO_NOISE = 3.0
+# The flux of a galaxy over that within the Gaussian, about the mean of Table 1.
+FLUX_OVER_REFERENCE = 3.3
+# Side in pixels of the boxes of which the brightest has the centre; they overlap by
+# half. Steps to the centre, and the width in pixels of their Gaussian.
+BOX = 4
+N_STEPS = 4
+CENTER_SIGMA = 3.0
+# Brighter pixels count as if they had this light, in units of the noise.
+BRIGHTEST = 1e8
+# Scales of features whose size is not about 1.
+LOGARITHM, SIGNAL_TO_NOISE, PSF, CENTER = 4.0, 5.0, 3.0, 8.0
+
+
+class Measurements(NamedTuple):
+    """Measurements of stamps.
+
+    Parameters
+    ----------
+    features : torch.Tensor of shape (n, n_features)
+        Numbers of about unit size. All but one are ratios, so that they do not depend
+        on the flux.
+    log_flux : torch.Tensor of shape (n,)
+        Logarithm of a first guess of the flux.
+    center : torch.Tensor of shape (n, 2)
+        x and y in pixels from the centre of the first pixel.
+    """
+
+    features: torch.Tensor
+    log_flux: torch.Tensor
+    center: torch.Tensor
+
+
+def n_features():
+    """Return the number of features of a stamp."""
+    n_shapelets = (2 * N_WIDTHS + N_WIDTHS_OF_PSF) * len(PAIRS)
+    return n_shapelets + N_WIDTHS + N_FEATURES + 4
+
+
+def measure(light, background, gain, psf):
+    """Measure stamps.
+
+    Parameters
+    ----------
+    light : torch.Tensor of shape (n, H, W)
+        Light above the sky, in units of the mean noise.
+    background : torch.Tensor that broadcasts with light
+        The variance of pixels without light.
+    gain : float or None
+        Electrons for each unit of light; None if the background holds all noise.
+    psf : torch.Tensor of shape (n, H, W)
+        The PSFs.
+
+    Returns
+    -------
+    Measurements
+        The measurements.
+    """
+    light = light.clamp(-BRIGHTEST, BRIGHTEST)
+    center = find_center(light)
+    widths = shapelet_widths(light)
+    noise = background.expand_as(light).flatten(1).mean(1).sqrt()
+    plain, stable = (
+        shapelets(images, center, widths)
+        for images in (light, stabilised(light, background, gain))
+    )
+    plain = plain / noise[:, None, None]
+    flux = _at_least(plain[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
+    middle = light.new_tensor([psf.shape[2] // 2, psf.shape[1] // 2])
+    of_psf = shapelets(psf, middle.expand(len(psf), 2), widths[:N_WIDTHS_OF_PSF])
+    stamp_center = light.new_tensor([light.shape[2] - 1, light.shape[1] - 1]) / 2
+    stable_flux = _at_least(stable[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
+    features = [
+        _relative(plain, flux, widths),
+        _relative(stable, stable_flux, widths),
+        torch.asinh(plain[:, :, 0] / SIGNAL_TO_NOISE) / LOGARITHM,
+        flux.log()[:, None] / LOGARITHM,
+        noise.log()[:, None],
+        psf_features(psf[:, None]) / PSF,
+        of_psf.flatten(1),
+        (center - stamp_center) / CENTER,
+    ]
+    scale = FLUX_OVER_REFERENCE * math.sqrt(math.pi) * widths[REFERENCE]
+    return Measurements(torch.cat(features, 1), (scale * noise * flux).log(), center)
+
+
+def _at_least(values, least):
+    """Return values that go over smoothly to a least one."""
+    return torch.hypot(values.clamp(min=0), torch.full_like(values, least))
+
+
+def _relative(coefficients, flux, widths):
+    """Return coefficients over a flux: of about unit size for a large galaxy."""
+    relative = coefficients / flux[:, None, None]
+    return (relative * (widths[REFERENCE] / widths)[:, None]).flatten(1)
+
+
+def stabilised(light, background, gain):
+    """Return images whose noise does not depend on the light, with the variance 1.
+
+    Without a gain it is the light over its noise. Otherwise it is twice the gain times
+    what the light adds to the noise, written so that faint light loses no digits [1]_.
+
+    References
+    ----------
+    .. [1] F. J. Anscombe, "The transformation of Poisson, binomial and
+       negative-binomial data", Biometrika 35, 246 (1948).
+    """
+    noise = background.sqrt()
+    if gain is None:
+        return light / noise
+    return 2 * light / (noise + (background + light.clamp(min=0) / gain).sqrt())
+
+
+def shapelet_widths(images):
+    """Return the widths of the shapelets in pixels for images (..., H, W)."""
+    largest = max(LARGEST_SHARE * max(images.shape[-2:]), 2 * LEAST_WIDTH)
+    ends = math.log(LEAST_WIDTH), math.log(largest)
+    return torch.linspace(
+        *ends, N_WIDTHS, dtype=images.dtype, device=images.device
+    ).exp()
+
+
+def shapelets(images, center, widths):
+    """Return the coefficients (n, n_widths, n_functions) of images (n, H, W).
+
+    Each is the sum over the image times a shapelet [1]_, the product of two Hermite
+    functions, around the centres (n, 2). Its square integrates to 1.
+
+    References
+    ----------
+    .. [1] A. Refregier, "Shapelets - I. A method for image analysis", MNRAS 338, 35
+       (2003).
+    """
+    height, width = images.shape[1:]
+    along_x = _functions(width, center[:, 0], widths)
+    along_y = _functions(height, center[:, 1], widths)
+    rows = images @ along_x.flatten(2)
+    # Products of different widths are left out. An einsum of equal widths would take
+    # another order of summation for each place in the batch.
+    products = along_y.flatten(2).transpose(1, 2) @ rows
+    sizes = along_x.shape[2:]
+    products = products.unflatten(2, sizes).unflatten(1, sizes).diagonal(0, 1, 3)
+    first, second = zip(*PAIRS, strict=True)
+    return products[:, list(second), list(first)].transpose(1, 2)
+
+
+def _functions(length, center, widths):
+    """Return Hermite functions at pixels, (n, length, n_widths, n_orders)."""
+    offsets = _pixels(length, center) - center[:, None]
+    scaled = offsets[:, :, None] / widths
+    functions = hermite_functions(scaled, LARGEST_ORDER + 1)
+    return torch.stack(functions, dim=-1) / widths[:, None].sqrt()
+
+
+def find_center(light):
+    """Return x and y (n, 2) of the object at the brightest place of the smoothed image.
+
+    It is the centre of the light within a Gaussian around itself.
+    """
+    center = _brightest(light)
+    height, width = light.shape[1:]
+    farthest = light.new_tensor([width - 1, height - 1])
+    for _ in range(N_STEPS):
+        x, y = (
+            _pixels(length, center) - center[:, i, None]
+            for i, length in enumerate((width, height))
+        )
+        along_x, along_y = (
+            torch.stack([weight, weight * offset], dim=2)
+            for offset in (x, y)
+            for weight in (torch.exp(offset**2 / (-2 * CENTER_SIGMA**2)),)
+        )
+        moments = along_y.transpose(1, 2) @ (light @ along_x)
+        total = moments[:, 0, 0].clamp(min=1e-3)
+        shift = torch.stack([moments[:, 0, 1], moments[:, 1, 0]], 1) / total[:, None]
+        moved = center + (2 * shift).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        center = torch.minimum(moved.clamp(min=0), farthest)
+    return center
+
+
+def _brightest(light):
+    """Return x and y of the brightest box of pixels."""
+    half = BOX // 2
+    boxes = F.avg_pool2d(light[:, None], BOX, half, padding=half)
+    place, n_columns = boxes.flatten(1).argmax(dim=1), boxes.shape[3]
+    place = torch.stack([place % n_columns, place // n_columns], dim=1)
+    # The first box begins half a box outside of the stamp.
+    return (place * half - 0.5).to(light.dtype)
+
+
+def _pixels(length, like):
+    return torch.arange(length, dtype=like.dtype, device=like.device)
