@@ -27,7 +27,7 @@ from sklcae._torch import Batch, EpochHook, Partners, build_net, name_of
 from sklcae._warning import warn_user
 
 # Networks whose input is nearly linear in the light after an asinh stretch.
-MADE_FOR_ASINH = ("strided", "neural_field", "sersic")
+MADE_FOR_ASINH = ("strided", "neural_field")
 # A target whose R2 on the training set is lower has not been learned.
 LEAST_R2 = 0.05
 # Most standardised targets are within this.

@@ -122,7 +122,7 @@ def psf_waves(psf, size):
     return waves
 
 
-class _Frequencies(NamedTuple):
+class WaveNumbers(NamedTuple):
     """kx (m, 1) and ky (1, 2m) in radians a pixel, and kx^2 - ky^2 and 2 kx ky."""
 
     x: torch.Tensor
@@ -132,11 +132,12 @@ class _Frequencies(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _frequencies(size, dtype, device):
+def wave_numbers(size, dtype, device):
+    """Return the `WaveNumbers` of a transform of that size, without Nyquist's."""
     y = 2 * math.pi * torch.fft.fftfreq(size, dtype=torch.float64)
     x, y = y[: size // 2, None], y[None]
     parts = x, y, x**2 - y**2, 2 * x * y
-    return _Frequencies(*(part.to(device, dtype) for part in parts))
+    return WaveNumbers(*(part.to(device, dtype) for part in parts))
 
 
 def render(parameters, waves, image_shape):
@@ -176,9 +177,9 @@ class RenderFunction(torch.autograd.Function):
 
 def _render(parameters, waves, image_shape, jacobian):
     profile = _Profile.of(parameters)
-    k = _frequencies(waves.shape[2], parameters.dtype, parameters.device)
+    k = wave_numbers(waves.shape[2], parameters.dtype, parameters.device)
     planes = _transformed(profile, waves, k, jacobian)
-    images = _to_images(planes, profile, k, image_shape)
+    images = to_images(planes, profile, k, image_shape)
     images -= _folded(profile, waves.shape[2], image_shape, jacobian)
     return images * profile.flux[..., None]
 
@@ -292,8 +293,12 @@ def _interpolate(profile, logarithm, jacobian):
     return value.view(shape), (slope + offset * bend).view(shape), by_index.view(shape)
 
 
-def _to_images(planes, profile, k, image_shape):
-    """Transform back: along ky, then along kx, keeping the pixels of the images."""
+def to_images(planes, profile, k, image_shape):
+    """Return the images (n, 1 or 7, H, W) of transforms (n, 1 or 6, m, 2m).
+
+    The centres are those of the profile. The transform goes back along ky, then along
+    kx, keeping the pixels of the images.
+    """
     height, width = image_shape
     size = planes.shape[3]
     planes = planes * _phases(profile.y * k.y)[:, None]

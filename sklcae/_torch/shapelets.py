@@ -21,8 +21,8 @@ from sklcae._torch.sersic import (
     E1,
     LOG_FLUX,
     LOG_RADIUS,
-    _frequencies,
-    _to_images,
+    to_images,
+    wave_numbers,
 )
 
 # Flux, centre, radius and ellipticity already set the orders a + b from 0 to 2.
@@ -97,14 +97,14 @@ def render_shapelets(coefficients, parameters, waves, image_shape):
         The light in the pixels.
     """
     frame = _Frame.of(parameters.detach())
-    k = _frequencies(waves.shape[2], parameters.dtype, parameters.device)
+    k = wave_numbers(waves.shape[2], parameters.dtype, parameters.device)
     matrices = _matrices(coefficients)
     planes = _transformed(matrices, frame, k) * waves
     # The discrete transform repeats the shapelets with a period of two stamps. Orders
     # up to 10 fall off like a Gaussian. Copies in the stamp matter for half-light radii
     # above a quarter of its side: with an ellipticity of 0.6 they reach 1e-6 of the
     # brightest pixel at a fifth, 0.003 at a quarter and 0.1 at 0.3 of the side.
-    images = _to_images(planes[:, None], frame, k, image_shape)[:, 0]
+    images = to_images(planes[:, None], frame, k, image_shape)[:, 0]
     return images * frame.flux
 
 
