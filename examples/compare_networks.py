@@ -30,7 +30,8 @@ CONCENTRATED = 3.0
 ALL = "raw_values"
 
 # %%
-# The recommended settings, the strided network with the losses and the image limits of
+# The recommended settings, those for a known PSF (of 0.7 arcsec, with new galaxies in
+# every step), the strided network with the losses and the image limits of
 # the paper, and the paper's network. All have the asinh stretch and the augmentation.
 # `score` sets whether predictions are means over the flips and rotations.
 
@@ -39,6 +40,9 @@ OF_PAPER = ("reconstruction_loss", "physical_loss", "alpha", "gamma", "limits")
 MODELS = {
     "neural_field": ConditionalAutoencoderRegressor.recommended(
         test_time_augmentation=False
+    ),
+    "sersic": ConditionalAutoencoderRegressor.recommended(
+        psf=0.7, pixel_scale=0.2, target_names=TARGETS
     ),
     "strided": ConditionalAutoencoderRegressor.recommended(
         network="strided",

@@ -14,7 +14,9 @@ by the edge of their stamps - are measured by
 - sep: the catalogue of Source Extractor (Kron flux, half-light radius, moments);
 - PCA and PLS: linear regressions on 64 components;
 - the paper's network, the strided one and the neural field, the last one also by the
-  mean over the flips and rotations of a stamp.
+  mean over the flips and rotations of a stamp;
+- the "sersic" network of sklcae, which is given the PSF and draws its training stamps
+  itself, with the parameters of the training set.
 
 The tables show the bias, the dispersion and the outliers of seven parameters, and the
 core-seconds of each method per galaxy. The fits and sep are given the true noise, and
@@ -436,6 +438,8 @@ NETWORKS = {
     # As many epochs as in docs/comparison.rst.
     "strided network": clone(MODELS["strided"]).set_params(max_epochs=60),
     "neural field": MODELS["neural_field"],
+    # It sees new galaxies in every epoch.
+    "sersic network": clone(MODELS["sersic"]).set_params(max_epochs=300),
 }
 TURNED = "neural field, turned"
 

@@ -25,7 +25,11 @@ RECOMMENDED_WITH_PSF = {
     "log_targets": ["flux", "half_light_radius", "sersic_index"],
 }
 # In addition, if new galaxies teach the "sersic" network.
-RECOMMENDED_WITH_SIMULATION = {"reconstruction_loss": None}
+RECOMMENDED_WITH_SIMULATION = {
+    "reconstruction_loss": None,
+    # One pass is as accurate as the mean over all turns.
+    "test_time_augmentation": False,
+}
 
 
 def recommended_settings(overrides):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae.datasets import make_galaxies
 
-COMPARED = ("paper", "strided", "neural_field")
+COMPARED = ("paper", "strided", "sersic", "neural_field")
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = {

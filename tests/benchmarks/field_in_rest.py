@@ -66,6 +66,7 @@ def train(X, y, pixel_scale, options, **changed):
         target_names=NAMES,
         augmentation="dihedral",
         reconstruction_loss="chi_square",
+        alpha=options.alpha,
         max_epochs=options.max_epochs,
         random_state=0,
         **changed,
@@ -291,6 +292,7 @@ def main():
     parser.add_argument("--n-test", type=int, default=1000, help="of the simulations")
     parser.add_argument("--max-epochs", type=int, default=30)
     parser.add_argument("--beta", type=float, nargs="+", default=[1e-4, 1.0, 100.0])
+    parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--labels", choices=["all", "flux"], default="all")
     options = parser.parse_args()
     compare = compare_on_simulations if options.simulations else compare_on_cosmos

@@ -215,7 +215,9 @@ class SersicDecoder(nn.Module):
         shape = tuple(self.image_shape)
         light = RenderFunction.apply(parameters, waves, shape)
         coefficients = latents[:, self.first_coefficient :]
-        if coefficients.shape[1]:
+        # Models that were trained without a reconstruction loss have no others than 0.
+        trained = coefficients.requires_grad and coefficients.numel() > 0
+        if trained or coefficients.any():
             light = light + render_shapelets(coefficients, parameters, waves, shape)
         return light[:, None]
 

@@ -8,6 +8,7 @@ import torch
 
 from sklcae._noise import NoiseModel
 from sklcae._torch import Architecture, Batch, LightScale, ProfileUnits
+from sklcae._torch.networks import sersic
 from sklcae._torch.networks.register import build_network
 from sklcae._torch.networks.sersic import SersicDecoder
 from sklcae._torch.sersic import psf_waves, render, transform_size
@@ -95,6 +96,14 @@ def test_without_other_latents_the_profile_is_alone():
     assert torch.equal(light, SersicDecoder(ARCHITECTURE)(none, psf))
     light.max().backward()
     assert latents.grad.isfinite().all()
+
+
+def test_coefficients_of_zero_are_not_drawn(monkeypatch):
+    latents, psf = torch.zeros(2, 12), make_psf(2)
+    drawn = SersicDecoder(ARCHITECTURE)(latents.requires_grad_(), psf)
+    monkeypatch.setattr(sersic, "render_shapelets", None)
+    alone = SersicDecoder(ARCHITECTURE)(latents.detach(), psf)
+    assert torch.equal(drawn, alone)
 
 
 def test_shapelets_change_the_image_and_not_the_flux():
