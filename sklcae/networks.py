@@ -12,8 +12,8 @@ the unit of the mean noise squared. ``architecture.has_psf`` says whether the st
 have PSFs. Then ``decode(latents, psf)`` gets the PSFs of the images as well. A network
 that reads no PSF should raise ValueError when it is built for one. `StridedEncoder` and
 `NeuralFieldDecoder` read features of the PSF; `PaperEncoder` and `PaperDecoder` refuse
-stamps with PSFs. `SersicEncoder` measures the PSF, and `SersicDecoder` convolves a profile
-with it. They need targets with names and the parameter `pixel_scale`;
+stamps with PSFs. `SersicEncoder` measures the PSF, and `SersicDecoder` convolves a
+profile with it. They need targets with names and the parameter `pixel_scale`;
 ``architecture.light_scale`` then leads from scaled pixels back to light.
 """
 
