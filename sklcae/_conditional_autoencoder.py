@@ -104,7 +104,8 @@ class ConditionalAutoencoderRegressor(
         among "flux", "half_light_radius", "sersic_index", "e1", "e2", "x0" and "y0".
         Parameters that are not among the targets become the first latents of z_rest,
         and targets may be NaN for all images: "chi_square" alone then teaches them. The
-        other latents are coefficients of shapelets, for light that is in no profile. A
+        other latents are coefficients of shapelets, for light that no Sersic profile
+        has. A
         callable takes an :class:`~sklcae.networks.Architecture` and returns a torch
         module, see `sklcae.networks`.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"} or \
@@ -117,7 +118,7 @@ class ConditionalAutoencoderRegressor(
         (of about a thousand of its images). With a "variance" among the `planes` the
         noise of empty pixels is that of each pixel of each stamp. None leaves the term
         out. It is for the "sersic" network with "simulation": there the targets teach
-        all that the decoder uses, and training takes less than half the time.
+        all latents that the decoder uses, and training takes less than half the time.
     gain : float or None, default=1.0
         Electrons for each unit of light in the images, which decide the Poisson noise;
         a very large number leaves only the noise of empty pixels. Used by "chi_square"
@@ -263,7 +264,8 @@ class ConditionalAutoencoderRegressor(
     history_ : dict of list
         One entry an epoch: ``epoch``, ``train_loss`` (Eq. 2), its terms without their
         weights (``reconstruction_loss``, ``physical_loss``, ``regularization_loss``
-        and, with `gamma`, ``exchange_loss``), with early stopping the
+        and, with `gamma`, ``exchange_loss``; no ``reconstruction_loss`` if this
+        parameter is None), with early stopping the
         ``validation_loss`` (Eq. 2), and ``duration`` in seconds.
     best_epoch_ : int
         The epoch of the weights, with `early_stopping` only.
@@ -468,7 +470,8 @@ class ConditionalAutoencoderRegressor(
         With a "psf" among the `planes`, or the parameter `psf`, the settings are those
         for the "sersic" network and "simulation": pass `pixel_scale`, and the seven
         targets. One model then serves all PSFs like those of the training set. There is
-        no reconstruction loss, unless another network or augmentation is passed.
+        no reconstruction loss, unless another network or augmentation, or a `gamma`, is
+        passed.
 
         Parameters
         ----------
@@ -532,7 +535,9 @@ class ConditionalAutoencoderRegressor(
         ValueError
             If a parameter, X, y, sample_weight or groups is not as described (a wrong
             variance or PSF is named by the row of its stamp), a target is missing for
-            all images, `latent_dim` is not greater than the number of targets,
+            all images, `latent_dim` is not greater than the number of targets (and
+            parameters of a profile), the "sersic" network or "simulation" lacks what it
+            needs, `reconstruction_loss` is None without both of them,
             `checkpoint` holds another fit, the training diverges, or the loss of the
             held-out images is not finite.
         KeyboardInterrupt

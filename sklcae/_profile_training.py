@@ -71,10 +71,9 @@ def check_reconstruction(settings):
     got = {name: getattr(settings, name) for name in wanted}
     if got != wanted or settings.gamma:
         raise ValueError(
-            f"The 'reconstruction_loss' parameter of {NAME} must not be None unless "
-            "network='sersic', augmentation='simulation' and gamma=0, where the "
-            f"decoder has nothing to learn. Got None with {got} and "
-            f"gamma={settings.gamma:g}."
+            f"The 'reconstruction_loss' parameter of {NAME} must be a loss, such as "
+            "'chi_square'. None needs network='sersic', augmentation='simulation' and "
+            f"gamma=0. Got None with {got} and gamma={settings.gamma:g}."
         )
 
 

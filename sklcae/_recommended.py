@@ -35,9 +35,10 @@ RECOMMENDED_WITH_SIMULATION = {
 def recommended_settings(overrides):
     """Return the recommended settings for an estimator with some of them changed."""
     settings = RECOMMENDED | overrides
-    if "psf" in overrides or "psf" in overrides.get("planes", ()):
+    planes = overrides.get("planes") or ()
+    if overrides.get("psf") is not None or "psf" in planes:
         settings = RECOMMENDED | RECOMMENDED_WITH_PSF | overrides
         teachers = settings["network"], settings["augmentation"]
-        if teachers == ("sersic", "simulation"):
+        if teachers == ("sersic", "simulation") and not settings["gamma"]:
             settings |= RECOMMENDED_WITH_SIMULATION | overrides
     return settings

@@ -65,7 +65,9 @@ def model(stamps):
 def test_recommended_settings_depend_on_the_psf(model):
     assert (model.network, model.augmentation) == ("sersic", "simulation")
     assert ConditionalAutoencoderRegressor.recommended(psf=0.7).network == "sersic"
-    assert ConditionalAutoencoderRegressor.recommended().network == "neural_field"
+    for nothing in ({}, {"psf": None}, {"planes": ("image",)}):
+        model = ConditionalAutoencoderRegressor.recommended(**nothing)
+        assert model.network == "neural_field"
 
 
 def test_generated_images_have_the_wanted_parameters_through_any_psf(model, stamps):
@@ -226,11 +228,11 @@ WRONG = {
     "few latents": ({"latent_dim": 7, "augmentation": None}, "'latent_dim'"),
     "no reconstruction without simulation": (
         {"reconstruction_loss": None, "augmentation": "dihedral"},
-        "'reconstruction_loss' parameter .* must not be None",
+        "'reconstruction_loss' parameter .* must be a loss",
     ),
     "no reconstruction for a decoder that learns": (
         {"reconstruction_loss": None, "network": "neural_field"},
-        "'reconstruction_loss' parameter .* must not be None",
+        "'reconstruction_loss' parameter .* must be a loss",
     ),
     "no reconstruction with an exchange": (
         {"reconstruction_loss": None, "gamma": 1.0},
@@ -273,6 +275,22 @@ def test_without_a_reconstruction_loss_the_decoder_is_not_used(stamps, monkeypat
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_shapelets_do_not_drown_bright_galaxies():
+    """Latents that a step changes by some tenths must not be coefficients of that."""
+    X, y = make_stamps(400, flux=(2e4, 1e5))
+    settings = {"augmentation": "dihedral", "max_epochs": 6, "alpha": 1.0}
+    model = make_model(**settings).fit(X, y)
+    loss = model.history_["reconstruction_loss"]
+    assert max(loss) < 2 * loss[0]
+    assert loss[-1] < 0.5 * loss[0]
+
+
+def test_targets_without_spread_are_returned():
+    X, y = make_stamps(flux=2e4)
+    model = make_model(log_targets=None, max_epochs=8).fit(X, y)
+    np.testing.assert_allclose(model.predict(X)[:, 0], 2e4, atol=20)
+
+
 def test_without_a_reconstruction_loss_the_log_has_no_such_term(stamps, capsys):
     make_model(max_epochs=1, verbose=1).fit(*stamps)
     log = capsys.readouterr().out
@@ -282,7 +300,8 @@ def test_without_a_reconstruction_loss_the_log_has_no_such_term(stamps, capsys):
 
 def test_settings_of_another_augmentation_have_a_reconstruction_loss():
     assert make_model().reconstruction_loss is None
-    for changed in ({"augmentation": "dihedral"}, {"network": "neural_field"}):
+    changes = {"augmentation": "dihedral"}, {"network": "neural_field"}, {"gamma": 1.0}
+    for changed in changes:
         assert make_model(**changed).reconstruction_loss == "chi_square"
 
 

@@ -77,7 +77,9 @@ def render_shapelets(coefficients, parameters, waves, image_shape):
     galaxy stays the same. The first term with a coefficient of 1 is as bright, in its
     root mean square, as a Gaussian with the flux of the galaxy and the width s.
 
-    The light is linear in the coefficients, which alone have a gradient.
+    The light is linear in the coefficients and in the flux, which alone have a
+    gradient. Without a gradient of the flux, shapelets that take light away and a flux
+    that adds it would grow without limit.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def render_shapelets(coefficients, parameters, waves, image_shape):
     torch.Tensor of shape (n, H, W)
         The light in the pixels.
     """
-    frame = _Frame.of(parameters.detach())
+    frame = _Frame.of(parameters)
     k = wave_numbers(waves.shape[2], parameters.dtype, parameters.device)
     matrices = _matrices(coefficients)
     planes = _transformed(matrices, frame, k) * waves
@@ -121,9 +123,10 @@ class _Frame(NamedTuple):
     @classmethod
     def of(cls, parameters):
         """Take the frames of parameters (n, 7)."""
-        values = parameters[:, :, None, None]
+        flux = parameters[:, LOG_FLUX, None, None].exp()
+        values = parameters.detach()[:, :, None, None]
         width = SCALE * values[:, LOG_RADIUS].exp()
-        return cls(values[:, LOG_FLUX].exp(), width, *values[:, E1:].unbind(1))
+        return cls(flux, width, *values[:, E1:].unbind(1))
 
     def round_frequencies(self, k):
         """Return the frequencies along u and v, times s, (n, m, 2m) each.

@@ -187,13 +187,16 @@ def test_light_is_linear_in_the_coefficients():
     assert not draw(0 * first, parameters).any()
 
 
-def test_only_the_coefficients_have_a_gradient():
+def test_only_coefficients_and_flux_have_a_gradient():
     coefficients = random_coefficients(2).requires_grad_()
     parameters = frame().repeat(2, 1).requires_grad_()
     light = draw(coefficients, parameters)
     weights = torch.rand(light.shape, generator=torch.Generator().manual_seed(0))
     (light * weights).sum().backward()
-    assert parameters.grad is None
+    # The light is proportional to the flux, whose logarithm is the parameter.
+    by_flux = (light * weights).sum((1, 2)).detach()
+    torch.testing.assert_close(parameters.grad[:, 0], by_flux)
+    assert (parameters.grad[:, 1:] == 0).all()
     # The light is linear: the derivatives are the images of single shapelets.
     images = draw(torch.eye(M, dtype=torch.float64), frame().expand(M, -1))
     torch.testing.assert_close(

@@ -22,17 +22,21 @@ N_WIDTHS_OF_PSF = 4
 # divided by. It counts as at least this many times its noise.
 REFERENCE = 3
 LEAST_SIGNAL_TO_NOISE = 3.0
-# The flux of a galaxy over that within the Gaussian, about the mean of Table 1.
+# The flux of a galaxy over that within the Gaussian, about the mean of the galaxies in
+# Table 1 of the paper.
 FLUX_OVER_REFERENCE = 3.3
-# Side in pixels of the boxes of which the brightest has the centre; they overlap by
-# half. Steps to the centre, and the width in pixels of their Gaussian.
+# The search for the centre begins in the brightest box: the side of a box in pixels;
+# boxes overlap by half. Then come steps to the centre: their number, and the width in
+# pixels of their Gaussian.
 BOX = 4
 N_STEPS = 4
 CENTER_SIGMA = 3.0
-# Brighter pixels count as if they had this light, in units of the noise.
+# Brighter pixels count as if they had this light, in units of the mean noise.
 BRIGHTEST = 1e8
+# The noise of a stamp is the median over every fourth pixel.
+STRIDE = 4
 # Scales of features whose size is not about 1.
-LOGARITHM, SIGNAL_TO_NOISE, PSF, CENTER = 4.0, 5.0, 3.0, 8.0
+LOGARITHM_SCALE, SIGNAL_TO_NOISE_SCALE, PSF_SCALE, CENTER_SCALE = 4.0, 5.0, 3.0, 8.0
 
 
 class Measurements(NamedTuple):
@@ -41,8 +45,9 @@ class Measurements(NamedTuple):
     Parameters
     ----------
     features : torch.Tensor of shape (n, n_features)
-        Numbers of about unit size. All but one are ratios, so that they do not depend
-        on the flux.
+        Numbers of about unit size. The coefficients of shapelets are ratios to a flux;
+        six signal-to-noise ratios, the logarithms of flux and noise, and the centre are
+        not.
     log_flux : torch.Tensor of shape (n,)
         Logarithm of a first guess of the flux.
     center : torch.Tensor of shape (n, 2)
@@ -80,9 +85,12 @@ def measure(light, background, gain, psf):
         The measurements.
     """
     light = light.clamp(-BRIGHTEST, BRIGHTEST)
-    center = find_center(light)
+    # A few pixels with a huge variance, which marks bad ones, do not change the median.
+    # PyTorch's median of an expanded tensor is wrong.
+    few = background.expand_as(light)[:, ::STRIDE, ::STRIDE].flatten(1).contiguous()
+    noise = few.median(1).values.sqrt()
+    center = find_center(light / noise[:, None, None])
     widths = shapelet_widths(light)
-    noise = background.expand_as(light).flatten(1).mean(1).sqrt()
     plain, stable = (
         shapelets(images, center, widths)
         for images in (light, stabilised(light, background, gain))
@@ -96,19 +104,19 @@ def measure(light, background, gain, psf):
     features = [
         _relative(plain, flux, widths),
         _relative(stable, stable_flux, widths),
-        torch.asinh(plain[:, :, 0] / SIGNAL_TO_NOISE) / LOGARITHM,
-        flux.log()[:, None] / LOGARITHM,
+        torch.asinh(plain[:, :, 0] / SIGNAL_TO_NOISE_SCALE) / LOGARITHM_SCALE,
+        flux.log()[:, None] / LOGARITHM_SCALE,
         noise.log()[:, None],
-        psf_features(psf[:, None]) / PSF,
+        psf_features(psf[:, None]) / PSF_SCALE,
         of_psf.flatten(1),
-        (center - stamp_center) / CENTER,
+        (center - stamp_center) / CENTER_SCALE,
     ]
     scale = FLUX_OVER_REFERENCE * math.sqrt(math.pi) * widths[REFERENCE]
     return Measurements(torch.cat(features, 1), (scale * noise * flux).log(), center)
 
 
 def _at_least(values, least):
-    """Return values that go over smoothly to a least one."""
+    """Return the root of the squared sum of values above 0 and a least value."""
     return torch.hypot(values.clamp(min=0), torch.full_like(values, least))
 
 
@@ -177,29 +185,31 @@ def _functions(length, center, widths):
 
 
 def find_center(light):
-    """Return x and y (n, 2) of the object at the brightest place of the smoothed image.
+    """Return x and y (n, 2) of the brightest object, from light in units of the noise.
 
-    It is the centre of the light within a Gaussian around itself.
+    It is the centre of the light within a Gaussian around itself. The moments of a
+    profile fit find it in a similar way, see `sklcae._torch.moments`; here the Gaussian
+    keeps its width.
     """
     center = _brightest(light)
     height, width = light.shape[1:]
     farthest = light.new_tensor([width - 1, height - 1])
     for _ in range(N_STEPS):
-        x, y = (
-            _pixels(length, center) - center[:, i, None]
-            for i, length in enumerate((width, height))
-        )
-        along_x, along_y = (
-            torch.stack([weight, weight * offset], dim=2)
-            for offset in (x, y)
-            for weight in (torch.exp(offset**2 / (-2 * CENTER_SIGMA**2)),)
-        )
+        along_x = _weights(width, center[:, 0])
+        along_y = _weights(height, center[:, 1])
         moments = along_y.transpose(1, 2) @ (light @ along_x)
         total = moments[:, 0, 0].clamp(min=1e-3)
         shift = torch.stack([moments[:, 0, 1], moments[:, 1, 0]], 1) / total[:, None]
         moved = center + (2 * shift).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         center = torch.minimum(moved.clamp(min=0), farthest)
     return center
+
+
+def _weights(length, center):
+    """Return a Gaussian and its product with the offset, (n, length, 2)."""
+    offset = _pixels(length, center) - center[:, None]
+    weight = torch.exp(offset**2 / (-2 * CENTER_SIGMA**2))
+    return torch.stack([weight, weight * offset], dim=2)
 
 
 def _brightest(light):

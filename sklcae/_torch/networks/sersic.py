@@ -1,4 +1,4 @@
-"""A decoder that knows the telescope: a Sersic profile through any PSF."""
+"""The network "sersic": a profile through any PSF, and an encoder for its latents."""
 
 import math
 from typing import NamedTuple
@@ -26,6 +26,11 @@ from sklcae._torch.shapelets import render_shapelets
 WIDTH, N_BLOCKS = 256, 3
 N_VARIANCE_UNITS = 64
 FIRST_WEIGHTS = 0.1
+# The guess of a latent is within so many scales of the targets.
+FARTHEST_GUESS = 10.0
+# The coefficient of a latent of 1. A step of the optimizer may change a latent by some
+# tenths. Coefficients of that size would drown the galaxy.
+COEFFICIENT_UNIT = 0.02
 # The first parameters are rendered from their logarithms.
 N_LOGARITHMS = E1
 # Parameters are kept within these limits, in pixels, so that any latents give an image:
@@ -79,12 +84,13 @@ class SersicEncoder(Encoder):
 
     The encoder first measures each stamp: the centre of the galaxy, and around it the
     coefficients of shapelets [1]_ of six widths and orders up to 4, in the light and in
-    the light over its noise. They are divided by the flux within a Gaussian, so that
-    they do not depend on the brightness. The PSF is measured in the same way, with four
-    widths. A dense layer, three residual blocks and a dense layer lead from the
-    measurements to the latents. The measured flux and centre are added to their
-    latents, so that the layers need only find the difference. All latents are linear.
-    z_rest begins with the parameters of the profile that are no targets.
+    light that is stretched to constant noise. They are divided by the flux within a
+    Gaussian. That flux, signal-to-noise ratios, the noise and the centre are measured
+    too. The PSF is measured in the same way, with four widths. A dense layer, three
+    residual blocks and a dense layer lead from the measurements to the latents. The
+    measured flux and centre are added to their latents, so that the layers only learn
+    the correction. All latents are linear. z_rest begins with the parameters of the
+    profile that are no targets.
 
     Parameters
     ----------
@@ -157,10 +163,10 @@ class _Units(nn.Module):
         flux = torch.where(self.is_logarithm[LOG_FLUX] > 0, log_flux, log_flux.exp())
         values = torch.cat([flux[:, None], measured.center + self.origin[X:]], dim=1)
         guessed = [LOG_FLUX, X, Y]
+        scaled = (values - self.mean[guessed]) / self.scale[guessed]
         guess = torch.zeros_like(latents)
-        guess[:, [self.columns[i] for i in guessed]] = (
-            values - self.mean[guessed]
-        ) / self.scale[guessed]
+        columns = [self.columns[i] for i in guessed]
+        guess[:, columns] = scaled.clamp(-FARTHEST_GUESS, FARTHEST_GUESS)
         return guess
 
 
@@ -175,8 +181,8 @@ class SersicDecoder(nn.Module):
     profile has, such as arms, rings and lopsided light. Shapelets are Gauss-Hermite
     functions in the frame in which the profile is round, here with orders from 3
     upwards. The total light of each is 0, so that they do not change the flux. With a
-    coefficient of 1 a shapelet is about as bright as the galaxy. If all coefficients
-    are 0, or there are no such latents, the image is the profile alone.
+    coefficient of 1, a latent of 50, a shapelet is about as bright as the galaxy. If
+    all of them are 0, or there are no such latents, the image is the profile alone.
 
     Nothing in the decoder is trained. It returns the light above the sky, in the unit
     of `LightScale`, and not the logits of an image.
@@ -214,7 +220,7 @@ class SersicDecoder(nn.Module):
         waves = psf_waves(psf[:, 0].to(parameters.dtype), self.size)
         shape = tuple(self.image_shape)
         light = RenderFunction.apply(parameters, waves, shape)
-        coefficients = latents[:, self.first_coefficient :]
+        coefficients = COEFFICIENT_UNIT * latents[:, self.first_coefficient :]
         # Models that were trained without a reconstruction loss have no others than 0.
         trained = coefficients.requires_grad and coefficients.numel() > 0
         if trained or coefficients.any():
@@ -258,7 +264,7 @@ def _limits(image_shape):
 def _profile_of(architecture):
     if architecture.profile is None or architecture.light_scale is None:
         raise ValueError(
-            "it needs to know which targets are parameters of a Sersic profile: "
-            "targets with names, and the parameter 'pixel_scale'"
+            "it needs targets with names, the parameter 'pixel_scale', and "
+            "network='sersic' or augmentation='simulation'"
         )
     return architecture.profile

@@ -86,6 +86,28 @@ def test_noise_of_stabilised_light_is_one():
         assert stable.std().item() == pytest.approx(1, abs=0.03)
 
 
+def test_bad_pixels_with_a_huge_variance_change_nothing():
+    light = torch.cat([draw(23.4, 19.8), draw(21.4, 18.8)])
+    background = torch.ones_like(light)
+    clean = measure(light, background, None, PSF.expand(2, -1, -1))
+    background[:, 1:3, 2:9] = 1e12
+    marked = measure(light, background, None, PSF.expand(2, -1, -1))
+    torch.testing.assert_close(marked.features, clean.features, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(marked.log_flux, clean.log_flux)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_measurements_do_not_depend_on_the_unit(unit):
+    light = draw(23.4, 19.8)
+    background = torch.ones_like(light)
+    one = measure(light, background, 4.0, PSF)
+    other = measure(unit * light, unit**2 * background, 4.0 / unit, PSF)
+    torch.testing.assert_close(other.center, one.center)
+    same = (other.features - one.features).abs() < 1e-4
+    # The noise itself.
+    assert (~same).sum() == 1
+
+
 def test_measurements_do_not_depend_on_the_place_in_the_batch():
     light = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(0))
     light = light + torch.cat([draw(20 + i / 9, 18 + i / 7) for i in range(32)])

@@ -84,7 +84,8 @@ def test_latents_after_those_of_the_profile_are_shapelets():
     parameters = decoder.parameters_of(latents)
     waves = psf_waves(psf[:, 0], transform_size((16, 18)))
     expected = render(parameters, waves, (16, 18))
-    expected += render_shapelets(latents[:, 7:], parameters, waves, (16, 18))
+    coefficients = 0.02 * latents[:, 7:]
+    expected += render_shapelets(coefficients, parameters, waves, (16, 18))
     torch.testing.assert_close(decoder(latents, psf)[:, 0], expected)
 
 
@@ -109,7 +110,7 @@ def test_coefficients_of_zero_are_not_drawn(monkeypatch):
 def test_shapelets_change_the_image_and_not_the_flux():
     decoder, latents = SersicDecoder(ARCHITECTURE), torch.zeros(2, 12)
     latents[:, 1:3] = torch.tensor([-2.0, -3.0])
-    latents[1, 7:] = 1.0
+    latents[1, 7:] = 50.0
     light = decoder(latents, make_psf(1, 1.2).expand(2, -1, -1, -1))
     assert (light[1] - light[0]).abs().max() > 0.1 * light[0].max()
     flux, with_shapelets = light.sum((1, 2, 3)).tolist()
