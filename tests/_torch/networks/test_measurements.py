@@ -90,13 +90,13 @@ def test_bad_pixels_with_a_huge_variance_change_nothing():
     light = torch.cat([draw(23.4, 19.8), draw(21.4, 18.8)])
     background = torch.ones_like(light)
     clean = measure(light, background, None, PSF.expand(2, -1, -1))
-    background[:, 1:3, 2:9] = 1e12
+    background[:, 3:6, 2:9] = 1e12
     marked = measure(light, background, None, PSF.expand(2, -1, -1))
     torch.testing.assert_close(marked.features, clean.features, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(marked.log_flux, clean.log_flux)
 
 
-@pytest.mark.parametrize("unit", [1e-4, 1e4])
+@pytest.mark.parametrize("unit", [1e-6, 1e4])
 def test_measurements_do_not_depend_on_the_unit(unit):
     light = draw(23.4, 19.8)
     background = torch.ones_like(light)
