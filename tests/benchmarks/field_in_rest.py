@@ -4,8 +4,8 @@
     PYTHONPATH=. python tests/benchmarks/field_in_rest.py --cosmos DIR [--labels flux]
 
 Each row of the printed tables is a model. "latents" are 8 or 64: seven parameters and
-1 or 57 coefficients; a model needs one at least. "chi-square" is per pixel, its mean and
-its median over the stamps that were held out; it is 1 for the true galaxies.
+1 or 57 coefficients; a model needs one at least. "chi-square" is per pixel, its mean
+and its median over the stamps that were held out; it is 1 for the true galaxies.
 "coefficients" is the mean of their absolute values.
 
 ``--simulations`` trains on Sersic profiles with the PSFs of ``profile_fits.py --psf
