@@ -96,18 +96,17 @@ class ConditionalAutoencoderRegressor(
         whose features are pooled over the image, made for ``stretch="asinh"``, many
         targets and a falling learning rate. "neural_field" has the deeper encoder, and
         a decoder that draws one galaxy, and only one, as a function of position; it is
-        also made for ``stretch="asinh"``. "sersic" has an
-        encoder that measures shapelets around the galaxy and dense layers that read
-        them, and a decoder without weights: a Sersic profile with the parameters of the
+        also made for ``stretch="asinh"``. "sersic" has an encoder that measures
+        shapelets around the galaxy, dense layers that compute the latents from them,
+        and a decoder without weights: a Sersic profile with the parameters of the
         latents, through the PSF of each stamp. It needs a "psf" among the `planes` or
         the parameter `psf`, `pixel_scale`, stamps without a background, and targets
         among "flux", "half_light_radius", "sersic_index", "e1", "e2", "x0" and "y0".
         Parameters that are not among the targets become the first latents of z_rest,
         and targets may be NaN for all images: "chi_square" alone then teaches them. The
         other latents are coefficients of shapelets, for light that no Sersic profile
-        has. A
-        callable takes an :class:`~sklcae.networks.Architecture` and returns a torch
-        module, see `sklcae.networks`.
+        has. A callable takes an :class:`~sklcae.networks.Architecture` and returns a
+        torch module, see `sklcae.networks`.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"} or \
             None, default="binary_cross_entropy"
         The reconstruction loss. The first is Eq. 3 of [1]_; the first two compare

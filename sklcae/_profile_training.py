@@ -64,7 +64,7 @@ def check_profiles(settings, layout):
 
 
 def check_reconstruction(settings):
-    """Raise ValueError if nothing but the reconstruction would teach a decoder."""
+    """Raise ValueError if a reconstruction loss is missing where one is needed."""
     if settings.reconstruction_loss is not None:
         return
     wanted = {"network": "sersic", "augmentation": "simulation"}
