@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from sklcae._fixed_psf import FixedPSF
+from sklcae._gain import gain_of_light
 from sklcae._images import PreparedImages, ScaledVariance
 from sklcae._inputs import Layout
 from sklcae._noise import NoiseModel
@@ -35,8 +36,9 @@ class Codec:
     Images are `Images` of shape (n, n_bands, H, W) in the unit of the training set, NaN
     where a pixel is masked, with the other planes of their stamps. The seed made the
     network; random numbers of its constructor that are not among its weights come from
-    it again. ``psf`` (1, n_bands, H, W) is that of all stamps, or None if there is
-    none or each stamp has its own. ``pixel_scale`` and ``guess``, from
+    it again. The gain is a float, a tuple of one for each band, or None. ``psf``
+    (1, n_bands, H, W) is that of all stamps, or None if there is none or each stamp has
+    its own. ``pixel_scale`` and ``guess``, from
     `guess_parameters`, are needed to turn latents into the parameters of a Sersic
     profile. The codec has no net and no training range before the training, and no
     reference, the images of the training set to compare with, before its end.
@@ -45,7 +47,7 @@ class Codec:
     layout: Layout
     image_scaler: ImageScaler
     target_scaler: TargetScaler
-    gain: float | None
+    gain: float | tuple[float, ...] | None
     network: str | Callable
     latent_dim: int
     predicts_variance: bool
@@ -71,7 +73,8 @@ class Codec:
     def noise(self):
         """The noise of the images, in their unit."""
         # Squares of float32 may leave its range where the pixels do not.
-        return NoiseModel(self.image_scaler.noise_.astype(np.float64) ** 2, self.gain)
+        background = self.image_scaler.noise_.astype(np.float64) ** 2
+        return NoiseModel(background, gain_of_light(self.gain))
 
     @property
     def light_unit(self):
@@ -115,6 +118,10 @@ class Codec:
         """Return the images of light in units of the mean noise."""
         sky = self.image_scaler.sky_
         return light * sky.dtype.type(self.light_unit) + sky
+
+    def light_of(self, images, latents):
+        """Return the light (n, n_bands, H, W) of latents, without the sky."""
+        return self.decode(latents, self.psf_of(images)) - self.image_scaler.sky_
 
     def reconstruct(self, images):
         """Return images decoded from their latents, each with its own PSF."""
@@ -213,22 +220,22 @@ class Codec:
         parts = {
             "excess": prepared.images.excess,
             "latents": latents,
-            "misfits": misfits_of(self._residuals(images, latents)),
+            "misfits": misfits_of(self.residuals(images, latents)),
         }
         if self.predicts_variance:
             _, variance = self.net.read_targets(prepared)
             parts["variances"] = variance[:, 0]
         return parts
 
-    def _residuals(self, images, latents):
+    def residuals(self, images, latents):
         """Return image minus reconstruction in units of the noise."""
-        expected = self.decode(latents, self.psf_of(images)).astype(np.float64)
+        light = self.light_of(images, latents).astype(np.float64)
         noise, everything = self.noise, slice(None)
         if images.variance is not None:
             background = images.variance[everything].astype(np.float64)
             noise = noise._replace(background=background)
-        variance = noise.variance(expected - self.image_scaler.sky_)
-        return (images[everything] - expected) / np.sqrt(variance)
+        left = images[everything] - self.image_scaler.sky_ - light
+        return left / np.sqrt(noise.variance(light))
 
     # State --------------------------------------------------------------------------
 
@@ -293,7 +300,7 @@ def mean_noise(image_scaler):
 
 def light_scale_of(codec):
     """Return the `LightScale` of a codec, or of an object with its parts."""
-    scaler, gain = codec.image_scaler, codec.gain
+    scaler, gain = codec.image_scaler, gain_of_light(codec.gain)
     unit = mean_noise(scaler)
     # Light is counted from the sky, whether or not the stretch subtracts it.
     sky = (scaler.sky_ - scaler.background_) / scaler.softening_
@@ -313,7 +320,7 @@ def architecture_of(codec):
     layout, profile, light_scale = codec.layout, None, None
     if codec.guess is not None:
         profile = units_of_profile(
-            layout.target_names,
+            layout,
             codec.target_scaler,
             codec.pixel_scale,
             mean_noise(codec.image_scaler),

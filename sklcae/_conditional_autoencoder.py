@@ -12,7 +12,7 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._codec import Codec, usable_device
@@ -25,6 +25,7 @@ from sklcae._compat import (
 )
 from sklcae._fit_monitor import FitMonitor
 from sklcae._fitting import Fit, fit_codec, symmetry_of, warn_if_not_learned
+from sklcae._flags import flag_predictions
 from sklcae._inputs import (
     check_images,
     check_latents,
@@ -105,7 +106,10 @@ class ConditionalAutoencoderRegressor(
         Parameters that are not among the targets become the first latents of z_rest,
         and targets may be NaN for all images: "chi_square" alone then teaches them. The
         other latents are coefficients of shapelets, for light that no Sersic profile
-        has. A callable takes an :class:`~sklcae.networks.Architecture` and returns a
+        has. With several bands the targets name the bands, in the order of the channels
+        of X, as in "flux_g", "flux_r": one flux for each band, and either one
+        "half_light_radius" or one for each band. All other parameters, and the
+        shapelets relative to the flux, are common to all bands. A callable takes an :class:`~sklcae.networks.Architecture` and returns a
         torch module, see `sklcae.networks`.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"} or \
             None, default="binary_cross_entropy"
@@ -118,10 +122,11 @@ class ConditionalAutoencoderRegressor(
         noise of empty pixels is that of each pixel of each stamp. None leaves the term
         out. It is for the "sersic" network with "simulation": there the targets teach
         all latents that the decoder uses, and training takes less than half the time.
-    gain : float or None, default=1.0
-        Electrons for each unit of light in the images, which decide the Poisson noise;
-        a very large number leaves only the noise of empty pixels. Used by "chi_square"
-        and by `score_samples`. With None the "variance" among the `planes` holds the
+    gain : float, array-like of shape (n_bands,) or None, default=1.0
+        Electrons for each unit of light in the images, of all bands or of each, which
+        decide the Poisson noise; a very large number leaves only the noise of empty
+        pixels. Used by "chi_square", by the "sersic" network, by "simulation" and by
+        `score_samples`. With None the "variance" among the `planes` holds the
         Poisson noise of the light too.
     physical_loss : {"squared_error", "gaussian_likelihood"}, default="squared_error"
         The physical loss. The first is Eq. 4 of [1]_. With the second the network also
@@ -144,11 +149,13 @@ class ConditionalAutoencoderRegressor(
     target_names : list of str, default=None
         Names of the targets, for a y without column names. For the "sersic" network and
         "simulation" None takes the first of "flux", "half_light_radius",
-        "sersic_index", "e1", "e2", "x0" and "y0".
+        "sersic_index", "e1", "e2", "x0" and "y0"; with several bands "flux_0",
+        "flux_1", ... take the place of "flux".
     log_targets : "all" or list of str, default=None
         Names of positive targets whose natural logarithm is regressed; "all" stands for
-        all targets, with or without names. Predictions are then positive, and the
-        physical loss counts relative errors. y stays in its unit everywhere.
+        all targets, with or without names. "flux" and "half_light_radius" also stand
+        for targets of several bands, such as "flux_g". Predictions are then positive,
+        and the physical loss counts relative errors. y stays in its unit everywhere.
     augmentation : {"dihedral", "simulation"}, default=None
         "dihedral" gives every stamp, each time that it is used in training, one of the
         four flips or, for square stamps, eight flips and quarter turns. The targets e1,
@@ -159,16 +166,16 @@ class ConditionalAutoencoderRegressor(
         galaxy in place of the one of the stamp, each time that the stamp is used in
         training: a Sersic profile through the PSF of the stamp with noise of its
         variance. The parameters are those of a random row of y, each moved to a near
-        quantile of y, with a random position angle. So the network never sees a stamp
-        twice, and it learns from y and from the planes of X, but not from the images.
-        It needs a "psf" among the `planes` or the parameter `psf`, `pixel_scale` and
-        all seven targets of the
-        "sersic" network.
+        quantile of y, with a random position angle. With several bands the flux of the
+        first band and the colours of neighbouring bands move. So the network never sees
+        a stamp twice, and it learns from y and from the planes of X, but not from the
+        images. It needs a "psf" among the `planes` or the parameter `psf`,
+        `pixel_scale`, `gain` and all parameters of the "sersic" network as targets.
     invariant_targets : "all" or list of str, default=None
         Names of further targets that are invariant under flips and rotations; "all"
         stands for all targets, with or without names. Used only with `augmentation`.
         ``flux``, ``half_light_radius``, ``sersic_index`` and ``ellipticity`` need not
-        be listed.
+        be listed, nor fluxes and radii of bands such as ``flux_g``.
     test_time_augmentation : bool, default=False
         Whether predictions are means over all flips and turns of an image, each turned
         back [6]_. Such predictions turn with the image, and their errors are smaller,
@@ -190,10 +197,12 @@ class ConditionalAutoencoderRegressor(
         (H // 2, W // 2). The network reads the PSF when it encodes and when it decodes;
         "neural_field" and "sersic" can, "paper" and "strided" cannot. Only images are
         scaled, compared with the training set, and may have masked pixels.
-    psf : float or array-like of shape (h, w), default=None
+    psf : float or array-like of shape (h, w), (n_bands,) or (n_bands, h, w), \
+            default=None
         The PSF of all stamps, for networks that read PSFs, if there is no plane "psf":
         the full width at half maximum of a Gaussian, in the unit of `pixel_scale` (in
-        pixels without), or an effective PSF as in :func:`~sklcae.stack_planes`.
+        pixels without), or an effective PSF as in :func:`~sklcae.stack_planes`. Each of
+        several bands may have its own.
     pixel_scale : float, default=None
         Side of a pixel in the unit of the half-light radius, such as arcsec. Used by
         the "sersic" network and by "simulation".
@@ -341,7 +350,7 @@ class ConditionalAutoencoderRegressor(
         # A view of the names: networks that are registered later are allowed too.
         "network": [StrOptions(NETWORKS.keys()), callable],
         "reconstruction_loss": [StrOptions(set(RECONSTRUCTION_LOSSES)), None],
-        "gain": [Interval(Real, 0, None, closed="neither"), None],
+        "gain": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "physical_loss": [StrOptions(set(PHYSICAL_LOSSES))],
         "stretch": [StrOptions(set(STRETCHES))],
         "softening": [Interval(Real, 0, None, closed="neither"), None],
@@ -798,6 +807,37 @@ class ConditionalAutoencoderRegressor(
             If the images do not have the shape of the training set, or are not finite.
         """
         return self.codec_.is_outside(self._check_images(X))
+
+    def flags(self, X):
+        """Flag the stamps whose predictions are not to be trusted.
+
+        The flags have the names and the meaning of :meth:`ProfileFitRegressor.flags`.
+        With ``network="sersic"`` they come from chi-square at the predictions, with a
+        free background, without a fit: "not_converged" means that a step of a fit would
+        move a parameter by more than three of its errors.
+
+        Other networks have the flags "no_pixels", "masked", "saturated", "poor_fit",
+        where chi-square is larger than for all images that are kept of the training
+        set, and "outside_training". Their other flags are always False.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Images in the unit of the training set.
+
+        Returns
+        -------
+        flags : :class:`~sklearn.utils.Bunch`
+            Bool arrays of shape (n_samples,), the columns of a DataFrame.
+
+        Raises
+        ------
+        ValueError
+            If the images do not have the shape of the training set, or are not finite.
+        """
+        images = self._check_images(X)
+        return Bunch(**flag_predictions(self.codec_, images))
 
     def score(self, X, y, sample_weight=None):
         """Return R2 of the predictions, the mean over the targets.

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from sklcae._codec import Codec
 from sklcae._fixed_psf import fixed_psf
+from sklcae._gain import as_gain
 from sklcae._images import PixelMask, SomeRows, TrainingImages
 from sklcae._novelty import TrainingRange, evenly_spaced
 from sklcae._profile_training import (
@@ -18,6 +19,7 @@ from sklcae._profile_training import (
     guess_from,
     guess_of_targets,
     make_simulation,
+    parameters_of_layout,
 )
 from sklcae._profiles import uses_profiles
 from sklcae._scaling import ImageScaler
@@ -184,10 +186,12 @@ def _begin(data, rows, settings, symmetry, start, seed):
     guess = None
     guess_y = None
     if uses_profiles(settings):
-        guess = guess_from(data.images, rows, scaler, settings.pixel_scale)
+        parameters = parameters_of_layout(data.layout)
+        scale = settings.pixel_scale
+        guess = guess_from(data.images, rows, scaler, scale, parameters)
     if settings.network == "sersic":
         names = data.layout.target_names
-        guess_y = guess_of_targets(guess, names, data.logarithmic)
+        guess_y = guess_of_targets(guess, parameters, names, data.logarithmic)
     return Codec(
         layout=data.layout,
         image_scaler=scaler,
@@ -218,11 +222,6 @@ def psf_of_settings(settings, layout):
         )
     scale = settings.pixel_scale or 1.0
     return fixed_psf(settings.psf, scale, layout, "ConditionalAutoencoderRegressor")
-
-
-def as_gain(gain):
-    """Return the gain as a float or None."""
-    return None if gain is None else float(gain)
 
 
 def _check_same_model(codec, settings, logarithmic):

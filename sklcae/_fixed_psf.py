@@ -29,7 +29,8 @@ def fixed_psf(psf, pixel_scale, layout, owner):
     """Return the PSF of all stamps, (1, n_bands, H, W) of sum 1.
 
     It is None for None, and if the stamps have PSFs of their own. A number is the FWHM
-    of a Gaussian in the unit of the pixel scale. ValueError names the owner.
+    of a Gaussian in the unit of the pixel scale. Several bands may have a PSF each: a
+    list of numbers, or stamps (n_bands, h, w). ValueError names the owner.
     """
     if psf is None or layout.has_psf:
         return None
@@ -37,13 +38,31 @@ def fixed_psf(psf, pixel_scale, layout, owner):
     if isinstance(psf, Real):
         _check_fwhm(psf, pixel_scale, shape, owner)
         return gaussian_psf(psf / pixel_scale, shape)
-    if np.ndim(psf) != 2:
+    if np.ndim(psf) == 2:
+        return check_psf(psf, 1, shape)
+    if np.ndim(psf) not in (1, 3) or len(psf) != shape[0]:
         raise ValueError(
-            f"The 'psf' parameter of {owner} must be a FWHM or one PSF (h, w): put "
-            "the PSFs of single stamps into a plane 'psf' of X. Got an array of the "
-            f"shape {np.shape(psf)}."
+            f"The 'psf' parameter of {owner} must be a FWHM or one PSF (h, w), or one "
+            f"of them for each of {shape[0]} bands: put the PSFs of single stamps into "
+            f"a plane 'psf' of X. Got an array of the shape {np.shape(psf)}."
         )
-    return check_psf(psf, 1, shape)
+    if np.ndim(psf) == 3:
+        return check_psf(np.asarray(psf)[None], 1, shape)
+    return _gaussian_psfs(psf, pixel_scale, shape, owner)
+
+
+def _gaussian_psfs(fwhms, pixel_scale, shape, owner):
+    """Return the PSFs (1, n_bands, H, W) of Gaussians, one for each band."""
+    for fwhm in fwhms:
+        if not (isinstance(fwhm, Real) and 0 < fwhm < np.inf):
+            raise ValueError(
+                f"The 'psf' parameter of {owner} must have a positive FWHM for each "
+                f"band. Got {fwhm!r}."
+            )
+        _check_fwhm(fwhm, pixel_scale, shape, owner)
+    one_band = (1, *shape[1:])
+    psfs = [gaussian_psf(fwhm / pixel_scale, one_band) for fwhm in fwhms]
+    return np.concatenate(psfs, axis=1)
 
 
 def _check_fwhm(fwhm, scale, band_shape, owner):
@@ -58,7 +77,7 @@ def _check_fwhm(fwhm, scale, band_shape, owner):
 
 
 def gaussian_psf(fwhm, band_shape):
-    """Return the effective PSF (1, 1, H, W) of a Gaussian, with FWHM in pixels."""
+    """Return the effective PSF (1, n_bands, H, W) of a Gaussian, FWHM in pixels."""
     sigma = fwhm / FWHM_OF_SIGMA
     along_y, along_x = (
         np.diff(norm.cdf((np.arange(length + 1) - length // 2 - 0.5) / sigma))

@@ -12,6 +12,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from sklcae._array_likes import without_traps
 from sklcae._compat import _check_sample_weight
+from sklcae._gain import check_gain
 from sklcae._image_inputs import (
     check_rows,
     resolve_image_shape,
@@ -19,8 +20,8 @@ from sklcae._image_inputs import (
 )
 from sklcae._images import Images
 from sklcae._masking import check_not_masked
-from sklcae._planes import check_kinds, check_psf
-from sklcae._profiles import PARAMETERS, uses_profiles
+from sklcae._planes import check_kinds, check_psf, count_bands
+from sklcae._profiles import ProfileParameters, kind_of, uses_profiles
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 
 NAME = "ConditionalAutoencoderRegressor"
@@ -105,11 +106,14 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
         image_shape = resolve_image_shape(
             shape, rows.shape[1], estimator.image_shape, len(planes)
         )
+    n_bands = count_bands(image_shape[0], planes)
+    check_gain(estimator.gain, n_bands, NAME)
     y = without_traps(y, "y")
     names = _resolve_names(estimator, y, previous)
     targets = _check_targets(estimator, y, rows)
     if names is None and uses_profiles(estimator):
-        names = list(PARAMETERS[: prod(targets.shape[1:])])
+        wanted = ProfileParameters.of_targets(None, n_bands).names
+        names = list(wanted[: prod(targets.shape[1:])])
     warn_of_one_row(shape, estimator.image_shape, image_shape)
     layout = Layout(
         image_shape=image_shape,
@@ -153,8 +157,9 @@ def _as_images(rows, layout, empty):
 def _check_gain(estimator, planes):
     if estimator.gain is None and "variance" not in planes:
         raise ValueError(
-            f"The 'gain' parameter of {NAME} must be a number, unless 'planes' has a "
-            f"'variance' that holds all noise. Got None instead, with planes={planes}."
+            f"The 'gain' parameter of {NAME} must be a number, or one for each band, "
+            "unless 'planes' has a 'variance' that holds all noise. Got None instead, "
+            f"with planes={planes}."
         )
 
 
@@ -285,13 +290,7 @@ def _find_logarithmic(estimator, y, names):
     if isinstance(wanted, str):
         columns = tuple(range(y.shape[1]))
     else:
-        missing = [name for name in wanted if name not in (names or ())]
-        if missing:
-            raise ValueError(
-                f"The 'log_targets' parameter of {NAME} must be 'all' or names of "
-                f"targets, {names}. Got {missing}, which are not among them."
-            )
-        columns = tuple(sorted(names.index(name) for name in wanted))
+        columns = _columns_of(wanted, names)
     for column in columns:
         name = names[column] if names else column
         least = np.nanmin(y[:, column], initial=np.inf)
@@ -307,6 +306,25 @@ def _find_logarithmic(estimator, y, names):
                 f"turns with the image, with 'augmentation'. Got {name!r}."
             )
     return columns
+
+
+def _columns_of(wanted, names):
+    """Return the columns of the targets with some names."""
+    found = [_columns_named(name, names or []) for name in wanted]
+    missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
+    if missing:
+        raise ValueError(
+            f"The 'log_targets' parameter of {NAME} must be 'all' or names of "
+            f"targets, {names}. Got {missing}, which are not among them."
+        )
+    return tuple(sorted({column for columns in found for column in columns}))
+
+
+def _columns_named(name, names):
+    """Return the columns of a name; "flux" stands for "flux_g" and other bands too."""
+    if name in names:
+        return [names.index(name)]
+    return [i for i, other in enumerate(names) if kind_of(other) == name]
 
 
 def _check_targets(estimator, y, X):

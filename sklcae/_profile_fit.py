@@ -1,5 +1,6 @@
 """Profile fits as a scikit-learn estimator."""
 
+from dataclasses import replace
 from numbers import Integral, Real
 from operator import attrgetter
 
@@ -18,22 +19,15 @@ from sklearn.utils.validation import check_is_fitted
 from sklcae._array_likes import without_traps
 from sklcae._compat import HasMethods, Interval, StrOptions, _fit_context
 from sklcae._fixed_psf import SHORTEST_SIDE, effective_fwhm, fixed_psf
+from sklcae._flags import find_hit_stamps, flag_profiles
+from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
 from sklcae._images import CHUNK_SIZE, Images
 from sklcae._inputs import Layout, check_images, target_names_of
+from sklcae._noise import is_correlation, noise_autocorrelation
 from sklcae._planes import check_kinds
-from sklcae._profile_fitter import (
-    BOUNDED,
-    ProfileFitter,
-    are_bounds,
-)
-from sklcae._profiles import (
-    N_FITTED,
-    NAMES,
-    PARAMETERS,
-    covariance_of_named,
-    to_named,
-)
+from sklcae._profile_fitter import ProfileFitter, are_bounds
+from sklcae._profiles import CORNER, ProfileParameters, kind_of
 from sklcae._scaling import noise_level
 from sklcae._targets import check_coverage
 from sklcae._torch import check_device
@@ -82,8 +76,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     pixel_scale : float, default=None
         Side of a pixel in the unit of the radii, such as arcsec. None takes that of
         `estimator` if it has one, else 1: radii are in pixels.
-    gain : float or None, default=1.0
-        Electrons for each unit of light, which decide the Poisson noise of the source.
+    gain : float, array-like of shape (n_bands,) or None, default=1.0
+        Electrons for each unit of light, which decide the Poisson noise of the source,
+        the same in all bands or one number for each.
         None: the plane "variance" has the noise of the source too.
     fit_sky : bool or float, default=True
         Whether each stamp has a constant background of its own. A number is the width
@@ -95,6 +90,20 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         four sides of the stamp, and the centre within the stamp.
     max_steps : int, default=100
         The largest number of steps of a fit.
+    max_neighbours : int, default=0
+        The largest number of neighbours that are fitted together with the galaxy. They
+        are found on each stamp; after the fit those with a flux below five of its
+        errors are left out, and sources in the residuals are taken in. The galaxy is
+        the source nearest to the centre that `estimator` predicts, or to the middle of
+        the stamp.
+    mask_cosmic_rays : bool, default=False
+        Whether cosmic rays are found and masked before the fit. Needs the extra
+        ``detect``: ``pip install 'sklcae[detect]'``.
+    noise_correlation : array-like of shape (h, w) or "estimate", default=None
+        The autocorrelation of the noise, as resampling leaves it: odd sides, 1 in the
+        middle. The fits stay the same, and their errors grow. "estimate" measures it in
+        the residuals of some stamps in fit. None is noise that is independent from
+        pixel to pixel.
     prefit : bool, default=False
         Whether `estimator` is fitted already and fit leaves it as it is.
     target_names : list of str, default=None
@@ -119,8 +128,10 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The fitted estimator.
     target_names_ : list of str
         The parameters that predict returns.
-    noise_ : float or None
-        The noise of plain images.
+    noise_ : float, list of float or None
+        The noise of plain images; a list if there are several bands.
+    noise_correlation_ : ndarray of shape (h, w) or None
+        The autocorrelation of the noise.
     pixel_scale_ : float
         The side of a pixel.
     image_shape_ : tuple of int
@@ -177,10 +188,13 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "psf": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "noise": [Interval(Real, 0, None, closed="neither"), None],
         "pixel_scale": [Interval(Real, 0, None, closed="neither"), None],
-        "gain": [Interval(Real, 0, None, closed="neither"), None],
+        "gain": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "fit_sky": ["boolean", Interval(Real, 0, None, closed="neither")],
         "bounds": [dict, None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "max_neighbours": [Interval(Integral, 0, None, closed="left")],
+        "mask_cosmic_rays": ["boolean"],
+        "noise_correlation": ["array-like", StrOptions({"estimate"}), None],
         "prefit": ["boolean"],
         "target_names": ["array-like", None],
         "image_shape": [list, tuple, None],
@@ -201,6 +215,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         fit_sky=True,
         bounds=None,
         max_steps=100,
+        max_neighbours=0,
+        mask_cosmic_rays=False,
+        noise_correlation=None,
         prefit=False,
         target_names=None,
         image_shape=None,
@@ -217,6 +234,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.fit_sky = fit_sky
         self.bounds = bounds
         self.max_steps = max_steps
+        self.max_neighbours = max_neighbours
+        self.mask_cosmic_rays = mask_cosmic_rays
+        self.noise_correlation = noise_correlation
         self.prefit = prefit
         self.target_names = target_names
         self.image_shape = image_shape
@@ -263,6 +283,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         fitter, data = self._prepare(X, y)
         estimator = self._fit_estimator(X, y)
         _warn_of_narrow_psfs(fitter, data.images)
+        if isinstance(self.noise_correlation, str):
+            fitter = self._with_correlation(fitter, data.images)
         if data.y is not None:
             self._compare(fitter, data)
         self.fitter_, self.estimator_ = fitter, estimator
@@ -281,7 +303,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         if len(empty) == len(rows):
             raise ValueError("X must have a stamp with a pixel that is not NaN.")
-        y, target_names, y_ndim = self._check_targets(y, rows)
+        n_bands = image_shape[0] // len(planes)
+        check_gain(self.gain, n_bands, NAME)
+        y, target_names, y_ndim = self._check_targets(y, rows, n_bands)
         layout = Layout(
             image_shape=image_shape,
             sample_shape=shape or rows.shape[1:],
@@ -291,19 +315,21 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             feature_names=names,
             planes=planes,
         )
-        _check_one_band(layout)
         images = Images(rows.reshape(len(rows), *image_shape), empty, planes)
         scale = self.pixel_scale or getattr(self.estimator, "pixel_scale", None) or 1.0
         fitter = ProfileFitter(
             layout=layout,
             pixel_scale=float(scale),
-            gain=None if self.gain is None else float(self.gain),
+            gain=as_gain(self.gain),
             noise=self._find_noise(images),
             psf=fixed_psf(self._given_psf(), scale, layout, NAME),
-            bounds=_check_bounds(self.bounds),
+            bounds=_check_bounds(self.bounds, target_names, n_bands),
             fit_sky=self.fit_sky,
             max_steps=int(self.max_steps),
             device=self.device,
+            max_neighbours=int(self.max_neighbours),
+            mask_cosmic_rays=bool(self.mask_cosmic_rays),
+            noise_correlation=_check_correlation(self.noise_correlation),
         )
         return fitter, Bunch(images=images, y=y)
 
@@ -335,10 +361,10 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "'variance', which would have the noise of the source. Got None."
             )
 
-    def _check_targets(self, y, rows):
+    def _check_targets(self, y, rows, n_bands):
         """Return targets (n, n_targets) or None, their names, and the axes of y."""
         names = self.target_names
-        names = None if names is None else _check_names(list(names))
+        names = None if names is None else _check_names(list(names), n_bands)
         if y is None:
             if self.estimator is not None and not self.prefit:
                 raise ValueError(
@@ -346,7 +372,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                     "is None."
                 )
             found = names or getattr(self.estimator, "target_names_", None)
-            return None, _check_names(found or list(PARAMETERS)), 2
+            return None, _check_names(found or _names_of(n_bands), n_bands), 2
         y = without_traps(y, "y")
         named = target_names_of(y)
         if named and names and named != names:
@@ -369,7 +395,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         columns = y.reshape(len(y), -1)
         names = named or names or getattr(self.estimator, "target_names_", None)
-        names = _check_names(names or list(PARAMETERS[: columns.shape[1]]))
+        names = names or _names_of(n_bands)[: columns.shape[1]]
+        names = _check_names(names, n_bands)
         if len(names) != columns.shape[1]:
             raise ValueError(
                 f"y must have one column for each of the targets {names}. Got "
@@ -379,14 +406,18 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _find_noise(self, images):
         """Return the noise of plain images, or None with a variance plane."""
-        if images.variance is not None or self.noise is not None:
-            return self.noise and float(self.noise)
+        if images.variance is not None:
+            return None
+        n_bands = images.shape[1]
+        if self.noise is not None:
+            return [float(self.noise)] * n_bands
         rows = np.setdiff1d(np.arange(len(images)), images.empty)[:N_FOR_NOISE]
-        pixels = images[rows][:, 0]
+        pixels = images[rows]
         # Rows of pixels at the edges, where the light of the source adds little noise.
-        n_rows = pixels.shape[1] // EDGE
-        edges = [pixels[:, :n_rows], pixels[:, -n_rows:]] if n_rows else [pixels]
-        return float(noise_level(np.concatenate(edges, axis=1)))
+        n_rows = pixels.shape[2] // EDGE
+        edges = [pixels[..., :n_rows, :], pixels[..., -n_rows:, :]]
+        pixels = np.concatenate(edges, axis=2) if n_rows else pixels
+        return [float(noise_level(pixels[:, band])) for band in range(n_bands)]
 
     def _fit_estimator(self, X, y):
         if self.estimator is None:
@@ -396,16 +427,21 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return self.estimator
         return clone(self.estimator).fit(X, y)
 
+    def _with_correlation(self, fitter, images):
+        """Return the fitter with the correlation of the noise in some residuals."""
+        images = fitter.without_cosmic_rays(images.take(_some_rows(images)))
+        start = np.full((len(images), len(fitter.profile.names)), np.nan)
+        residuals = fitter.residuals(images, fitter.fit(images, start))
+        return replace(fitter, noise_correlation=noise_autocorrelation(residuals))
+
     def _compare(self, fitter, data):
         """Warn if fits of some stamps are far from y."""
-        rows = np.setdiff1d(np.arange(len(data.y)), data.images.empty)
-        rows = rows[
-            np.linspace(0, len(rows) - 1, min(N_COMPARED, len(rows))).astype(int)
-        ]
-        measured = fitter.fit(data.images.take(rows), fitter.start_from(data.y[rows]))
+        rows = _some_rows(data.images)
+        images = fitter.without_cosmic_rays(data.images.take(rows))
+        measured = fitter.fit(images, fitter.start_from(data.y[rows]))
         named = fitter.named(measured)
-        for name in ("flux", "half_light_radius"):
-            if name not in fitter.layout.target_names:
+        for name in fitter.layout.target_names:
+            if kind_of(name) not in ("flux", "half_light_radius"):
                 continue
             column = fitter.layout.target_names.index(name)
             wanted = data.y[rows, column]
@@ -428,7 +464,14 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     n_features_in_ = property(attrgetter("fitter_.layout.n_features"))
     image_shape_ = property(attrgetter("fitter_.layout.image_shape"))
     pixel_scale_ = property(attrgetter("fitter_.pixel_scale"))
-    noise_ = property(attrgetter("fitter_.noise"))
+
+    @property
+    def noise_(self):
+        """The noise of plain images: a float, or one for each of several bands."""
+        noise = self.fitter_.noise
+        return noise[0] if noise and len(noise) == 1 else noise
+
+    noise_correlation_ = property(attrgetter("fitter_.noise_correlation"))
 
     @property
     def feature_names_in_(self):
@@ -438,7 +481,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise AttributeError("X had no column names in fit.")
         return np.asarray(names, dtype=object)
 
-    def predict(self, X, return_std=False, return_cov=False):
+    def predict(self, X, return_std=False, return_cov=False, neighbours=None):
         """Fit a profile to each stamp.
 
         Parameters
@@ -450,6 +493,11 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Whether to return standard deviations too.
         return_cov : bool, default=False
             Whether to return covariances too.
+        neighbours : DataFrame or dict of arrays, default=None
+            The neighbours that are fitted together with the galaxies, instead of those
+            that `max_neighbours` finds. Its columns "stamp", "x0" and "y0" are the row
+            in X and the place of each neighbour, in the units of
+            :func:`~sklcae.datasets.make_galaxies`, whose neighbours have this form.
 
         Returns
         -------
@@ -476,7 +524,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         UserWarning
             If a PSF is narrower than two pixels.
         """
-        _, measured = self._measure(X)
+        _, measured = self._measure(X, neighbours)
         fitter = self.fitter_
         results = [self._like_y(fitter.named(measured))]
         if return_std or return_cov:
@@ -522,7 +570,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         lower, upper = self.fitter_.interval(measured, coverage)
         return self._like_y(lower), self._like_y(upper)
 
-    def fit_report(self, X):
+    def fit_report(self, X, neighbours=None):
         """Fit a profile to each stamp, and report on the fits.
 
         Parameters
@@ -530,6 +578,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
                 (n_samples, C, H, W)
             Stamps, with all `planes`.
+        neighbours : DataFrame or dict of arrays, default=None
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -547,36 +597,170 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 Number of pixels that are not masked.
             n_steps : int
                 Number of steps.
+            n_neighbours : int
+                Number of fitted neighbours.
             sky, sky_std : float
                 The fitted background in the unit of the images, and its standard
-                deviation.
+                deviation; with several bands that of each, such as sky_g.
             flux, flux_std, ... : float
-                The seven parameters and their standard deviations.
+                All parameters and their standard deviations.
 
         Raises
         ------
         ValueError
             As in :meth:`predict`.
         """
-        _, measured = self._measure(X, warn=False)
-        scale = self.fitter_.pixel_scale
-        values = to_named(measured.parameters, PARAMETERS, scale)
-        covariance = covariance_of_named(
-            measured.parameters, measured.covariance, PARAMETERS, scale
+        _, measured = self._measure(X, neighbours, warn=False)
+        fitter = self.fitter_
+        names, scale = fitter.profile.all_names, fitter.pixel_scale
+        values = fitter.profile.named(measured.parameters, names, scale)
+        covariance = fitter.profile.covariance_of_named(
+            measured.parameters, measured.covariance, names, scale
         )
         std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
         report = Bunch(
             converged=measured.converged,
-            at_bound=measured.at_limit[:, : len(PARAMETERS)].any(axis=1),
+            at_bound=measured.at_limit.any(axis=1),
             chi_square=measured.chi_square / np.maximum(measured.n_pixels, 1),
             n_pixels=measured.n_pixels,
             n_steps=measured.n_steps,
-            sky=measured.parameters[:, -1],
-            sky_std=np.sqrt(measured.covariance[:, -1, -1]),
+            n_neighbours=measured.n_neighbours,
         )
-        for column, name in enumerate(PARAMETERS):
+        for band, suffix in enumerate(fitter.profile.suffixes):
+            report[f"sky{suffix}"] = measured.sky[:, band]
+            report[f"sky{suffix}_std"] = measured.sky_std[:, band]
+        for column, name in enumerate(names):
             report[name], report[f"{name}_std"] = values[:, column], std[:, column]
         return report
+
+    def deblend(self, X, neighbours=None):
+        """Fit a profile to each source of each stamp, and draw them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        neighbours : DataFrame or dict of arrays, default=None
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        scenes : :class:`~sklearn.utils.Bunch`
+            The fitted profiles, as images of the shape (n_samples, H, W) or, with
+            several bands, (n_samples, n_bands, H, W):
+
+            total : ndarray
+                The light of all sources, and the background.
+            central : ndarray
+                The light of the galaxy alone.
+            residual : ndarray
+                The image minus the total; NaN in masked pixels.
+            neighbours : Bunch
+                One entry for each neighbour, the columns of a DataFrame: stamp, the row
+                in X, and the parameters and their standard deviations, such as flux
+                and flux_std. It can be passed to :meth:`predict`.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict`.
+
+        Warns
+        -----
+        ConvergenceWarning, UserWarning
+            As in :meth:`predict`.
+        """
+        images, measured = self._measure(X, neighbours)
+        fitter = self.fitter_
+        total = fitter.render(images, measured) + measured.sky[:, :, None, None]
+        scenes = {
+            "total": total,
+            "central": fitter.render(images, measured, central=True),
+            "residual": fitter.pixels(images) - total,
+        }
+        if images.shape[1] == 1:
+            scenes = {name: part[:, 0] for name, part in scenes.items()}
+        return Bunch(**scenes, neighbours=self._table_of(measured.neighbours()))
+
+    def _table_of(self, found):
+        """Return neighbours as the columns of a table."""
+        profile, scale = self.fitter_.profile, self.fitter_.pixel_scale
+        values = profile.named(found.parameters, profile.all_names, scale)
+        covariance = profile.covariance_of_named(
+            found.parameters, found.covariance, profile.all_names, scale
+        )
+        std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        table = Bunch(stamp=found.rows)
+        for column, name in enumerate(profile.all_names):
+            table[name], table[f"{name}_std"] = values[:, column], std[:, column]
+        return table
+
+    def flags(self, X, neighbours=None):
+        """Fit a profile to each stamp, and flag the results that are not to be trusted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_pixels), (n_samples, H, W) or \
+                (n_samples, C, H, W)
+            Stamps, with all `planes`.
+        neighbours : DataFrame or dict of arrays, default=None
+            As in :meth:`predict`.
+
+        Returns
+        -------
+        flags : :class:`~sklearn.utils.Bunch`
+            Bool arrays of shape (n_samples,), the columns of a DataFrame:
+
+            no_pixels
+                All pixels are masked.
+            masked
+                More than a tenth of the light of the galaxy is in masked pixels.
+            saturated
+                Three pixels or more share the highest value of the stamp.
+            cosmic_ray
+                A cosmic ray was found.
+            edge
+                More than a tenth of the light of the galaxy is outside of the stamp.
+            neighbours
+                There are other sources on the stamp.
+            blended
+                Their light is more than a twentieth of the light where the galaxy is:
+                the blendedness [1]_.
+            sky_off
+                The background differs from 0 by more than five of its errors.
+            poor_fit
+                Chi-square is more than five of its deviations too large.
+            wrong_psf
+                The width of the PSF is wrong by more than five of its errors, from a
+                score test.
+            at_bound
+                A parameter is at its bound.
+            not_converged
+                A step of the fit would move a parameter by three of its errors, or the
+                fit has no errors.
+            outside_training
+                The image is unlike the images of the training set of `estimator`.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict`.
+
+        References
+        ----------
+        .. [1] J. Bosch et al., "The Hyper Suprime-Cam software pipeline", PASJ 70, S5
+           (2018), section 4.9.11.
+        """
+        images, measured = self._measure(X, neighbours, warn=False, checks=True)
+        fitter = self.fitter_
+        flags = flag_profiles(fitter, images, measured)
+        flags["not_converged"] |= ~measured.converged & ~flags["no_pixels"]
+        given = check_images(self, X, fitter.layout)
+        flags["cosmic_ray"] = find_hit_stamps(fitter, given)
+        if hasattr(self.estimator_, "is_outside"):
+            flags["outside_training"] = self.estimator_.is_outside(X)
+        return Bunch(**flags)
 
     def sample(self, X, n_draws=100, random_state=None):
         """Draw parameters from their posterior distribution.
@@ -634,7 +818,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"{int(np.argmax(few))}.",
                 ConvergenceWarning,
             )
-        named = to_named(
+        named = fitter.profile.named(
             draws.reshape(-1, draws.shape[2]), self.target_names_, fitter.pixel_scale
         )
         return named.reshape(*draws.shape[:2], -1)
@@ -666,13 +850,14 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
-    def _measure(self, X, warn=True):
+    def _measure(self, X, neighbours=None, warn=True, checks=False):
         """Return checked images, and the `MeasuredProfiles` of them."""
         check_is_fitted(self)
         fitter = self.fitter_
-        images = check_images(self, X, fitter.layout)
+        images = fitter.without_cosmic_rays(check_images(self, X, fitter.layout))
+        places = _check_neighbours(neighbours, len(images))
         start = self._start(X, len(images))
-        measured = fitter.fit(images, start)
+        measured = fitter.fit(images, start, places, checks)
         failed = ~measured.converged
         failed[images.empty] = False
         if warn:
@@ -688,7 +873,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _start(self, X, n):
         if self.estimator_ is None:
-            return np.full((n, N_FITTED), np.nan)
+            return np.full((n, len(self.fitter_.profile.names)), np.nan)
         # Means over the turns of an image would cost more than they save.
         predict = getattr(self.estimator_, "_predict_once", self.estimator_.predict)
         y = np.asarray(predict(X), dtype=np.float64)
@@ -762,28 +947,79 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return tags
 
 
-def _check_names(names):
-    unknown = [name for name in names if name not in NAMES]
+def _names_of(n_bands):
+    """Return the names of the parameters of a source if no targets are named."""
+    return list(ProfileParameters.of_targets(None, n_bands).names)
+
+
+def _check_names(names, n_bands):
+    allowed = ProfileParameters.of_targets(names, n_bands).all_names
+    unknown = [name for name in names if name not in allowed]
     if not names or unknown or len(set(names)) < len(names):
         raise ValueError(
-            f"The targets of {NAME} must be different names of {', '.join(NAMES)}: the "
-            f"columns of y, or the parameter 'target_names'. Got {names}."
+            f"The targets of {NAME} must be different names of {', '.join(allowed)}: "
+            f"the columns of y, or the parameter 'target_names'. Got {names}."
         )
     return list(names)
 
 
-def _check_bounds(bounds):
+def _check_bounds(bounds, target_names, n_bands):
     """Return bounds by name, or raise ValueError."""
+    names = ProfileParameters.of_targets(target_names, n_bands).names
     for name, ends in (bounds or {}).items():
-        if not are_bounds(name, ends):
+        if not are_bounds(name, ends, names):
             raise ValueError(
                 f"The 'bounds' parameter of {NAME} must be a dict of (low, high) with "
-                f"low < high for names of {', '.join(BOUNDED)}; with 'ellipticity' "
-                f"from 0 and below 1, 'e1' and 'e2' within (-1, 1), 'sersic_index' "
-                f"within {INDEX_LIMITS}, 'flux' and 'half_light_radius' above 0. Got "
+                f"low < high for names of {', '.join((*names, 'ellipticity'))}; with "
+                "'ellipticity' from 0 and below 1, 'e1' and 'e2' within (-1, 1), "
+                f"'sersic_index' within {INDEX_LIMITS}, fluxes and radii above 0. Got "
                 f"{name!r}: {ends!r}."
             )
     return bounds or {}
+
+
+def _some_rows(images):
+    """Return at most `N_COMPARED` rows with pixels, evenly spaced."""
+    rows = np.setdiff1d(np.arange(len(images)), images.empty)
+    return rows[np.linspace(0, len(rows) - 1, min(N_COMPARED, len(rows))).astype(int)]
+
+
+def _check_neighbours(neighbours, n_stamps):
+    """Return the places (k, 2) of the neighbours of each stamp, or None."""
+    if neighbours is None:
+        return None
+    try:
+        columns = [np.asarray(neighbours[name]) for name in ("stamp", "x0", "y0")]
+        stamp, x, y = np.array(columns, dtype=np.float64)
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise ValueError(
+            "neighbours must be a table with the columns 'stamp', 'x0' and 'y0', of "
+            f"one number for each neighbour. Got {neighbours!r:.80}."
+        ) from None
+    wrong = ~(np.isin(stamp, np.arange(n_stamps)) & np.isfinite(x) & np.isfinite(y))
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise ValueError(
+            f"neighbours must have stamps from 0 to {n_stamps - 1} and finite places. "
+            f"Got stamp={stamp[index]:g}, x0={x[index]:g} and y0={y[index]:g} in row "
+            f"{index}."
+        )
+    places = np.column_stack([x, y]) - CORNER
+    return [places[stamp == row] for row in range(n_stamps)]
+
+
+def _check_correlation(correlation):
+    """Return the autocorrelation of the noise, or None."""
+    if correlation is None or isinstance(correlation, str):
+        return None
+    given = np.asarray(correlation, dtype=np.float64)
+    if not is_correlation(given):
+        raise ValueError(
+            f"The 'noise_correlation' parameter of {NAME} must be an array (h, w) with "
+            "odd sides, 1 in the middle, and the same values for opposite shifts; or "
+            f"'estimate' or None. Got an array of the shape {given.shape}."
+        )
+    return given
 
 
 def _warn_of_narrow_psfs(fitter, images):
@@ -791,11 +1027,11 @@ def _warn_of_narrow_psfs(fitter, images):
     if min(fitter.layout.band_shape[1:]) < SHORTEST_SIDE:
         return
     if images.psf is None:
-        widths = effective_fwhm(fitter.psf[:, 0])
+        widths = effective_fwhm(fitter.psf).min(axis=1)
     else:
         parts = gen_batches(len(images), CHUNK_SIZE)
         widths = np.concatenate(
-            [effective_fwhm(images.psf[part][:, 0]) for part in parts]
+            [effective_fwhm(images.psf[part]).min(axis=1) for part in parts]
         )
     narrow = widths < LEAST_FWHM
     if not narrow.any():
@@ -811,11 +1047,3 @@ def _warn_of_narrow_psfs(fitter, images):
         f"{found}. Pixels do not sample a PSF with a FWHM below {LEAST_FWHM:g} pixels, "
         f"and fitted profiles are biased: see the Notes of {NAME}."
     )
-
-
-def _check_one_band(layout):
-    if layout.band_shape[0] != 1:
-        raise ValueError(
-            f"X must have stamps of one band for {NAME}. Got {layout.band_shape[0]} "
-            f"bands in stamps of the shape {layout.image_shape}."
-        )

@@ -6,140 +6,374 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.stats import norm
 
+from sklcae._cosmic_rays import find_cosmic_rays
+from sklcae._images import Images
 from sklcae._inputs import Layout
-from sklcae._profiles import (
-    DERIVED,
-    N_FITTED,
-    PARAMETERS,
-    covariance_of_named,
-    to_named,
-    to_rendered,
+from sklcae._neighbours import find_scenes, starts_at
+from sklcae._profiles import DERIVED, ProfileParameters, kind_of, to_rendered
+from sklcae._torch.profile_fit import (
+    Limits,
+    Stamps,
+    draw_profiles,
+    fit_profiles,
+    render_scenes,
 )
-from sklcae._torch.profile_fit import Limits, Stamps, draw_profiles, fit_profiles
+from sklcae._torch.scenes import Scene
 from sklcae._torch.sersic import INDEX_LIMITS
 
 # Limits of parameters without bounds; those of radii and centres are in pixels.
 MOST_ELLIPTICAL = 0.95
 LEAST_RADIUS = 0.02
 LARGEST_RADIUS_IN_SIDES = 4.0
-SKY = N_FITTED - 1
-# The names that may have bounds.
-BOUNDED = (*PARAMETERS, "ellipticity")
 # Less light than this is no profile.
 LEAST_SIGNAL_TO_NOISE = 1.0
 # A Fisher matrix, scaled to a diagonal of 1, that is worse conditioned has no inverse.
 LARGEST_CONDITION = 1e13
+# The mean and the width of the priors of neighbours, as the renderer takes parameters:
+# without priors a neighbour too faint for a shape would make the fit singular. The
+# centre is within so many pixels of the place where the neighbour was found.
+PRIOR_OF_NEIGHBOURS = {
+    "half_light_radius": (1.2, 1.0),
+    "sersic_index": (0.3, 0.7),
+    "e1": (0.0, 0.3),
+    "e2": (0.0, 0.3),
+}
+CENTER_SIGMA, CENTER_ROOM = 2.0, 4.0
+
+
+class Neighbours(NamedTuple):
+    """The fitted neighbours of all stamps.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_neighbours,)
+        The stamp of each, in ascending order.
+    parameters : ndarray of shape (n_neighbours, n_parameters)
+        Their parameters, as the renderer takes them.
+    covariance : ndarray of shape (n_neighbours, n_parameters, n_parameters)
+        The covariance of the parameters of each.
+    """
+
+    rows: np.ndarray
+    parameters: np.ndarray
+    covariance: np.ndarray
+
+
+class FittedScenes(NamedTuple):
+    """Fits of the stamps with the same number of sources.
+
+    ``rows`` (m,) are the stamps. ``parameters`` (m, n_fitted) and their ``covariance``,
+    next ``steps`` and ``errors`` are those of all sources and of the backgrounds. The
+    covariance is NaN where a fit has not ``converged`` (m,).
+    """
+
+    rows: np.ndarray
+    scene: Scene
+    limits: Limits
+    parameters: np.ndarray
+    covariance: np.ndarray
+    steps: np.ndarray
+    errors: np.ndarray
+    converged: np.ndarray
 
 
 class MeasuredProfiles(NamedTuple):
     """Fitted profiles of n stamps; NaN for stamps without a pixel that counts.
 
-    ``parameters`` (n, 8) and ``covariance`` (n, 8, 8) are those of the renderer and the
-    background. The covariance is NaN where a fit has not converged. ``chi_square`` (n,)
-    is the sum over ``n_pixels`` (n,) pixels. ``converged`` (n,), whether the fit is at
-    a minimum with a covariance, ``at_limit`` (n, 8) and ``n_steps`` (n,) describe the
-    fits.
+    Parameters
+    ----------
+    parameters : ndarray of shape (n, n_parameters)
+        The parameters of the central galaxy, as the renderer takes them.
+    covariance : ndarray of shape (n, n_parameters, n_parameters)
+        Their covariance. NaN where a fit has not converged.
+    sky, sky_std : ndarray of shape (n, n_bands)
+        The background and its error.
+    steps, errors : ndarray of shape (n, n_parameters + n_bands)
+        The next step of Gauss and Newton, of the central galaxy and of the background,
+        and the errors of both; about 0 where a fit has converged.
+    chi_square, n_pixels : ndarray of shape (n,)
+        Chi-square, and the number of pixels that count.
+    converged : bool ndarray of shape (n,)
+        Whether the fit is at a minimum with a covariance.
+    at_limit : bool ndarray of shape (n, n_parameters)
+        Whether a parameter is at its limit.
+    n_steps, n_neighbours : ndarray of shape (n,)
+        Number of steps, and of fitted neighbours.
+    psf_misfit : ndarray of shape (n,)
+        By how many of its errors the squared width of the PSF should be larger; NaN if
+        it was not asked for.
+    scenes : tuple of FittedScenes
+        All parameters, for each number of sources.
     """
 
     parameters: np.ndarray
     covariance: np.ndarray
+    sky: np.ndarray
+    sky_std: np.ndarray
+    steps: np.ndarray
+    errors: np.ndarray
     chi_square: np.ndarray
     n_pixels: np.ndarray
     converged: np.ndarray
     at_limit: np.ndarray
     n_steps: np.ndarray
+    n_neighbours: np.ndarray
+    psf_misfit: np.ndarray
+    scenes: tuple
+
+    def neighbours(self):
+        """Return the `Neighbours`."""
+        n = self.parameters.shape[1]
+        found = []
+        for fitted in self.scenes:
+            n_sources = len(fitted.scene.components) // fitted.scene.n_bands
+            for source in range(1, n_sources):
+                part = slice(source * n, (source + 1) * n)
+                covariance = fitted.covariance[:, part, part]
+                found.append((fitted.rows, fitted.parameters[:, part], covariance))
+        if not found:
+            return Neighbours(
+                np.zeros(0, int), self.parameters[:0], self.covariance[:0]
+            )
+        rows, *others = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(rows, kind="stable")
+        return Neighbours(*(part[order] for part in (rows, *others)))
 
 
 @dataclass(frozen=True)
 class ProfileFitter:
     """All that the fits of stamps depend on, besides the stamps.
 
-    ``noise`` is the standard deviation of pixels without light, or None if the stamps
-    have a variance plane; ``psf`` (1, 1, H, W) is that of all stamps, or None. A gain
-    of None adds no noise of the source. ``bounds`` are
-    ends by name, and ``fit_sky`` is True, False or the width of a prior.
+    ``noise`` is the standard deviation of pixels without light in each band, or None if
+    the stamps have a variance plane; ``psf`` (1, n_bands, H, W) is that of all stamps,
+    or None. A ``gain`` of None adds no noise of the source.
+    ``bounds`` are ends by name, and ``fit_sky`` is True, False or the width of a prior.
+    ``noise_correlation`` is the autocorrelation (h, w) of the noise, or None.
     """
 
     layout: Layout
     pixel_scale: float
-    gain: float | None
-    noise: float | None
+    gain: float | tuple | None
+    noise: list | None
     psf: Any
     bounds: dict
     fit_sky: bool | float
     max_steps: int
     device: str
+    max_neighbours: int = 0
+    mask_cosmic_rays: bool = False
+    noise_correlation: Any = None
 
     @cached_property
-    def limits(self):
-        """The limits of the parameters of the renderer."""
-        return make_limits(
-            self.bounds, self.layout.band_shape, self.pixel_scale, self.fit_sky
+    def profile(self):
+        """The `ProfileParameters` of a source."""
+        return ProfileParameters.of_targets(
+            self.layout.target_names, self.layout.band_shape[0]
         )
 
-    def fit(self, images, start):
-        """Fit `Images` from a start (n, 8); NaN in it is replaced by image moments."""
+    def fit(self, images, start, neighbours=None, checks=False):
+        """Fit `Images`, and return the `MeasuredProfiles`.
+
+        Parameters
+        ----------
+        images : Images
+            The stamps.
+        start : ndarray of shape (n, n_parameters)
+            The start of each central galaxy; NaN is replaced by a guess.
+        neighbours : list of ndarray, default=None
+            For each stamp the places (k, 2) of its neighbours. None finds them, at most
+            ``max_neighbours``.
+        checks : bool, default=False
+            Whether to test the PSFs.
+        """
         rows = np.setdiff1d(np.arange(len(images)), images.empty)
+        if neighbours is not None:
+            sources = {
+                row: self._with_neighbours(images, row, start[row], neighbours[row])
+                for row in rows
+            }
+        elif self.max_neighbours:
+            sources = find_scenes(self, images, rows, start)
+        else:
+            sources = {row: start[row : row + 1] for row in rows}
+        parts = self.fit_sources(images, sources, self.max_steps, checks)
+        return self._joined(parts, len(images))
+
+    def _with_neighbours(self, images, row, start, neighbours):
+        """Return the starts (k, n_parameters) of a galaxy and of its neighbours."""
+        if not len(neighbours):
+            return start[None]
+        stamp, center = self.stamp(images, row), self.center_of(start)
+        return starts_at(np.vstack([center, neighbours]), stamp, self.profile)
+
+    def center_of(self, start):
+        """Return the start of a centre (2,), by default the middle of the stamp."""
+        height, width = self.layout.band_shape[1:]
+        middle = [(width - 1) / 2, (height - 1) / 2]
+        given = start[self.centers]
+        return np.where(np.isnan(given), middle, given)
+
+    @property
+    def centers(self):
+        """The numbers of the parameters x0 and y0."""
+        return [self.profile.names.index(name) for name in ("x0", "y0")]
+
+    def fit_sources(self, images, sources, max_steps, checks=False):
+        """Fit stamps with the starts of all of their sources, by row.
+
+        Returns a `FittedScenes` and `Fits` for each number of sources.
+        """
+        n_sources = np.array([len(one) for one in sources.values()], int)
+        rows = np.array(list(sources), int)
+        parts = []
+        for number in np.unique(n_sources):
+            alike = rows[n_sources == number]
+            starts = np.stack([sources[row] for row in alike])
+            parts.append(self._fit_alike(images, alike, starts, max_steps, checks))
+        return parts
+
+    def _fit_alike(self, images, rows, starts, max_steps, checks):
+        """Fit stamps with the same number of sources, starts (m, n_sources, P)."""
+        scene = Scene.of_sources(self.profile.columns, starts.shape[1])
+        limits = self.limits(starts)
+        skies = np.full((len(starts), scene.n_bands), np.nan)
         fits = fit_profiles(
             lambda part: self._stamps(images, rows[part]),
-            start[rows],
-            self.limits,
-            self.max_steps,
-            self.device,
+            np.concatenate([starts.reshape(len(starts), -1), skies], axis=1),
+            scene,
+            limits,
+            max_steps,
+            correlation=self._correlation,
+            checks=checks,
+            device=self.device,
         )
-        covariance = _inverse(fits.hessian, self.limits.sky_sigma > 0)
+        covariance = self._covariance_of(fits, limits.prior_sigma > 0)
         # Stamps without light, or with fewer pixels than parameters, show no profile.
         converged = fits.converged & np.isfinite(covariance).all(axis=(1, 2))
         converged &= ~fits.constant
-        # The diagonal of the flux is the squared signal-to-noise of the fitted light.
-        converged &= fits.hessian[:, 0, 0] > LEAST_SIGNAL_TO_NOISE**2
+        # The diagonal of a flux is the squared signal-to-noise of the fitted light.
+        fluxes = self.profile.of_kind("flux")
+        strength = np.einsum("nii->ni", fits.hessian)[:, fluxes].max(axis=1)
+        converged &= strength > LEAST_SIGNAL_TO_NOISE**2
+        steps = np.einsum("nij,nj->ni", covariance, fits.gradient)
+        errors = np.sqrt(np.einsum("nii->ni", covariance))
         covariance[~converged] = np.nan
-        measured = MeasuredProfiles(
-            fits.parameters,
-            covariance,
-            fits.chi_square,
-            fits.n_pixels,
-            converged,
-            fits.at_limit,
-            fits.n_steps,
+        fitted = FittedScenes(
+            rows, scene, limits, fits.parameters, covariance, steps, errors, converged
         )
-        if len(rows) == len(images):
-            return measured
-        return MeasuredProfiles(
-            *(_spread(part, rows, len(images)) for part in measured)
+        return fitted, fits
+
+    def _joined(self, parts, n):
+        """Join the fits of stamps with different numbers of sources."""
+        n_central, n_bands = len(self.profile.names), self.layout.band_shape[0]
+        empty = MeasuredProfiles(
+            parameters=np.full((n, n_central), np.nan),
+            covariance=np.full((n, n_central, n_central), np.nan),
+            sky=np.full((n, n_bands), np.nan),
+            sky_std=np.full((n, n_bands), np.nan),
+            steps=np.full((n, n_central + n_bands), np.nan),
+            errors=np.full((n, n_central + n_bands), np.nan),
+            chi_square=np.full(n, np.nan),
+            n_pixels=np.zeros(n, int),
+            converged=np.zeros(n, bool),
+            at_limit=np.zeros((n, n_central), bool),
+            n_steps=np.zeros(n, int),
+            n_neighbours=np.zeros(n, int),
+            psf_misfit=np.full(n, np.nan),
+            scenes=tuple(fitted for fitted, _ in parts),
+        )
+        for fitted, fits in parts:
+            rows, skies = fitted.rows, fitted.scene.skies
+            central = slice(n_central)
+            both = np.r_[central, skies]
+            empty.parameters[rows] = fitted.parameters[:, central]
+            empty.covariance[rows] = fitted.covariance[:, central, central]
+            empty.sky[rows] = fitted.parameters[:, skies]
+            variance = np.einsum("nii->ni", fitted.covariance)[:, skies]
+            empty.sky_std[rows] = np.sqrt(variance)
+            empty.steps[rows] = fitted.steps[:, both]
+            empty.errors[rows] = fitted.errors[:, both]
+            empty.chi_square[rows] = fits.chi_square
+            empty.n_pixels[rows] = fits.n_pixels
+            empty.converged[rows] = fitted.converged
+            empty.at_limit[rows] = fits.at_limit[:, central]
+            empty.n_steps[rows] = fits.n_steps
+            n_sources = len(fitted.scene.components) // n_bands
+            empty.n_neighbours[rows] = n_sources - 1
+            empty.psf_misfit[rows] = fits.psf_misfit
+        return empty
+
+    def pixels(self, images):
+        """Return the pixels (n, n_bands, H, W) as they are fitted, NaN if masked."""
+        stamps = self._stamps(images, np.arange(len(images)))
+        return np.where(stamps.counts, stamps.images, np.nan)
+
+    def residuals(self, images, measured):
+        """Return the residuals of fits over their noise, NaN if masked."""
+        light = self.render(images, measured)
+        stamps = self._stamps(images, np.arange(len(images)))
+        noise = stamps.noise_of_light[:, :, None, None]
+        variance = stamps.variance + noise * light.clip(min=0)
+        residuals = self.pixels(images) - light - measured.sky[:, :, None, None]
+        return residuals / np.sqrt(variance)
+
+    def render(self, images, measured, central=False):
+        """Return the light of all sources, or of the central ones, (n, n_bands, H, W).
+
+        NaN for stamps without a pixel.
+        """
+        rendered = np.full((len(images), *self.layout.band_shape), np.nan, np.float32)
+        for fitted in measured.scenes:
+            rendered[fitted.rows] = self.render_fitted(
+                images, fitted, 1 if central else None
+            )
+        return rendered
+
+    def render_fitted(self, images, fitted, n_sources=None):
+        """Return the light (m, n_bands, H, W) of some fits, of all sources or less."""
+        return render_scenes(
+            lambda part: self._stamps(images, fitted.rows[part]),
+            fitted.parameters,
+            fitted.scene,
+            n_sources,
         )
 
     def draw(self, images, measured, n_draws, rng):
-        """Draw parameters (n, n_draws, 8) from the posterior of each stamp.
+        """Draw parameters (n, n_draws, n_parameters) from the posterior of each stamp.
 
         Also returns the effective number of draws of each stamp, (n,).
         """
         seeds = rng.randint(np.iinfo(np.int32).max, size=len(images))
-        usable = np.isfinite(measured.covariance).all(axis=(1, 2))
-        rows = np.flatnonzero(usable)
-        draws = np.full((len(images), n_draws, N_FITTED), np.nan)
+        n_central = len(self.profile.names)
+        draws = np.full((len(images), n_draws, n_central), np.nan)
         effective = np.zeros(len(images))
-        draws[rows], effective[rows] = draw_profiles(
-            lambda part: self._stamps(images, rows[part]),
-            measured.parameters[rows],
-            measured.covariance[rows],
-            self.limits,
-            n_draws,
-            seeds[rows],
-            self.device,
-        )
+        for fitted in measured.scenes:
+            usable = np.isfinite(fitted.covariance).all(axis=(1, 2))
+            rows = fitted.rows[usable]
+            drawn, effective[rows] = draw_profiles(
+                lambda part, rows=rows: self._stamps(images, rows[part]),
+                fitted.parameters[usable],
+                fitted.covariance[usable],
+                fitted.scene,
+                fitted.limits.take(usable),
+                n_draws,
+                seeds[rows],
+                self.device,
+            )
+            draws[rows] = drawn[:, :, :n_central]
         return draws, effective
 
     def named(self, measured):
         """Return the targets (n, n_targets) of measured profiles."""
         names = self.layout.target_names
-        return to_named(measured.parameters, names, self.pixel_scale)
+        return self.profile.named(measured.parameters, names, self.pixel_scale)
 
     def covariance(self, measured):
         """Return the covariance (n, n_targets, n_targets) of the targets."""
-        return covariance_of_named(
+        return self.profile.covariance_of_named(
             measured.parameters,
             measured.covariance,
             self.layout.target_names,
@@ -157,52 +391,131 @@ class ProfileFitter:
         y, covariance = self.named(measured), self.covariance(measured)
         std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
         is_derived = np.isin(names, DERIVED)
+        ends = (parameters + sign * width * sigma for sign in (-1, 1))
         return tuple(
             np.where(
                 is_derived,
                 y + sign * width * std,
-                to_named(parameters + sign * width * sigma, names, self.pixel_scale),
+                self.profile.named(end, names, self.pixel_scale),
             )
-            for sign in (-1, 1)
+            for sign, end in zip((-1, 1), ends, strict=True)
         )
 
     def start_from(self, y):
-        """Return the start (n, 8) of targets (n, n_targets), NaN where unknown."""
-        start = np.full((len(y), N_FITTED), np.nan)
-        columns = dict(zip(self.layout.target_names, y.T, strict=True))
-        if "e1" not in columns and {"ellipticity", "position_angle"} <= set(columns):
-            angle = 2 * np.deg2rad(columns["position_angle"])
-            columns["e1"] = columns["ellipticity"] * np.cos(angle)
-            columns["e2"] = columns["ellipticity"] * np.sin(angle)
-        for i, name in enumerate(PARAMETERS):
-            if name in columns:
-                start[:, i] = to_rendered(name, columns[name], self.pixel_scale)
-        return start
+        """Return the start of targets (n, n_targets), NaN where unknown."""
+        return self.profile.rendered(y, self.layout.target_names, self.pixel_scale)
+
+    def limits(self, starts):
+        """Return the `Limits` of stamps with starts (m, n_sources, P) of all sources.
+
+        The bounds are those of the central galaxy. Neighbours have priors.
+        """
+        n, n_sources, _ = starts.shape
+        low, high, most_elliptical = make_limits(
+            self.profile, self.bounds, self.layout.band_shape, self.pixel_scale
+        )
+        free_low, free_high, _ = make_limits(
+            self.profile, {}, self.layout.band_shape, self.pixel_scale
+        )
+        n_bands, others = self.layout.band_shape[0], n_sources - 1
+        of_sky = np.full(n_bands, np.inf if self.fit_sky else 0.0)
+        low = np.concatenate([low, np.tile(free_low, others), -of_sky])
+        high = np.concatenate([high, np.tile(free_high, others), of_sky])
+        low, high = np.tile(low, (n, 1)), np.tile(high, (n, 1))
+        mean, sigma = self._priors(starts)
+        if n_sources > 1:
+            low, high = self._near(starts, low, high)
+        return Limits(low, high, most_elliptical, mean, sigma)
+
+    def _near(self, starts, low, high):
+        """Return limits with all centres near their starts, within the limits."""
+        n_each = len(self.profile.names)
+        for source in range(starts.shape[1]):
+            for number in self.centers:
+                column, start = source * n_each + number, starts[:, source, number]
+                start = start.clip(low[:, column], high[:, column])
+                low[:, column] = np.maximum(low[:, column], start - CENTER_ROOM)
+                high[:, column] = np.minimum(high[:, column], start + CENTER_ROOM)
+        return low, high
+
+    def _priors(self, starts):
+        """Return means (m, n_fitted) and widths (n_fitted,) of the priors."""
+        n, n_sources, n_each = starts.shape
+        n_bands = self.layout.band_shape[0]
+        mean = np.zeros((n, n_sources, n_each))
+        sigma = np.full((n_sources, n_each), np.inf)
+        for i, name in enumerate(self.profile.names):
+            if name in ("x0", "y0"):
+                mean[:, 1:, i], sigma[1:, i] = starts[:, 1:, i], CENTER_SIGMA
+            elif kind_of(name) in PRIOR_OF_NEIGHBOURS:
+                mean[:, 1:, i], sigma[1:, i] = PRIOR_OF_NEIGHBOURS[kind_of(name)]
+        is_flag = isinstance(self.fit_sky, bool | np.bool_)
+        of_sky = np.inf if is_flag and self.fit_sky else float(self.fit_sky)
+        return (
+            np.concatenate([mean.reshape(n, -1), np.zeros((n, n_bands))], axis=1),
+            np.concatenate([sigma.ravel(), np.full(n_bands, of_sky)]),
+        )
+
+    def _covariance_of(self, fits, free):
+        """Return the covariance (n, n_fitted, n_fitted); 0 for fixed parameters."""
+        covariance = np.zeros_like(fits.hessian)
+        used = np.ix_(range(len(covariance)), *2 * [np.flatnonzero(free)])
+        inverse = _inverse(fits.hessian[used])
+        if self.noise_correlation is not None:
+            inverse = inverse @ fits.score_covariance[used] @ inverse
+        covariance[used] = inverse
+        covariance[np.isnan(inverse).any(axis=(1, 2))] = np.nan
+        return covariance
+
+    @property
+    def _correlation(self):
+        given = self.noise_correlation
+        return None if given is None else torch.as_tensor(np.array(given))
+
+    def stamp(self, images, row):
+        """Read one stamp, with arrays (n_bands, H, W)."""
+        return self._stamps(images, np.array([row])).take(0)
 
     def _stamps(self, images, rows):
         """Read some stamps as the fit takes them, in float64."""
-        pixels = images[rows][:, 0].astype(np.float64)
+        pixels = images[rows].astype(np.float64)
         counts = ~np.isnan(pixels)
         if images.variance is None:
-            variance = np.full(pixels.shape, self.noise**2)
+            noise = np.reshape(self.noise, (-1, 1, 1))
+            variance = np.broadcast_to(noise**2, pixels.shape)
         else:
-            variance = images.variance[rows][:, 0].astype(np.float64)
+            variance = images.variance[rows].astype(np.float64)
         psf = self.psf if images.psf is None else images.psf[rows]
-        noise_of_light = 0.0 if self.gain is None else 1 / self.gain
+        noise_of_light = 0.0 if self.gain is None else 1 / np.asarray(self.gain)
         return Stamps(
             pixels,
             variance,
             counts,
-            np.broadcast_to(psf[:, 0], pixels.shape),
-            np.full(len(pixels), noise_of_light),
+            np.broadcast_to(psf, pixels.shape),
+            np.broadcast_to(noise_of_light, pixels.shape[:2]),
         )
 
+    def without_cosmic_rays(self, images):
+        """Return images whose cosmic rays are masked, if they are to be found."""
+        if not self.mask_cosmic_rays:
+            return images
+        raw = images.raw.astype(images.dtype)
+        for row in range(len(images)):
+            stamp = self.stamp(images, row)
+            for band, pixels in enumerate(raw[row, : images.shape[1]]):
+                image, variance, counts, psf, noise = (part[band] for part in stamp)
+                gain = 1 / noise if noise else None
+                pixels[find_cosmic_rays(image, variance, counts, psf, gain)] = np.nan
+        return Images(raw, images.empty, images.kinds)
 
-def make_limits(bounds, band_shape, pixel_scale, fit_sky):
-    """Return the `Limits` of the fit for checked bounds by name."""
+
+def make_limits(profile, bounds, band_shape, pixel_scale):
+    """Return the limits of the parameters of a source, and of its ellipticity.
+
+    The first two are arrays (n_parameters,); ``bounds`` are checked, by name.
+    """
     height, width = band_shape[1:]
     side = max(height, width)
-    low, high = np.full((2, N_FITTED), np.inf) * [[-1], [1]]
     limits = {
         "half_light_radius": np.log([LEAST_RADIUS, LARGEST_RADIUS_IN_SIDES * side]),
         "sersic_index": np.log(INDEX_LIMITS),
@@ -219,23 +532,17 @@ def make_limits(bounds, band_shape, pixel_scale, fit_sky):
             ends = np.asarray(ends, dtype=np.float64)
             with np.errstate(divide="ignore"):
                 limits[name] = to_rendered(name, ends, pixel_scale)
-    for i, name in enumerate(PARAMETERS):
-        low[i], high[i] = np.nan_to_num(
-            limits.get(name, (-np.inf, np.inf)),
-            nan=-np.inf,
-            posinf=np.inf,
-            neginf=-np.inf,
-        )
-    is_flag = isinstance(fit_sky, bool | np.bool_)
-    width_of_sky = np.inf if is_flag and fit_sky else float(fit_sky)
-    if not width_of_sky:
-        low[SKY] = high[SKY] = 0
-    return Limits(low, high, most_elliptical, width_of_sky)
+    ends = [
+        limits.get(name, limits.get(kind_of(name), (-np.inf, np.inf)))
+        for name in profile.names
+    ]
+    low, high = np.array(ends, dtype=np.float64).T
+    return np.where(np.isnan(low), -np.inf, low), high, most_elliptical
 
 
-def are_bounds(name, ends):
-    """Return whether a parameter of this name may have these bounds."""
-    if name not in BOUNDED or np.shape(ends) != (2,):
+def are_bounds(name, ends, names):
+    """Return whether a parameter among these names may have these bounds."""
+    if name not in (*names, "ellipticity") or np.shape(ends) != (2,):
         return False
     if not all(isinstance(end, Real) for end in ends) or not ends[0] < ends[1]:
         return False
@@ -249,26 +556,15 @@ def are_bounds(name, ends):
     return high > 0 or name in ("x0", "y0")
 
 
-def _inverse(hessian, has_sky):
-    """Return inverse matrices (n, 8, 8), NaN if one has none; 0 for a fixed sky."""
-    n_free = N_FITTED if has_sky else SKY
-    inverse = np.zeros_like(hessian)
-    used = hessian[:, :n_free, :n_free]
-    diagonal = np.einsum("nii->ni", used)
-    good = np.isfinite(used).all(axis=(1, 2)) & (diagonal > 0).all(axis=1)
+def _inverse(matrices):
+    """Return inverse matrices (n, m, m), NaN if one has none."""
+    diagonal = np.einsum("nii->ni", matrices)
+    good = np.isfinite(matrices).all(axis=(1, 2)) & (diagonal > 0).all(axis=1)
     scale = np.sqrt(np.where(good[:, None], diagonal, 1))
     both = scale[:, :, None] * scale[:, None]
-    scaled = np.where(good[:, None, None], used / both, np.eye(n_free))
+    scaled = np.where(good[:, None, None], matrices / both, np.eye(matrices.shape[1]))
     good &= np.linalg.cond(scaled) < LARGEST_CONDITION
-    scaled[~good] = np.eye(n_free)
-    inverse[:, :n_free, :n_free] = np.linalg.inv(scaled) / both
+    scaled[~good] = np.eye(matrices.shape[1])
+    inverse = np.linalg.inv(scaled) / both
     inverse[~good] = np.nan
     return inverse
-
-
-def _spread(values, rows, n):
-    """Return values of some rows among n, with NaN, 0 or False in the others."""
-    fill = np.nan if values.dtype.kind == "f" else 0
-    spread = np.full((n, *values.shape[1:]), fill, values.dtype)
-    spread[rows] = values
-    return spread

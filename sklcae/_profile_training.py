@@ -6,8 +6,8 @@ from sklcae._profiles import (
     CORNER,
     LOGARITHMIC,
     PARAMETERS,
-    to_named,
-    to_rendered,
+    ProfileParameters,
+    kind_of,
     uses_profiles,
 )
 from sklcae._torch import ProfileUnits
@@ -18,6 +18,11 @@ NAME = "ConditionalAutoencoderRegressor"
 N_GUESSED = 256
 # The least spread of a guessed parameter, in its unit or logarithm.
 LEAST_SPREAD = 0.1
+
+
+def parameters_of_layout(layout):
+    """Return the `ProfileParameters` of stamps and targets with a layout."""
+    return ProfileParameters.of_targets(layout.target_names, layout.band_shape[0])
 
 
 def check_profiles(settings, layout):
@@ -38,15 +43,11 @@ def check_profiles(settings, layout):
             f"{cause}, unless 'planes' have a 'psf', see sklcae.stack_planes. Got None "
             f"with planes={layout.planes}."
         )
-    if layout.band_shape[0] != 1:
-        raise ValueError(
-            f"X must have stamps of one band with {cause}. Got {layout.band_shape[0]} "
-            f"bands in stamps of the shape {layout.image_shape}."
-        )
-    names = layout.target_names or []
+    names, wanted = layout.target_names or [], parameters_of_layout(layout).names
     if settings.network == "sersic":
-        _check_names(names, [name for name in names if name not in PARAMETERS], cause)
-        n_free = len(set(PARAMETERS) - set(names))
+        wrong = [name for name in names if name not in wanted]
+        _check_names(names, wrong, wanted, cause)
+        n_free = len(set(wanted) - set(names))
         if settings.latent_dim < layout.n_targets + n_free:
             raise ValueError(
                 f"The 'latent_dim' parameter of {NAME} must be at least "
@@ -55,11 +56,12 @@ def check_profiles(settings, layout):
             )
     if settings.augmentation == "simulation":
         cause = "augmentation='simulation'"
-        _check_names(names, [name for name in PARAMETERS if name not in names], cause)
+        missing = [name for name in wanted if name not in names]
+        _check_names(names, missing, wanted, cause)
         if settings.gain is None:
             raise ValueError(
-                f"The 'gain' parameter of {NAME} must be a number with {cause}, for "
-                "the noise of new galaxies. Got None."
+                f"The 'gain' parameter of {NAME} must be a number, or one for each "
+                f"band, with {cause}, for the noise of new galaxies. Got None."
             )
 
 
@@ -77,25 +79,26 @@ def check_reconstruction(settings):
         )
 
 
-def _check_names(names, wrong, cause):
+def _check_names(names, wrong, wanted, cause):
     if wrong or not names:
-        wanted = "all of" if cause.startswith("aug") else "among"
+        share = "all of" if cause.startswith("aug") else "among"
         raise ValueError(
-            f"The targets must be {wanted} {list(PARAMETERS)} with {cause}: the column "
+            f"The targets must be {share} {list(wanted)} with {cause}: the column "
             f"names of y, or the parameter 'target_names'. Got {names or None}."
         )
 
 
-def units_of_profile(names, target_scaler, pixel_scale, light_unit, guess):
-    """Return the `ProfileUnits` of a network whose targets have these names.
+def units_of_profile(layout, target_scaler, pixel_scale, light_unit, guess):
+    """Return the `ProfileUnits` of a network for stamps and targets with a layout.
 
     The targets are scaled by mean and scale, or in the logarithm. A parameter that is
     no target takes the next of the other latents, scaled by its guess, see
     `guess_parameters`. The light is in a unit of the images.
     """
+    names, parameters = layout.target_names, parameters_of_layout(layout)
     columns, mean, scale, is_logarithm = [], [], [], []
     n_free = 0
-    for i, name in enumerate(PARAMETERS):
+    for i, name in enumerate(parameters.names):
         if name in names:
             column = names.index(name)
             columns.append(column)
@@ -107,23 +110,47 @@ def units_of_profile(names, target_scaler, pixel_scale, light_unit, guess):
             n_free += 1
             mean.append(float(guess[0, i]))
             scale.append(float(guess[1, i]))
-            is_logarithm.append(i < LOGARITHMIC)
+            is_logarithm.append(kind_of(name) in LOGARITHMIC)
+    kinds = [kind_of(name) for name in parameters.names]
+    units = {"flux": float(light_unit), "half_light_radius": float(pixel_scale)}
+    origins = dict.fromkeys(("x0", "y0"), CORNER)
     return ProfileUnits(
         tuple(columns),
         tuple(mean),
         tuple(scale),
         tuple(is_logarithm),
-        (float(light_unit), float(pixel_scale), 1.0, 1.0, 1.0, 1.0, 1.0),
-        (0.0, 0.0, 0.0, 0.0, 0.0, CORNER, CORNER),
+        tuple(units.get(kind, 1.0) for kind in kinds),
+        tuple(origins.get(kind, 0.0) for kind in kinds),
+        parameters.columns,
     )
 
 
-def guess_parameters(images, noise, pixel_scale):
-    """Guess median and spread (2, 7) of the parameters of images (n, H, W).
+def guess_parameters(images, noise, pixel_scale, parameters):
+    """Guess median and spread (2, n_parameters) of the parameters of galaxies.
 
-    They come from the moments of the images, without regard to the PSF. The first three
-    are logarithms, in the units of the parameters.
+    They come from the moments of the images (n, n_bands, H, W) with some noise
+    (n_bands,), without regard to the PSF. A parameter that several bands have in common
+    is the mean of their guesses. Those in ``LOGARITHMIC`` are logarithms, in the units
+    of the parameters.
     """
+    of_bands = [
+        _guess_band(images[:, band], float(level), pixel_scale)
+        for band, level in enumerate(noise)
+    ]
+    guesses = np.zeros((len(images), len(parameters.names)))
+    n_guesses = np.bincount(np.ravel(parameters.columns))
+    for guess, columns in zip(of_bands, parameters.columns, strict=True):
+        guesses[:, list(columns)] += guess
+    guesses = guesses / n_guesses
+    guesses = guesses[np.isfinite(guesses).all(axis=1)]
+    if not len(guesses):
+        return np.repeat([[0.0], [1.0]], len(parameters.names), axis=1)
+    middle = np.median(guesses, axis=0)
+    return np.stack([middle, guesses.std(axis=0).clip(min=LEAST_SPREAD)])
+
+
+def _guess_band(images, noise, pixel_scale):
+    """Guess the seven parameters (n, 7) of images (n, H, W) of one band."""
     counts = ~np.isnan(images)
     pixels = np.where(counts, images, 0) / noise
     point = np.zeros_like(pixels)
@@ -132,59 +159,54 @@ def guess_parameters(images, noise, pixel_scale):
     guesses[:, 0] += np.log(noise)
     guesses[:, 1] += np.log(pixel_scale)
     guesses[:, -2:] += CORNER
-    guesses = guesses[np.isfinite(guesses).all(axis=1)]
-    if not len(guesses):
-        return np.stack([np.zeros(len(PARAMETERS)), np.ones(len(PARAMETERS))])
-    middle = np.median(guesses, axis=0)
-    return np.stack([middle, guesses.std(axis=0).clip(min=LEAST_SPREAD)])
+    return guesses
 
 
-def guess_from(images, rows, scaler, pixel_scale):
-    """Guess the parameters of Sersic profiles in some images, see `_profiles`."""
+def guess_from(images, rows, scaler, pixel_scale, parameters):
+    """Guess the `ProfileParameters` of some images, see `guess_parameters`."""
     some = rows[np.linspace(0, len(rows) - 1, min(N_GUESSED, len(rows))).astype(int)]
-    return guess_parameters(
-        images[some][:, 0], float(scaler.noise_.mean()), pixel_scale
-    )
+    noise = scaler.noise_.ravel()
+    return guess_parameters(images[some], noise, pixel_scale, parameters)
 
 
-def guess_of_targets(guess, names, logarithmic):
+def guess_of_targets(guess, parameters, names, logarithmic):
     """Return mean and scale (2, n_targets) of targets, from guessed parameters.
 
     They are those of the logarithm for targets that are regressed in it.
     """
     middle, spread = (part.copy() for part in guess)
-    for i in range(LOGARITHMIC):
-        if PARAMETERS[i] in names and names.index(PARAMETERS[i]) not in logarithmic:
+    for i, name in enumerate(parameters.names):
+        is_plain = name in names and names.index(name) not in logarithmic
+        if kind_of(name) in LOGARITHMIC and is_plain:
             middle[i] = np.exp(middle[i])
             spread[i] *= middle[i]
-    columns = [PARAMETERS.index(name) for name in names]
+    columns = [parameters.names.index(name) for name in names]
     return np.stack([middle, spread])[:, columns]
 
 
 def make_simulation(codec, y):
-    """Return parameters to simulate from, and the function that scales targets.
+    """Return parameters to simulate from, a function, and the columns of the bands.
 
-    Both are those of `SimulatedGalaxies`; the light is in the unit of the network.
+    They are those of `SimulatedGalaxies`; the light is in the unit of the network.
     """
     names, scale = codec.layout.target_names, codec.pixel_scale
+    parameters = parameters_of_layout(codec.layout)
     known = y[~np.isnan(y).any(axis=1)]
     if not len(known):
         raise ValueError(
             "y must have an image for which all targets are known, with "
             "augmentation='simulation'. Got none."
         )
-    parameters = np.column_stack(
-        [to_rendered(name, known[:, names.index(name)], scale) for name in PARAMETERS]
-    )
-    if not np.isfinite(parameters).all():
+    values = parameters.rendered(known, names, scale)
+    if not np.isfinite(values).all():
         raise ValueError(
             "y must have positive fluxes, radii and indices with "
             "augmentation='simulation'. Got others."
         )
-    unit = np.zeros(len(PARAMETERS))
-    unit[0] = np.log(codec.light_unit)
+    unit = np.zeros(len(parameters.names))
+    unit[parameters.of_kind("flux")] = np.log(codec.light_unit)
 
-    def standardise(parameters):
-        return codec.scale_targets(to_named(parameters + unit, names, scale))
+    def standardise(values):
+        return codec.scale_targets(parameters.named(values + unit, names, scale))
 
-    return parameters - unit, standardise
+    return values - unit, standardise, parameters.columns

@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklcae._profiles import kind_of
+
 # e1 = e cos(2 theta), e2 = e sin(2 theta), x0 along the columns, y0 along the rows.
 TURNING_TARGETS = ("e1", "e2", "x0", "y0")
+# The first two may have the name of a band behind them, as "flux_g".
 INVARIANT_TARGETS = ("flux", "half_light_radius", "sersic_index", "ellipticity")
 
 
@@ -147,7 +150,7 @@ def check_turnable(
         )
     _check_invariant_targets(names, invariant_targets)
     known = {*TURNING_TARGETS, *INVARIANT_TARGETS, *(invariant_targets or ())}
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if not {name, kind_of(name)} & known]
     if unknown:
         circular = (
             " (a position angle is circular: use e1 and e2)"

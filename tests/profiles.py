@@ -4,8 +4,10 @@ import numpy as np
 import torch
 
 from sklcae._fixed_psf import gaussian_psf
-from sklcae._profiles import PARAMETERS, to_rendered
-from sklcae._torch.profile_fit import Stamps
+from sklcae._profile_fitter import make_limits
+from sklcae._profiles import ONE_BAND, PARAMETERS
+from sklcae._torch.profile_fit import Limits, Stamps
+from sklcae._torch.scenes import Scene
 from sklcae._torch.sersic import psf_waves, render, transform_size
 
 NAMES = list(PARAMETERS)
@@ -26,11 +28,7 @@ def draw_truth(n, random_state=0, shape=SHAPE, flux=(2_000.0, 20_000.0)):
 
 def rendered(truth):
     """Return parameters (n, 8) as the fit has them, with a background of 0."""
-    columns = [
-        to_rendered(name, values, 1.0)
-        for name, values in zip(NAMES, truth.T, strict=True)
-    ]
-    return np.column_stack([*columns, np.zeros(len(truth))])
+    return np.column_stack([ONE_BAND.rendered(truth, NAMES, 1.0), np.zeros(len(truth))])
 
 
 def images_of(truth, shape=SHAPE, psf=None):
@@ -56,16 +54,34 @@ def make_stamps(n, random_state=0, shape=SHAPE, **kwargs):
 
 
 def to_stamps(images, **kwargs):
-    """Return `Stamps` of images with the noise and the PSF of `make_stamps`."""
+    """Return `Stamps` of one band of images (n, H, W), with the noise and the PSF.
+
+    They are those of `make_stamps`; other arrays (n, H, W) may be given.
+    """
     n, *shape = images.shape
-    psf = gaussian_psf(FWHM, (1, *shape))[:, 0]
-    return Stamps(
-        **{
-            "images": images,
-            "variance": np.full(images.shape, NOISE**2),
-            "counts": np.ones(images.shape),
-            "psf": np.broadcast_to(psf, images.shape),
-            "noise_of_light": np.ones(n),
-            **kwargs,
-        }
+    arrays = {
+        "images": images,
+        "variance": np.full(images.shape, NOISE**2),
+        "counts": np.ones(images.shape),
+        "psf": np.broadcast_to(gaussian_psf(FWHM, (1, *shape))[:, 0], images.shape),
+        "noise_of_light": np.ones(n),
+        **kwargs,
+    }
+    return Stamps(**{name: array[:, None] for name, array in arrays.items()})
+
+
+ONE_SOURCE = Scene.of_sources(ONE_BAND.columns, 1)
+
+
+def limits_of(bounds, n, fit_sky=True, shape=SHAPE):
+    """Return the `Limits` of n stamps with one source, for bounds by name."""
+    low, high, most_elliptical = make_limits(ONE_BAND, bounds, (1, *shape), 1.0)
+    sky_sigma = np.inf if fit_sky is True else float(fit_sky)
+    farthest = np.inf if fit_sky else 0
+    return Limits(
+        np.tile(np.append(low, -farthest), (n, 1)),
+        np.tile(np.append(high, farthest), (n, 1)),
+        most_elliptical,
+        np.zeros((n, 8)),
+        np.append(np.full(7, np.inf), sky_sigma),
     )

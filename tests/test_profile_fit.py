@@ -94,16 +94,18 @@ def test_report(data, model):
     X, _ = data
     report = model.fit_report(X)
     frame = pd.DataFrame(report)
-    assert list(frame)[:7] == [
+    assert list(frame)[:8] == [
         "converged",
         "at_bound",
         "chi_square",
         "n_pixels",
         "n_steps",
+        "n_neighbours",
         "sky",
         "sky_std",
     ]
-    assert list(frame)[7:] == [name + end for name in NAMES for end in ("", "_std")]
+    names = [*NAMES, "ellipticity", "position_angle"]
+    assert list(frame)[8:] == [name + end for name in names for end in ("", "_std")]
     found, std = model.predict(X, return_std=True)
     np.testing.assert_array_equal(frame[NAMES], found)
     np.testing.assert_array_equal(frame[[f"{name}_std" for name in NAMES]], std)
@@ -727,8 +729,8 @@ def test_planes_and_parameters_that_contradict_each_other(data):
         fitter(planes=kinds, noise=None).fit(stamps)
     with pytest.raises(ValueError, match=r"'noise' parameter .* None with a plane"):
         fitter(planes=kinds, psf=None).fit(stamps)
-    with pytest.raises(ValueError, match="one band"):
-        fitter().fit(np.stack([X, X], axis=1))
+    with pytest.raises(ValueError, match="for each of 2 bands"):
+        fitter(target_names=["flux"]).fit(np.stack([X, X], axis=1))
     with pytest.raises(ValueError, match="one channel for each of the planes"):
         ProfileFitRegressor(planes=kinds).fit(np.stack([X, X], axis=1))
     wrong = stamps.copy()

@@ -5,17 +5,18 @@ import pytest
 
 from sklcae._profiles import (
     DERIVED,
-    N_FITTED,
+    ONE_BAND,
     PARAMETERS,
-    covariance_of_named,
-    to_named,
+    ProfileParameters,
     to_rendered,
 )
 
 ALL = (*PARAMETERS, *DERIVED)
 SCALE = 0.2
-# Logarithms of flux, radius in pixels and index; e1, e2, x, y and the sky.
-ROW = np.array([np.log(1000), np.log(4), np.log(1.5), 0.3, -0.2, 15.0, 14.0, 2.0])
+N_FITTED = len(PARAMETERS)
+# Logarithms of flux, radius in pixels and index; e1, e2, x and y.
+ROW = np.array([np.log(1000), np.log(4), np.log(1.5), 0.3, -0.2, 15.0, 14.0])
+to_named, covariance_of_named = ONE_BAND.named, ONE_BAND.covariance_of_named
 
 
 def covariance(random_state=0):
@@ -111,3 +112,55 @@ def test_a_circle_has_no_angle():
     found = covariance_of_named(row[None], covariance()[None], ALL, SCALE)[0]
     assert np.isnan(found[-1, -1])
     assert np.isfinite(found[:7, :7]).all()
+
+
+BANDS = ["flux_g", "flux_r", "half_light_radius", "sersic_index", "e1", "e2"]
+
+
+def test_parameters_of_bands():
+    profile = ProfileParameters.of_targets(BANDS, 2)
+    assert profile.names == (*BANDS, "x0", "y0")
+    assert profile.columns == ((0, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5, 6, 7))
+    assert profile.suffixes == ["_g", "_r"]
+
+
+def test_radii_of_bands():
+    names = ["half_light_radius_r", "half_light_radius_i", "flux_r", "flux_i"]
+    profile = ProfileParameters.of_targets(names, 2)
+    assert profile.names[:4] == (*names[2:], *names[:2])
+    assert profile.columns == ((0, 2, 4, 5, 6, 7, 8), (1, 3, 4, 5, 6, 7, 8))
+
+
+def test_bands_without_names_have_numbers():
+    assert ProfileParameters.of_targets(None, 3).names[:3] == (
+        "flux_0",
+        "flux_1",
+        "flux_2",
+    )
+    assert ProfileParameters.of_targets(["e1"], 2).names[1] == "flux_1"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["flux"],
+        ["flux_g"],
+        ["flux_g", "flux_g"],
+        ["flux_g", "flux_r", "flux_i"],
+        ["flux_g", "flux_r", "half_light_radius_r", "half_light_radius_g"],
+        ["flux_g", "flux_r", "half_light_radius_g"],
+    ],
+)
+def test_each_band_is_named_once(names):
+    with pytest.raises(ValueError, match="bands"):
+        ProfileParameters.of_targets(names, 2)
+
+
+def test_units_of_bands():
+    names = [*BANDS, "x0", "y0"]
+    profile = ProfileParameters.of_targets(names, 2)
+    values = np.array([[1000.0, 500.0, 0.8, 1.5, 0.3, -0.2, 15.5, 14.5]])
+    rendered = profile.rendered(values, names, SCALE)
+    np.testing.assert_allclose(rendered[:, [0, 2, 3, 4, 5, 6, 7]], ROW[None])
+    assert rendered[0, 1] == pytest.approx(np.log(500))
+    np.testing.assert_allclose(profile.named(rendered, names, SCALE), values)

@@ -26,7 +26,7 @@ from sklcae._codec import architecture_of as architecture_of_codec
 from sklcae._inputs import Layout, target_names_of
 from sklcae._novelty import MAX_IMAGES, N_STATISTICS
 from sklcae._planes import check_psf, is_kinds
-from sklcae._profiles import PARAMETERS
+from sklcae._profile_training import parameters_of_layout
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.archive import (
     naming_file,
@@ -144,7 +144,10 @@ def content_of(model):
     """Return the parameters and the fitted attributes that a file can hold."""
     state = model.__getstate__()
     parameters = {name: state.pop(name) for name in model.get_params(deep=False)}
-    if np.ndim(parameters["psf"]):
+    for name in ("gain", "psf"):
+        if np.ndim(parameters[name]) == 1:
+            parameters[name] = np.asarray(parameters[name], dtype=float).tolist()
+    if np.ndim(parameters["psf"]) > 1:
         # The codec has it.
         del parameters["psf"]
     for part in (parameters, state["codec_"]):
@@ -241,6 +244,12 @@ def _is_history(value):
     )
 
 
+def _is_gain(value):
+    if isinstance(value, tuple):
+        return len(value) > 0 and all(map(is_positive, value))
+    return is_positive(value)
+
+
 def _is_target_names(value):
     try:
         return is_names(value) and value == target_names_of(
@@ -306,7 +315,7 @@ FITTED: dict = {
             "scale_": DOUBLES,
             "logarithmic": Rule("a tuple of different columns", _is_columns),
         },
-        "gain": none_or("a positive number", is_positive),
+        "gain": none_or("a positive number, or a tuple of such", _is_gain),
         "pixel_scale": none_or("a positive number", is_positive),
         "psf": none_or("an array of float64", lambda v: is_array(v, np.float64)),
         "guess": none_or("an array of float64", lambda v: is_array(v, np.float64)),
@@ -396,7 +405,8 @@ def make_model(content):
     parameters, codec = content["parameters"], content["fitted"]["codec_"]
     check_psf_values(codec["psf"], Layout(**codec["layout"]))
     if codec["psf"] is not None and "psf" not in parameters:
-        parameters = parameters | {"psf": codec["psf"][0, 0]}
+        [psf] = codec["psf"]
+        parameters = parameters | {"psf": psf[0] if len(psf) == 1 else psf}
     model = make_unfitted("ConditionalAutoencoderRegressor", parameters)
     model.__setstate__(content["fitted"])
     return model
@@ -441,14 +451,20 @@ def wrong_codec(codec):
     """Yield the errors in the state of a codec, its weights and reference apart."""
     layout = Layout(**codec["layout"])
     yield from wrong_layout(*layout)
-    if codec["gain"] is None and "variance" not in layout.planes:
-        yield f"gain is None, but the planes are {layout.planes}"
+    n_bands = layout.band_shape[0]
+    yield from _wrong_gain(codec["gain"], n_bands, layout)
     yield from wrong_psf(codec["psf"], layout)
     yield from _wrong_guess(codec["guess"], codec["pixel_scale"], layout)
-    n_bands = layout.band_shape[0]
     yield from _wrong_image_scaler(codec["image_scaler"], n_bands)
     yield from _wrong_target_scaler(codec["target_scaler"], layout.n_targets)
     yield from _wrong_range(codec["training_range"], n_bands, layout.n_targets)
+
+
+def _wrong_gain(gain, n_bands, layout):
+    if gain is None and "variance" not in layout.planes:
+        yield f"gain is None, but the planes are {layout.planes}"
+    if isinstance(gain, tuple) and len(gain) != n_bands:
+        yield f"gain has {len(gain)} numbers for {n_bands} bands"
 
 
 def wrong_psf(psf, layout):
@@ -475,8 +491,13 @@ def _wrong_guess(guess, pixel_scale, layout):
         return
     if pixel_scale is None or layout.target_names is None:
         yield "guess needs a pixel_scale and target_names"
-    if guess.shape != (2, len(PARAMETERS)):
-        yield f"guess must have the shape {(2, len(PARAMETERS))}, not {guess.shape}"
+    try:
+        shape = 2, len(parameters_of_layout(layout).names)
+    except ValueError as error:
+        yield str(error)
+        return
+    if guess.shape != shape:
+        yield f"guess must have the shape {shape}, not {guess.shape}"
     elif not (np.isfinite(guess).all() and (guess[1] > 0).all()):
         yield "guess must be finite, with positive spreads"
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from sklcae._codec import usable_device
 from sklcae._inputs import Layout
+from sklcae._noise import is_correlation
 from sklcae._profile_fitter import ProfileFitter, are_bounds
-from sklcae._profiles import NAMES
+from sklcae._profiles import ProfileParameters
 from sklcae._storage import model as autoencoder
 from sklcae._storage.archive import short_repr
 from sklcae._storage.rules import (
@@ -27,7 +28,22 @@ from sklcae.exceptions import ModelFileError
 NAME = "ProfileFitRegressor"
 ESTIMATOR = "ConditionalAutoencoderRegressor"
 # Of these parameters the content has a part of its own.
-APART = ("estimator", "psf")
+APART = ("estimator", "psf", "noise_correlation")
+
+
+def is_gain(value):
+    """Return whether this is a positive number, or a tuple of them."""
+    return is_positive(value) or (isinstance(value, tuple) and is_noise(list(value)))
+
+
+def is_noise(value):
+    """Return whether this is a list of positive numbers."""
+    return isinstance(value, list) and bool(value) and all(map(is_positive, value))
+
+
+def is_count_or_zero(value):
+    """Return whether this is an int of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 CONTENT = {
@@ -38,8 +54,8 @@ CONTENT = {
 FITTED = {
     "layout": autoencoder.FITTED["codec_"]["layout"],
     "pixel_scale": Rule("a positive number", is_positive),
-    "gain": none_or("a positive number", is_positive),
-    "noise": none_or("a positive number", is_positive),
+    "gain": none_or("a positive number, or one for each band", is_gain),
+    "noise": none_or("a list of positive numbers", is_noise),
     "psf": none_or("an array of float64", lambda v: is_array(v, np.float64)),
     "bounds": DICT,
     "fit_sky": Rule(
@@ -47,6 +63,11 @@ FITTED = {
         lambda value: isinstance(value, bool) or is_positive(value),
     ),
     "max_steps": COUNT,
+    "max_neighbours": Rule("an int of at least 0", is_count_or_zero),
+    "mask_cosmic_rays": Rule("a bool", lambda value: isinstance(value, bool)),
+    "noise_correlation": none_or(
+        "an array of float64", lambda v: is_array(v, np.float64)
+    ),
 }
 
 
@@ -72,6 +93,8 @@ def content_of(model):
     # A number stays the parameter; a PSF is the same in both places.
     if np.ndim(model.psf) == 0:
         parameters["psf"] = model.psf
+    if isinstance(model.noise_correlation, str):
+        parameters["noise_correlation"] = model.noise_correlation
     return {
         "parameters": parameters,
         "fitted": fitter | {"layout": fitter["layout"]._asdict()},
@@ -92,24 +115,38 @@ def check_content(content, version):
         autoencoder.check_content(content["estimator"], version)
 
 
-def _contradictions(layout, pixel_scale, gain, noise, psf, bounds, fit_sky, max_steps):
+def _contradictions(**fitted):
     """Yield the errors in fitted attributes that are each of the right type."""
-    layout = Layout(**layout)
+    layout = Layout(**fitted["layout"])
     yield from autoencoder.wrong_layout(*layout)
-    if layout.band_shape[0] != 1:
-        yield f"image_shape is {layout.image_shape}, but there must be one band"
-    unknown = [n for n in layout.target_names or [None] if n not in NAMES]
+    n_bands, names = layout.band_shape[0], layout.target_names or [None]
+    try:
+        profile = ProfileParameters.of_targets(names, n_bands)
+    except (ValueError, AttributeError) as error:
+        raise ModelFileError(f"its target_names are wrong: {error}") from None
+    unknown = [name for name in names if name not in profile.all_names]
     if unknown:
         yield f"target_names must be names of parameters, not {short_repr(unknown)}"
+    for name in ("noise", "gain"):
+        if np.size(fitted[name]) not in (1, n_bands):
+            yield f"{name} must have one number for each of {n_bands} bands"
+    yield from _wrong_planes(layout, fitted["noise"], fitted["gain"], fitted["psf"])
+    bounds = fitted["bounds"]
+    wrong = [n for n, ends in bounds.items() if not are_bounds(n, ends, profile.names)]
+    if wrong:
+        yield f"bounds of {short_repr(wrong)} are wrong"
+    if not is_correlation(fitted["noise_correlation"]):
+        yield "noise_correlation must be symmetric, with odd sides and 1 in the middle"
+
+
+def _wrong_planes(layout, noise, gain, psf):
+    """Yield the errors of noise and PSF for the planes of the stamps."""
     has_variance = "variance" in layout.planes
     if (noise is None) != has_variance or (gain is None and not has_variance):
         yield f"noise is {noise} and gain {gain}, but the planes are {layout.planes}"
     if psf is None and not layout.has_psf:
         yield f"there must be a PSF for the planes {layout.planes}"
     yield from autoencoder.wrong_psf(psf, layout)
-    wrong = [name for name, ends in bounds.items() if not are_bounds(name, ends)]
-    if wrong:
-        yield f"bounds of {short_repr(wrong)} are wrong"
 
 
 def make_model(content):
@@ -117,6 +154,9 @@ def make_model(content):
     parameters, fitted = content["parameters"], content["fitted"]
     if "psf" not in parameters and fitted["psf"] is not None:
         parameters = parameters | {"psf": fitted["psf"][0, 0]}
+    correlation = fitted["noise_correlation"]
+    if "noise_correlation" not in parameters and correlation is not None:
+        parameters = parameters | {"noise_correlation": correlation}
     model = autoencoder.make_unfitted(NAME, parameters)
     estimator = content["estimator"]
     if estimator is not None:

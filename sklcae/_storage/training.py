@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from sklcae._fitting import as_gain, psf_of_settings
-from sklcae._profiles import PARAMETERS, uses_profiles
+from sklcae._fitting import psf_of_settings
+from sklcae._gain import as_gain
+from sklcae._inputs import Layout
+from sklcae._profile_training import parameters_of_layout
+from sklcae._profiles import uses_profiles
 from sklcae._storage.model import FITTED, architecture_of, wrong_codec
 from sklcae._storage.rules import (
     ARRAYS,
@@ -108,10 +111,12 @@ class TrainingRules:
         """Return the architecture, with ones for all that the training learns."""
         learned = {"guess": None}
         if uses_profiles(self.settings):
-            ones = np.ones(self.known["layout"]["n_targets"])
+            layout = Layout(**self.known["layout"])
+            parameters = parameters_of_layout(layout)
+            ones = np.ones(layout.n_targets)
             scaler = {"mean_": ones, "scale_": ones, "logarithmic": self.logarithmic}
             learned = {
-                "guess": np.ones((2, len(PARAMETERS))),
+                "guess": np.ones((2, len(parameters.names))),
                 "target_scaler": scaler,
                 "image_scaler": {
                     "stretch": self.settings.stretch,

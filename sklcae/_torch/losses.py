@@ -1,5 +1,6 @@
 """The terms of the loss, each a mean over the batch and its entries."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -70,9 +71,12 @@ class LightScale(NamedTuple):
         def to_tensor(array):
             return torch.as_tensor(array, dtype=torch.float32, device=device)
 
-        background = to_tensor(self.noise.background)
+        background, gain = self.noise
+        if not (gain is None or isinstance(gain, Real)):
+            gain = to_tensor(gain)
+        noise = self.noise._replace(background=to_tensor(background), gain=gain)
         arrays = {n: to_tensor(getattr(self, n)) for n in self._fields[1:4]}
-        return self._replace(noise=self.noise._replace(background=background), **arrays)
+        return self._replace(noise=noise, **arrays)
 
 
 STRETCH = {"linear": lambda values: values, "asinh": torch.asinh}

@@ -5,10 +5,17 @@ import math
 import numpy as np
 import torch
 
-from sklcae._torch.sersic import E1, X, psf_waves, render, transform_size
+from sklcae._torch.sersic import (
+    E1,
+    LOG_FLUX,
+    LOG_RADIUS,
+    psf_waves,
+    render,
+    transform_size,
+)
 from sklcae._torch.workers import in_order
 
-# Stamps that are rendered at once.
+# Images that are rendered at once.
 BLOCK = 8
 # A new galaxy differs from one of the training set by this width in the rank of each
 # of its parameters, as a share of the training set.
@@ -21,25 +28,33 @@ class SimulatedGalaxies:
     The parameters of a new galaxy are those of a random galaxy of the training set,
     with changed ranks: each parameter moves to a near quantile of the training set. The
     distribution of each parameter stays the same, and nearly so do their relations. The
-    position angle is random. The noise is Gaussian, with the variance of the background
-    and of the light.
+    position angle is random. With several bands the flux of the first band and the
+    colours of neighbouring bands change ranks, and not the other fluxes: fluxes that
+    moved independently would have colours that no galaxy has. Radii of several bands
+    do likewise, by their ratios. The noise is Gaussian, with the variance of the
+    background and of the light.
 
     Parameters
     ----------
-    parameters : ndarray of shape (n_galaxies, 7)
-        The parameters of `render` of the training set, in units of the light and in
-        pixels. An average over position angles: e1 and e2 enter by their ellipticity.
+    parameters : ndarray of shape (n_galaxies, n_parameters)
+        The parameters of the training set, in units of the light and in pixels: the
+        seven of `render`, with a flux, and maybe a radius, for each band. An average
+        over position angles: e1 and e2 enter by their ellipticity.
     standardise : callable
-        Turns parameters of `render`, an array, into scaled targets.
+        Turns such parameters, an array, into scaled targets.
+    bands : tuple of tuple of int
+        For each band the columns of the parameters that `render` takes.
     light_scale : LightScale
         The scale of the images.
     generator : torch.Generator
         Source of the galaxies and of their noise, on the CPU.
     """
 
-    def __init__(self, parameters, standardise, light_scale, generator):
-        values = parameters.copy()
-        values[:, E1] = np.hypot(values[:, E1], values[:, E1 + 1])
+    def __init__(self, parameters, standardise, bands, light_scale, generator):
+        self.bands = np.array(bands)
+        self.e1 = self.bands[0, E1]
+        values = _to_ratios(parameters, self.bands)
+        values[:, self.e1] = np.hypot(*parameters.T[self.e1 : self.e1 + 2])
         order = values.argsort(axis=0, kind="stable")
         self.quantiles = np.take_along_axis(values, order, axis=0)
         self.shares = (np.arange(len(values)) + 0.5) / len(values)
@@ -62,7 +77,7 @@ class SimulatedGalaxies:
         return batch._replace(images=images, targets=targets, target_weights=None)
 
     def _draw(self, n):
-        """Draw parameters of new galaxies, (n, 7), float64."""
+        """Draw parameters of new galaxies, (n, n_parameters), float64."""
         rows = torch.randint(len(self.ranks), (n,), generator=self.generator)
         moves = torch.randn(n, self.ranks.shape[1], generator=self.generator)
         moves = moves.double().numpy()
@@ -76,19 +91,46 @@ class SimulatedGalaxies:
             ]
         )
         angle = 2 * math.pi * torch.rand(n, generator=self.generator).double().numpy()
-        e = drawn[:, E1]
-        drawn[:, E1:X] = np.column_stack([e * np.cos(angle), e * np.sin(angle)])
-        return drawn
+        e = drawn[:, self.e1]
+        drawn[:, self.e1 : self.e1 + 2] = np.column_stack(
+            [e * np.cos(angle), e * np.sin(angle)]
+        )
+        return _from_ratios(drawn, self.bands)
 
     def _render(self, parameters, psf, executor):
-        """Return the light (n, 1, H, W) of galaxies through their PSFs."""
-        theta = torch.from_numpy(parameters).float()
-        image_shape = tuple(psf.shape[2:])
+        """Return the light (n, n_bands, H, W) of galaxies through their PSFs."""
+        theta = torch.from_numpy(parameters[:, self.bands]).float().flatten(0, 1)
+        psf, n_bands = psf.flatten(0, 1), psf.shape[1]
+        image_shape = tuple(psf.shape[1:])
         size = transform_size(image_shape)
 
         def render_block(start):
             block = slice(start, start + BLOCK)
-            return render(theta[block], psf_waves(psf[block, 0], size), image_shape)
+            return render(theta[block], psf_waves(psf[block], size), image_shape)
 
         blocks = executor(render_block, list(range(0, len(theta), BLOCK)))
-        return torch.cat(blocks)[:, None]
+        return torch.cat(blocks).unflatten(0, (-1, n_bands))
+
+
+def _to_ratios(parameters, bands):
+    """Return parameters with logarithms of ratios of each band and the one before it.
+
+    They take the places of fluxes and radii of all bands but the first.
+    """
+    changed = parameters.copy()
+    for columns in _columns_of_bands(bands):
+        changed[:, columns[1:]] -= parameters[:, columns[:-1]]
+    return changed
+
+
+def _from_ratios(changed, bands):
+    """Return the parameters of `_to_ratios`."""
+    parameters = changed.copy()
+    for columns in _columns_of_bands(bands):
+        parameters[:, columns] = changed[:, columns].cumsum(axis=1)
+    return parameters
+
+
+def _columns_of_bands(bands):
+    """Return the columns of the fluxes, and those of the radii, in all bands."""
+    return [np.unique(bands[:, kind]) for kind in (LOG_FLUX, LOG_RADIUS)]

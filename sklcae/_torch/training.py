@@ -82,8 +82,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     The reconstruction loss "chi_square" needs a `LightScale`; with None there is no
     such term, and the decoder is not used. ``target_maps`` are the
     matrices and offsets of `DihedralAugmentation`; None for no augmentation.
-    ``simulation`` are the parameters of the training set and the function of
-    `SimulatedGalaxies`; None to train on the stamps as they are.
+    ``simulation`` are the first arguments of `SimulatedGalaxies`: the parameters of the
+    training set, a function and the bands; None to train on the stamps as they are.
     ``n_iter_no_change`` and ``tol`` decide when to stop, given stamps to validate with.
     """
 

@@ -10,6 +10,7 @@ _MODULES = {
     "cramer_rao_bound": "_bounds",
     "make_galaxies": "_galaxies",
     "make_galaxy_variants": "_variants",
+    "make_real_galaxies": "_real_galaxies",
     "signal_to_noise": "_signal_to_noise",
 }
 

@@ -18,7 +18,6 @@ from sklcae._compat import (
 from sklcae._units import check_no_unit
 from sklcae.datasets._derivatives import jacobians, render
 from sklcae.datasets._galaxies import (
-    GAIN,
     PIXELS,
     check_centers,
     check_image_shape,
@@ -38,6 +37,7 @@ from sklcae.datasets._parameters import (
 from sklcae.datasets._prior import prior_factor
 from sklcae.datasets._telescope import (
     DEFAULTS,
+    GAIN,
     check_psf,
     check_variance,
     needed_settings,
@@ -142,9 +142,9 @@ width), default=None
     Raises
     ------
     ValueError
-        If `galaxies` is incomplete, `targets` are not among the seven parameters, the
-        `prior` excludes a galaxy, or `variance` or `psf` is not allowed. This is
-        checked before rendering.
+        If `galaxies` is incomplete, or has bands, bulges or correlated noise;
+        `targets` are not among the seven parameters, the `prior` excludes a galaxy, or
+        `variance` or `psf` is not allowed. This is checked before rendering.
     TypeError
         If an item of `galaxies` or `prior` is an astropy Quantity.
     ImportError
@@ -194,6 +194,11 @@ width), default=None
     strict, but only for unbiased estimators. For a few galaxies that are mostly outside
     their stamps it is far above the range of the parameters, and it is infinite if the
     Fisher matrix cannot be inverted.
+
+    *Neighbours and defects.* The bound sees the central galaxy alone on a perfect
+    image. Neighbours, sky left over, cosmic rays, saturation and dead columns of
+    :func:`make_galaxies` are ignored. They take information away, so that the bound
+    remains a limit, but one that may be out of reach.
 
     The function renders 25 images for each stamp.
 
@@ -263,6 +268,7 @@ def _check_galaxies(galaxies, variance, psf):
     missing = [n for n in ("frame", *PIXELS, *GAIN) if n not in galaxies]
     missing += [n for n in settings if n not in present]
     missing += [n for n in ALLOWED if not missing and n not in columns]
+    _check_simple(galaxies, columns)
     if missing:
         got = f"a {type(galaxies).__name__} without {', '.join(missing)}"
         raise parameter_error("galaxies", wanted, got)
@@ -288,6 +294,22 @@ def _check_galaxies(galaxies, variance, psf):
         background = check_variance(variance, (n_samples, *shape))
         telescope = replace(telescope, background=background)
     return add_components(table), telescope
+
+
+def _check_simple(galaxies, columns):
+    """Refuse galaxies that the model of the bound does not describe."""
+    unknown = []
+    if galaxies.get("bands") is not None:
+        unknown.append("several bands")
+    if "bulge_fraction" in columns:
+        unknown.append("bulges")
+    if galaxies.get("noise_correlation", 0) != 0:
+        unknown.append("correlated noise")
+    if unknown:
+        wanted = "galaxies of one Sersic profile in one band with independent noise"
+        raise parameter_error(
+            "galaxies", wanted, f"galaxies with {' and '.join(unknown)}"
+        )
 
 
 def _read_columns(frame, columns):

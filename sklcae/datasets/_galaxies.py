@@ -8,27 +8,27 @@ from sklearn.utils import Bunch
 from sklcae._compat import InvalidParameterError, import_optional, validate_params
 from sklcae._planes import check_kinds
 from sklcae._units import PlainNumber
-from sklcae.datasets._chunks import make_chunk
-from sklcae.datasets._parallel import map_chunks
+from sklcae.datasets._bands import check_bands, in_band
+from sklcae.datasets._defect_settings import DEFECTS
+from sklcae.datasets._description import describe
 from sklcae.datasets._parameters import (
-    ALLOWED,
+    BULGE,
     COLUMNS,
     TELESCOPE,
-    InVariants,
     center_range,
     check_names,
-    draw_parameters,
-    is_number,
+    is_zero,
     parameter_error,
-    parse_parameters,
 )
-from sklcae.datasets._random import draw_entropy, stamp_generator
-from sklcae.datasets._telescope import (
-    DETECTOR,
-    check_psf,
-    fit_psfs,
-    make_telescope,
+from sklcae.datasets._random import draw_entropy
+from sklcae.datasets._simulation import (
+    Settings,
+    check_brightness,
+    draw_simulation,
+    make_stamps,
+    parse_settings,
 )
+from sklcae.datasets._telescope import DETECTOR, GAIN
 
 # Constraints of the settings, also used by cramer_rao_bound and signal_to_noise.
 PIXELS = {
@@ -39,60 +39,22 @@ PIXELS = {
         )
     ],
 }
-# With these limits noise and variance do not overflow float32 and float64.
-GAIN = {
-    "gain": [
-        PlainNumber("gain", Real, 1e-25, 1e25, closed="both", unit="electron / adu")
-    ],
-}
 # The settings that determine the PSF and the pixels of the stamps.
 OPTICS = (*PIXELS, "psf", *(name for name in TELESCOPE if name not in DETECTOR))
 
 # The attributes of the Bunch with the planes.
 _PLANE_NAMES = {"image": "images", "variance": "variance_images", "psf": "psf_images"}
 
-_NOISE_STREAM = 1
 _MAX_SIDES_OUTSIDE = 4
-_MAX_FLUX = 1e37
-_MAX_ELECTRONS = 9e18
-
-_DESCR = """\
-Simulated galaxies
-------------------
-
-{n_samples} stamps of {height} x {width} pixels at {pixel_scale} arcsec per pixel, with
-one galaxy each, rendered with GalSim.
-
-Recipe
-    A Sersic profile, sheared by its ellipticity (a^2-b^2)/(a^2+b^2) along its position
-    angle, {psf},
-    integrated over the pixels.
-    {noise}
-
-Data
-    data    {shape} float32, ADU
-    images  the images with the shape ({n_samples}, {height}, {width})
-    planes  {planes}
-    frame   {columns}
-    target  {target_names}
-
-Parameters (frame has the values of every stamp)
-    flux               {flux}, ADU
-    half_light_radius  {half_light_radius}, arcsec, circularised: sqrt(a b)
-    sersic_index       {sersic_index}, step {sersic_index_step}
-    ellipticity        {ellipticity}
-    position_angle     {position_angle}, degrees counterclockwise from +x
-    x0                 {x0}, pixels from the outer corner of the first pixel
-    y0                 {y0}, pixels from the outer corner of the first pixel
-    e1, e2             ellipticity * cos and sin of 2 position_angle
-"""
 
 
 @validate_params(
     {
         "n_samples": [PlainNumber("n_samples", Integral, 1, 2**31, closed="left")],
         **PIXELS,
-        **GAIN,
+        "gain": [*GAIN["gain"], dict],
+        **DEFECTS,
+        "bands": [list, tuple, None],
         "sersic_index_step": [
             PlainNumber("sersic_index_step", Real, 0, None, closed="neither"),
             None,
@@ -129,6 +91,21 @@ def make_galaxies(
     gain=1.0,
     read_noise=2.0,
     noise=True,
+    bulge_fraction=0.0,
+    bulge_sersic_index=4.0,
+    bulge_radius_ratio=(0.1, 0.5),
+    neighbours=0,
+    neighbour_distance=(1.6, 6.0),
+    neighbour_flux_ratio=(0.2, 1.0),
+    neighbour_half_light_radius=(0.3, 1.5),
+    bands=None,
+    colors=(0.0, 1.0),
+    sky_offset=0.0,
+    sky_gradient=0.0,
+    cosmic_rays=0.0,
+    dead_columns=0.0,
+    saturation=None,
+    noise_correlation=0.0,
     targets=("flux", "half_light_radius"),
     planes=("image",),
     return_X_y=True,
@@ -136,7 +113,7 @@ def make_galaxies(
     random_state=None,
     verbose=0,
 ):
-    """Simulate stamps of single galaxies with known physical parameters.
+    """Simulate stamps of galaxies with known physical parameters.
 
     Each galaxy is a Sersic profile, convolved with a point spread function (PSF) and
     integrated over the pixels by GalSim [2]_. Then sky, Poisson and read noise are
@@ -144,9 +121,13 @@ def make_galaxies(
     value. The function needs the extra ``simulate``: ``pip install
     'sklcae[simulate]'``.
 
+    On request a galaxy has a bulge and neighbours, is seen in several bands, and its
+    images have the defects of real ones. All of this is off by default.
+
     Each of the seven physical parameters, `flux` to `y0`, and each of the settings
-    `psf_fwhm`, `psf_ellipticity`, `psf_position_angle`, `moffat_beta`, `sky_level` and
-    `read_noise` is one of
+    `psf_fwhm`, `psf_ellipticity`, `psf_position_angle`, `moffat_beta`, `sky_level`,
+    `read_noise`, `bulge_fraction`, `bulge_sersic_index`, `bulge_radius_ratio`,
+    `colors`, `sky_offset` and `sky_gradient` is one of
 
     - a (low, high) tuple: values are drawn uniformly between the two;
     - a number: the same value for every stamp;
@@ -220,17 +201,80 @@ def make_galaxies(
         Sky background in ADU per pixel. Its mean is subtracted from the stamp; its
         noise remains.
     gain : float, default=1.0
-        Electrons per ADU, from 1e-25 to 1e25.
+        Electrons per ADU, from 1e-25 to 1e25. With `bands`, `gain`, `sky_level`,
+        `read_noise`, `psf` and the settings of the PSF may also be dicts with the
+        setting of each band.
     read_noise : float, tuple, array-like or distribution, default=2.0
         Standard deviation of the read noise, in electrons per pixel. At most 1e12.
     noise : bool, default=True
-        Whether to add noise. If False, `sky_level`, `gain` and `read_noise` do not
-        change the images.
+        Whether to add noise. If False, `sky_level`, `read_noise` and
+        `noise_correlation` do not change the images, and `gain` changes only cosmic
+        rays.
+    bulge_fraction : float, tuple, array-like or distribution, default=0.0
+        Share of the flux that is in a bulge, from 0 to 1. The rest is in a disc with
+        the same centre, ellipticity and position angle. `flux` and `half_light_radius`
+        are those of bulge and disc together, and `sersic_index` is that of the disc.
+    bulge_sersic_index : float, tuple, array-like or distribution, default=4.0
+        The Sersic index of the bulge, from 0.3 to 6.2. Drawn values are rounded to
+        `sersic_index_step`. Unused without a bulge, as the next one.
+    bulge_radius_ratio : float, tuple, array-like or distribution, default=(0.1, 0.5)
+        Half-light radius of the bulge over that of the disc, from 0.01 to 10. If
+        a compact bulge has most of the light, the disc is many times larger than
+        `half_light_radius`.
+    neighbours : float or array-like of int, default=0
+        Number of other galaxies around the central galaxy: the mean of a Poisson
+        distribution, or a 1-D array with the number of every stamp. At most 1000.
+
+        A neighbour is a Sersic profile without a bulge. Its Sersic index, ellipticity
+        and position angle are drawn as those of the central galaxies are; if these are
+        given as arrays, from the values of the array. The targets are those of the
+        central galaxy. The light of the neighbours has Poisson noise too.
+    neighbour_distance : float, tuple or distribution, default=(1.6, 6.0)
+        Distance of a neighbour from the central galaxy in arcsec, at least 0. The
+        direction is random, and the neighbour may be outside the stamp. Arrays are not
+        allowed for the three settings of neighbours, which are unused without any.
+    neighbour_flux_ratio : float, tuple or distribution, default=(0.2, 1.0)
+        Flux of a neighbour over that of the central galaxy. Above 0.
+    neighbour_half_light_radius : float, tuple or distribution, default=(0.3, 1.5)
+        Half-light radius of a neighbour in arcsec, defined as `half_light_radius`.
+    bands : sequence of str or None, default=None
+        Names of the bands, such as ``("g", "r", "i")``. Each stamp then has an image in
+        every band. The galaxies differ between bands only in flux: `flux` is the flux
+        in the first band, and `colors` gives the others. Bulge and disc have the same
+        colours. PSF, noise and defects are drawn for each band, except where a number
+        or an array is the same for all bands or a dict has settings of each band.
+    colors : tuple, float, array or distribution, or list of these, \
+default=(0.0, 1.0)
+        Colours of the galaxies: the magnitude in a band minus the magnitude in the next
+        one, with the same zero point in all bands. From -50 to 50. A list has a setting
+        for each pair of successive bands; anything else applies to all pairs, so that
+        only an array of NumPy gives one value for each stamp. Neighbours have colours
+        of their own, drawn in the same way. Used only with `bands`.
+    sky_offset : float, tuple, array-like or distribution, default=0.0
+        Sky left over after the subtraction, in ADU per pixel, in the middle of the
+        stamp. It may be negative, and has no noise.
+    sky_gradient : float, tuple, array-like or distribution, default=0.0
+        Gradient of the sky left over along a random direction, in ADU per pixel from a
+        pixel to the next one. At least 0.
+    cosmic_rays : float, default=0.0
+        Mean number of cosmic rays that hit a stamp, Poisson distributed. At most 1000.
+        They are straight tracks of muons in silicon, which the PSF does not blur.
+    dead_columns : float, default=0.0
+        Mean number of columns that are NaN, Poisson distributed. At most 1000. The
+        estimators take NaN for masked pixels.
+    saturation : float or None, default=None
+        Largest value of a pixel in ADU, after the subtraction of the sky. Larger ones
+        are set to it. The charge does not spread along the column.
+    noise_correlation : float, default=0.0
+        Standard deviation in pixels, up to 100, of a Gaussian that smooths the noise,
+        as resampling does. The variance of each pixel stays the same.
     targets : str or sequence of str, default=("flux", "half_light_radius")
-        The columns of y: names of the seven physical parameters, "e1" or "e2". The
+        The columns of y: names of the seven physical parameters, "e1" or "e2"; and of
+        the three settings of the bulge, if there are bulges. With `bands` the fluxes
+        have names such as "flux_g", and "flux" stands for those of all bands. The
         components e1 and e2 are ``ellipticity * cos(2 * position_angle)`` and
         ``ellipticity * sin(2 * position_angle)``. They suit a regression better than
-        an angle that jumps from 180 to 0. A single string gives a 1-D y.
+        an angle that jumps from 180 to 0. A single name of one column gives a 1-D y.
     planes : str or sequence of str, default=("image",)
         The planes of X: "image", alone or followed by "variance", "psf" or both, as for
         the parameter `planes` of :class:`~sklcae.ConditionalAutoencoderRegressor`. The
@@ -255,7 +299,9 @@ def make_galaxies(
     X : ndarray of shape (n_samples, height * width) or (n_samples, n_planes, height, \
 width), float32
         The flattened stamps in ADU, in row-major order; or, with more than one of the
-        `planes`, the planes of each stamp. Only if ``return_X_y=True``.
+        `planes`, the planes of each stamp. With `bands` always the planes, each with
+        one channel for every band: (n_samples, n_planes * n_bands, height, width), as
+        :func:`~sklcae.stack_planes` makes them. Only if ``return_X_y=True``.
     y : ndarray of shape (n_samples, n_targets) or (n_samples,), float64
         The targets, in the units of the parameters. Only if ``return_X_y=True``.
     galaxies : :class:`~sklearn.utils.Bunch`
@@ -268,6 +314,12 @@ width), float32
         variance_images, psf_images : ndarray of shape (n_samples, height, width), \
 float32
             The other planes as images, if they are among `planes`; views of data.
+        cosmic_ray_mask : bool ndarray of shape (n_samples, height, width)
+            True where a cosmic ray hit the pixel. Only with `cosmic_rays`.
+        saturated_mask : bool ndarray of shape (n_samples, height, width)
+            True where the pixel was above `saturation`. Only with `saturation`. With
+            `bands` these masks and all images have the shape (n_samples, n_bands,
+            height, width).
         target : ndarray of shape (n_samples, n_targets) or (n_samples,), float64
             Same as y above.
         target_names : list of str
@@ -277,8 +329,16 @@ float32
             noise level differ between stamps, also psf_fwhm, psf_ellipticity and
             psf_position_angle, moffat_beta with ``psf="moffat"``, or instead of these
             psf_index, the place in the array of PSFs; and sky_level and read_noise.
+            With bulges their three settings. With sky left over sky_offset, and
+            sky_gradient_x and sky_gradient_y, the components of the gradient. With
+            `bands` the name of the band follows the names of the flux and of all
+            settings of PSF, noise and sky, as in flux_g.
+        neighbours : DataFrame of shape (n_neighbours, 10)
+            The place of the stamp and the parameters of each neighbour, as in frame.
+            Only with `neighbours`.
         image_shape, pixel_scale, psf, psf_fwhm, psf_ellipticity, psf_position_angle, \
-moffat_beta, sky_level, gain, read_noise, noise, planes
+moffat_beta, sky_level, gain, read_noise, noise, planes, bands, sky_offset, \
+sky_gradient, cosmic_rays, dead_columns, saturation, noise_correlation
             The given settings.
         DESCR : str
             The recipe, the units and the settings.
@@ -312,11 +372,23 @@ moffat_beta, sky_level, gain, read_noise, noise, planes
     background of a stamp is 0. Noiseless stamps can have pixels slightly below 0
     because they are rendered with a Fourier transform.
 
+    A stamp is made in this order: the light of all galaxies, noise, sky left over,
+    cosmic rays, saturation, dead columns. The plane "variance" includes none of the
+    defects.
+
     Stamp i and its parameters depend only on `random_state` and i. On the same machine
     and with the same library versions they are bitwise the same for any `n_jobs` and
     any ``n_samples > i``, except where an array has one value or one PSF for each
-    stamp. Each parameter and each setting of PSF and noise has its own random numbers:
-    fixing one or changing its range does not change the others.
+    stamp. Each parameter and each setting has its own random numbers: fixing one or
+    changing its range does not change the others. So bulges, neighbours, bands and
+    defects do not change the parameters of the galaxies, and the first band has the
+    numbers of a single band. A neighbour stays the same if a stamp has more of them.
+
+    Half of the light of a galaxy with bulge and disc is within its `half_light_radius`,
+    because the radius of the disc is computed from the analytic light of both profiles.
+    The light of a neighbour far outside its stamp is taken from its Sersic profile
+    without PSF and pixels, if the estimated error in a pixel is below 1e-7 of the
+    neighbour's light, or if the distance exceeds 512 pixels and 4 sides of the stamp.
 
     Most stamps are rendered with a Fourier transform much smaller than GalSim's, and
     the light of the galaxy's wings that it folds into the stamp is subtracted. For
@@ -376,6 +448,24 @@ moffat_beta, sky_level, gain, read_noise, noise, planes
     >>> galaxies.images.sum(axis=(1, 2)).round(-1)
     array([1000., 2000., 3000.], dtype=float32)
 
+    Crowded stamps in two bands, with colours from 0.2 to 0.8 mag:
+
+    >>> galaxies = make_galaxies(
+    ...     n_samples=2,
+    ...     sersic_index=1.0,
+    ...     neighbours=[3, 0],
+    ...     bands=("g", "r"),
+    ...     colors=(0.2, 0.8),
+    ...     return_X_y=False,
+    ...     random_state=0,
+    ... )
+    >>> galaxies.images.shape
+    (2, 2, 64, 64)
+    >>> galaxies.target_names
+    ['flux_g', 'flux_r', 'half_light_radius']
+    >>> galaxies.neighbours["stamp"].tolist()
+    [0, 0, 0]
+
     Stamps of different seeing and noise, with the variance and the PSF of each:
 
     >>> X, y = make_galaxies(
@@ -391,72 +481,105 @@ moffat_beta, sky_level, gain, read_noise, noise, planes
     True
     """
     height, width = check_image_shape(image_shape)
-    names = check_names("targets", targets, COLUMNS)
-    kinds = _check_planes(planes)
-    given = {
-        "flux": flux,
-        "half_light_radius": half_light_radius,
-        "sersic_index": sersic_index,
-        "ellipticity": ellipticity,
-        "position_angle": position_angle,
-        "x0": center_range(x0, width),
-        "y0": center_range(y0, height),
-    }
-    telescope_given = {
-        "psf_fwhm": psf_fwhm,
-        "psf_ellipticity": psf_ellipticity,
-        "psf_position_angle": psf_position_angle,
-        "moffat_beta": moffat_beta,
-        "sky_level": sky_level,
-        "read_noise": read_noise,
-    }
-    sources = parse_parameters(given, n_samples)
-    telescope_sources = parse_parameters(telescope_given, n_samples)
-    checked_psf = check_psf(psf, (height, width))
-    entropy = draw_entropy(random_state)
-    table = draw_parameters(
-        sources, n_samples, sersic_index_step=sersic_index_step, entropy=entropy
+    kinds = check_planes(planes)
+    band_names = check_bands(bands)
+    settings = Settings(
+        galaxies={
+            "flux": flux,
+            "half_light_radius": half_light_radius,
+            "sersic_index": sersic_index,
+            "ellipticity": ellipticity,
+            "position_angle": position_angle,
+            "x0": center_range(x0, width),
+            "y0": center_range(y0, height),
+        },
+        bulges={
+            "bulge_fraction": bulge_fraction,
+            "bulge_sersic_index": bulge_sersic_index,
+            "bulge_radius_ratio": bulge_radius_ratio,
+        },
+        neighbours={
+            "neighbours": neighbours,
+            "neighbour_distance": neighbour_distance,
+            "neighbour_flux_ratio": neighbour_flux_ratio,
+            "neighbour_half_light_radius": neighbour_half_light_radius,
+        },
+        colors=colors,
+        telescope={
+            "psf": psf,
+            "psf_fwhm": psf_fwhm,
+            "psf_ellipticity": psf_ellipticity,
+            "psf_position_angle": psf_position_angle,
+            "moffat_beta": moffat_beta,
+            "sky_level": sky_level,
+            "gain": gain,
+            "read_noise": read_noise,
+        },
+        defects={
+            "sky_offset": sky_offset,
+            "sky_gradient": sky_gradient,
+            "cosmic_rays": cosmic_rays,
+            "dead_columns": dead_columns,
+            "saturation": saturation,
+            "noise_correlation": noise_correlation,
+        },
+        bands=band_names or (None,),
     )
-    telescope = make_telescope(
-        telescope_sources,
-        checked_psf,
-        telescope_given,
+    names = _check_targets(targets, settings)
+    sources = parse_settings(settings, n_samples, (height, width))
+    simulation = draw_simulation(
+        sources,
         n_samples,
-        entropy=entropy,
         image_shape=(height, width),
         pixel_scale=pixel_scale,
-        gain=gain,
+        sersic_index_step=sersic_index_step,
+        noise=noise,
+        entropy=draw_entropy(random_state),
     )
-    check_centers(table, height, width)
-    _check_brightness(table, telescope, noise)
+    check_centers(simulation.scene.table, height, width)
+    check_brightness(simulation)
+    columns = simulation.columns()
     # Before rendering, so that a missing pandas is noticed early.
-    frame = None if return_X_y else _make_frame({**table, **telescope.columns()})
-    X = _make_stamps(kinds, table, telescope, noise, entropy, n_jobs, verbose)
-    columns = [table[name] for name in names]
-    y = columns[0].copy() if isinstance(targets, str) else np.column_stack(columns)
+    frame = None if return_X_y else make_frame(columns)
+    stamps, masks = make_stamps(simulation, kinds, n_jobs=n_jobs, verbose=verbose)
+    data = _as_data(stamps, band_names)
+    y = _make_target(columns, names, one=isinstance(targets, str) and len(names) == 1)
     if return_X_y:
-        return _as_data(X), y
-    settings = {
-        "image_shape": (height, width),
-        "pixel_scale": pixel_scale,
-        "psf": psf,
-        **telescope_given,
-        "gain": gain,
-        "noise": noise,
-        "planes": kinds,
-    }
-    return Bunch(
-        data=_as_data(X),
-        **{_PLANE_NAMES[kind]: X[:, i] for i, kind in enumerate(kinds)},
+        return data, y
+    planes_of_stamps = dict(zip(kinds, stamps.swapaxes(0, 1), strict=True))
+    galaxies = Bunch(
+        data=data,
+        **_as_images({**planes_of_stamps, **masks}, band_names),
         target=y,
         target_names=names,
         frame=frame,
-        **settings,
-        DESCR=_description(names, {**given, **settings}, sersic_index_step, frame),
+        **_neighbour_frame(simulation),
+        image_shape=(height, width),
+        pixel_scale=pixel_scale,
+        **settings.telescope,
+        noise=noise,
+        planes=kinds,
+        bands=band_names,
+        **settings.defects,
     )
+    galaxies.DESCR = describe(settings, galaxies, sersic_index_step=sersic_index_step)
+    return galaxies
 
 
-def _check_planes(planes):
+def _check_targets(targets, settings):
+    """Return the names of the targets; with bands "flux" means the flux of each."""
+    fluxes = [in_band("flux", band) for band in settings.bands]
+    bulges = [] if is_zero(settings.bulges["bulge_fraction"]) else BULGE
+    allowed = [*fluxes, *COLUMNS[1:], *bulges]
+    listed = [targets] if isinstance(targets, str) else list(targets)
+    if settings.bands != (None,) and "flux" in listed:
+        place = listed.index("flux")
+        targets = [*listed[:place], *fluxes, *listed[place + 1 :]]
+    return check_names("targets", targets, allowed)
+
+
+def check_planes(planes):
+    """Return the kinds of planes as a tuple."""
     try:
         return check_kinds(planes, "make_galaxies")
     except ValueError as error:
@@ -485,157 +608,40 @@ def check_centers(table, height, width):
             raise parameter_error(name, what, f"values from {least:g} to {most:g}")
 
 
-def _check_brightness(table, telescope, noise):
-    """Reject pixels that overflow float32 or the integers of the Poisson generator."""
-    brightest = float(table["flux"].max())
-    if brightest > _MAX_FLUX:
-        raise parameter_error("flux", f"at most {_MAX_FLUX:g} ADU", f"{brightest:g}")
-    light = table["flux"] + telescope.values["sky_level"]
-    electrons = float(light.max()) * telescope.gain
-    if noise and not electrons < _MAX_ELECTRONS:
-        raise InvalidParameterError(
-            "The 'flux', 'sky_level' and 'gain' parameters of make_galaxies must give "
-            f"less than {_MAX_ELECTRONS:g} electrons, (flux + sky_level) * gain. Got "
-            f"{electrons:g} instead."
-        )
+def _make_target(columns, names, *, one):
+    """Return the columns of y, or the only one."""
+    chosen = [columns[name] for name in names]
+    return chosen[0].copy() if one else np.column_stack(chosen)
 
 
-def _make_stamps(kinds, table, telescope, noise, entropy, n_jobs, verbose):
-    """Return the planes of all stamps, (n_samples, n_planes, height, width)."""
-    shape = (len(table["flux"]), len(kinds), *telescope.image_shape)
-    X = np.empty(shape, dtype=np.float32)
-    _fill_variance(X, kinds, telescope)
-    _fill_psf(X, kinds, telescope)
-    _render_all(X, kinds, table, telescope, noise, entropy, n_jobs, verbose)
-    return X
+def _neighbour_frame(simulation):
+    """Return a dict with the DataFrame of the neighbours, if there may be any."""
+    if simulation.scene.neighbours is None:
+        return {}
+    columns = simulation.scene.neighbour_columns(simulation.bands)
+    return {"neighbours": make_frame(columns)}
 
 
-def _as_data(X):
-    """Return stamps of one plane as flat rows, others as they are."""
-    return X.reshape(len(X), -1) if X.shape[1] == 1 else X
+def _as_data(stamps, bands):
+    """Return images of one band as flat rows, other stamps with one axis of channels.
+
+    The stamps are (n_samples, n_planes, n_bands, height, width).
+    """
+    n_samples, n_planes, n_bands, *shape = stamps.shape
+    if n_planes == 1 and bands is None:
+        return stamps.reshape(n_samples, -1)
+    return stamps.reshape(n_samples, n_planes * n_bands, *shape)
 
 
-def _fill_variance(X, kinds, telescope):
-    """Write the variance of the background, and refuse what float32 cannot hold."""
-    if "variance" not in kinds:
-        return
-    with np.errstate(over="ignore", under="ignore"):
-        variance = telescope.background_variance().astype(np.float32)
-    wrong = ~((variance > 0) & np.isfinite(variance))
-    if wrong.any():
-        raise InvalidParameterError(
-            "The 'sky_level', 'read_noise' and 'gain' parameters of make_galaxies must "
-            "give a positive variance that float32 can hold, for the plane 'variance' "
-            f"of each stamp. Got {variance[wrong][0]:g} at index {np.argmax(wrong)} "
-            "instead."
-        )
-    X[:, kinds.index("variance")] = variance[:, np.newaxis, np.newaxis]
+def _as_images(planes, bands):
+    """Return planes and masks by the names of a Bunch, without an axis of one band."""
+    return {
+        _PLANE_NAMES.get(kind, kind): plane if bands else plane[:, 0]
+        for kind, plane in planes.items()
+    }
 
 
-def _fill_psf(X, kinds, telescope):
-    """Write PSFs that are images; other PSFs are drawn with the stamps."""
-    if "psf" in kinds and isinstance(telescope.psf, list):
-        fitted = fit_psfs(np.stack([psf.image for psf in telescope.psf]), X.shape[2:])
-        X[:, kinds.index("psf")] = fitted[telescope.values["psf_index"]]
-
-
-def _render_all(X, kinds, table, telescope, noise, entropy, n_jobs, verbose):
-    """Render all stamps into the planes of X, and PSFs that are not images."""
-    draws_psf = "psf" in kinds and not isinstance(telescope.psf, list)
-
-    def arguments(chunk):
-        return (
-            [{name: float(table[name][i]) for name in ALLOWED} for i in chunk],
-            [stamp_generator(entropy, int(i), _NOISE_STREAM) for i in chunk],
-            [telescope.optics(i) for i in chunk],
-            [telescope.detector(i) if noise else None for i in chunk],
-            draws_psf,
-        )
-
-    for chunk, (stamps, psfs) in map_chunks(
-        make_chunk,
-        arguments,
-        table["sersic_index"],
-        n_jobs=n_jobs,
-        verbose=verbose,
-        purpose="make_galaxies",
-        desc="galaxies",
-    ):
-        X[chunk, 0] = stamps
-        if draws_psf:
-            X[chunk, kinds.index("psf")] = psfs
-
-
-def _make_frame(columns):
+def make_frame(columns):
+    """Return a DataFrame of a dict of columns."""
     pandas = import_optional("pandas", extra="simulate", purpose="make_galaxies")
     return pandas.DataFrame(columns)
-
-
-def _description(names, values, sersic_index_step, frame):
-    height, width = values["image_shape"]
-    n_samples, kinds = len(frame), values["planes"]
-    shape = (n_samples, height * width)
-    if len(kinds) > 1:
-        shape = (n_samples, len(kinds), height, width)
-    return _DESCR.format(
-        n_samples=n_samples,
-        height=height,
-        width=width,
-        shape=shape,
-        planes=", ".join(kinds),
-        pixel_scale=values["pixel_scale"],
-        target_names=", ".join(names),
-        sersic_index_step=sersic_index_step,
-        psf=_psf_text(values),
-        noise=_noise_text(values),
-        columns=", ".join(frame.columns),
-        **{name: _parameter_text(values[name]) for name in ALLOWED},
-    )
-
-
-def _psf_text(settings):
-    psf = settings["psf"]
-    if psf is None:
-        return "without PSF"
-    if not isinstance(psf, str):
-        n_psfs = 1 if np.ndim(psf) == 2 else len(psf)
-        return f"convolved with an effective PSF from {n_psfs} image(s)"
-    fwhm = _parameter_text(settings["psf_fwhm"])
-    text = f"convolved with a {psf} PSF of FWHM {fwhm} arcsec"
-    if psf == "moffat":
-        text += f" and beta {_parameter_text(settings['moffat_beta'])}"
-    if not _is_zero(settings["psf_ellipticity"]):
-        text += (
-            f",\n    ellipticity {_parameter_text(settings['psf_ellipticity'])} along "
-            f"the angle {_parameter_text(settings['psf_position_angle'])} degrees"
-        )
-    return text
-
-
-def _is_zero(value):
-    return is_number(value) and value == 0
-
-
-def _noise_text(settings):
-    if not settings["noise"]:
-        return "No noise."
-    sky_level, read_noise = (_parameter_text(settings[name]) for name in DETECTOR)
-    return (
-        f"Poisson noise of galaxy and sky (sky_level {sky_level} ADU per "
-        f"pixel, subtracted;\n    gain {settings['gain']} electrons per ADU) and read "
-        f"noise ({read_noise} electrons)."
-    )
-
-
-def _parameter_text(value):
-    if isinstance(value, InVariants):
-        return _parameter_text(value.value)
-    if isinstance(value, tuple):
-        return "uniform in [{}, {}]".format(*value)
-    if isinstance(value, Real):
-        return f"{value}"
-    if hasattr(value, "support"):
-        return "drawn from a distribution with the support [{:g}, {:g}]".format(
-            *value.support()
-        )
-    return "given for every stamp"

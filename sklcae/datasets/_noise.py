@@ -19,6 +19,12 @@ def add_noise(stamp, *, sky_level, gain, read_noise, generator):
     return noisy
 
 
+def noise_variance(stamp, *, sky_level, gain, read_noise):
+    """Return the variance of the noise of each pixel in ADU squared."""
+    background = (read_noise / gain) ** 2
+    return NoiseModel(background, gain).variance(stamp + sky_level)
+
+
 def background_variance(*, sky_level, gain, read_noise):
     """Return the variance of a pixel without light in ADU squared."""
     return sky_level / gain + (read_noise / gain) ** 2

@@ -10,10 +10,7 @@ from scipy import stats
 
 from sklcae._compat import InvalidParameterError
 from sklcae._units import as_float, check_no_unit
-from sklcae.datasets._random import stamp_generator
-
-_STREAM = 0
-_TELESCOPE_STREAM = 2
+from sklcae.datasets._random import Stream, draw_uniforms
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,36 @@ TELESCOPE = {
     ),
 }
 _TELESCOPE_NUMBERS = (*TELESCOPE, "psf_index")
-_LIMITS = {**ALLOWED, **TELESCOPE}
+
+# The settings of bulges, neighbours, colours and sky left over. The settings of a group
+# share a stream of random numbers; their order is fixed as above.
+BULGE = {
+    "bulge_fraction": _Allowed(0, 1, low_included=True, high_included=True),
+    # GalSim's limits.
+    "bulge_sersic_index": _Allowed(0.3, 6.2, low_included=True, high_included=True),
+    "bulge_radius_ratio": _Allowed(0.01, 10, low_included=True, high_included=True),
+}
+NEIGHBOUR = {
+    "neighbour_distance": _Allowed(
+        0, 1e30, low_included=True, high_included=True, unit="arcsec"
+    ),
+    "neighbour_flux_ratio": _Allowed(0, 1e30, high_included=True),
+    "neighbour_half_light_radius": _Allowed(
+        1e-30, 1e30, low_included=True, high_included=True, unit="arcsec"
+    ),
+}
+_COLORS = {
+    "colors": _Allowed(-50, 50, low_included=True, high_included=True, unit="mag"),
+}
+SKY = {
+    "sky_offset": _Allowed(
+        -1e30, 1e30, low_included=True, high_included=True, unit="adu"
+    ),
+    "sky_gradient": _Allowed(
+        0, 1e30, low_included=True, high_included=True, unit="adu / pix"
+    ),
+}
+_LIMITS = {**ALLOWED, **TELESCOPE, **BULGE, **NEIGHBOUR, **_COLORS, **SKY}
 
 # The parameters of a fit to a stamp: e1 and e2 are smooth functions at zero
 # ellipticity, ellipticity and position angle are not.
@@ -134,6 +160,35 @@ def parse_parameters(given, n_samples):
     }
 
 
+def parse_parameter(name, value, n_samples):
+    """Check one given parameter and return its source."""
+    return _parse(name, value, n_samples)
+
+
+def parse_population(name, value):
+    """Check a range, a number or a distribution; return the source of any number."""
+    check_no_unit(value, name, _LIMITS[name].unit)
+    if isinstance(value, tuple):
+        return _parse_range(name, value, None)
+    if is_number(value):
+        return _drawn_from(_parse_number(name, value, 1).draw(None))
+    if _is_distribution(value):
+        return _parse_distribution(name, value)
+    raise _wrong_type(name, value, None)
+
+
+def as_population(name, value):
+    """Return the source of any number of values like those of a checked parameter.
+
+    The values of an array are drawn at random.
+    """
+    if isinstance(value, InVariants):
+        return as_population(name, value.value)
+    if isinstance(value, tuple) or is_number(value) or _is_distribution(value):
+        return parse_population(name, value)
+    return _drawn_from(np.asarray(value, dtype=np.float64))
+
+
 def parse_values(name, value, n_samples, length):
     """Check a number, or an array of n_samples values, and return an array.
 
@@ -154,32 +209,46 @@ def draw_parameters(sources, n_samples, *, sersic_index_step, entropy):
     Every parameter consumes its own uniform random numbers even if it is not drawn.
     Fixing one parameter therefore does not change the others.
     """
-    uniforms = _draw_uniforms(n_samples, entropy, _STREAM, len(ALLOWED))
-    table = {
-        name: source.draw(uniforms[:, column])
-        for column, (name, source) in enumerate(sources.items())
-    }
-    bounds = sources["sersic_index"].bounds
-    if sersic_index_step is not None and bounds is not None:
-        rounded = _round_to_step(table["sersic_index"], sersic_index_step)
-        table["sersic_index"] = np.clip(rounded, *bounds)
+    uniforms = draw_uniforms(
+        n_samples, len(ALLOWED), entropy=entropy, stream=Stream.PARAMETERS
+    )
+    table = draw_sources(sources, uniforms)
+    table["sersic_index"] = round_index(
+        table["sersic_index"], sources["sersic_index"], sersic_index_step
+    )
     return add_components(table)
 
 
-def draw_telescope(sources, n_samples, *, n_psfs, entropy):
+def draw_sources(sources, uniforms):
+    """Draw a table: each source with a column of random numbers, in order."""
+    return {
+        name: source.draw(uniforms[:, column])
+        for column, (name, source) in enumerate(sources.items())
+    }
+
+
+def round_index(values, source, step):
+    """Round Sersic indices of a source to multiples of a step, unless given."""
+    if step is None or source.bounds is None:
+        return values
+    return np.clip(_round_to_step(values, step), *source.bounds)
+
+
+def draw_telescope(sources, n_samples, *, n_psfs, entropy, band=0):
     """Draw the settings of `TELESCOPE`, and one of n_psfs PSFs as "psf_index".
 
     ``n_psfs`` is None if the PSFs are not drawn.
     """
     drawn = n_psfs is not None or any(source.bounds for source in sources.values())
-    uniforms = np.zeros((n_samples, len(_TELESCOPE_NUMBERS)))
+    n_numbers = len(_TELESCOPE_NUMBERS)
+    uniforms = np.zeros((n_samples, n_numbers))
     if drawn:
-        n_numbers = len(_TELESCOPE_NUMBERS)
-        uniforms = _draw_uniforms(n_samples, entropy, _TELESCOPE_STREAM, n_numbers)
-    numbers = dict(zip(_TELESCOPE_NUMBERS, uniforms.T, strict=True))
-    table = {name: source.draw(numbers[name]) for name, source in sources.items()}
+        uniforms = draw_uniforms(
+            n_samples, n_numbers, entropy=entropy, stream=Stream.TELESCOPE, band=band
+        )
+    table = draw_sources(sources, uniforms)
     if n_psfs is not None:
-        table["psf_index"] = (numbers["psf_index"] * n_psfs).astype(np.intp)
+        table["psf_index"] = (uniforms[:, -1] * n_psfs).astype(np.intp)
     return table
 
 
@@ -206,13 +275,6 @@ def item_error(name, requirement, error):
     return InvalidParameterError(
         f"The {name!r} parameter of make_galaxies must be {requirement}. {item}"
     )
-
-
-def _draw_uniforms(n_samples, entropy, stream, n_numbers):
-    uniforms = np.empty((n_samples, n_numbers))
-    for index in range(n_samples):
-        uniforms[index] = stamp_generator(entropy, index, stream).random(n_numbers)
-    return uniforms
 
 
 def _round_to_step(values, step):
@@ -300,8 +362,19 @@ def _parse_distribution(name, value):
     return _Source(draw, bounds=(max(low, allowed.low), min(high, allowed.high)))
 
 
+def _drawn_from(values):
+    return _Source(lambda uniform: values[(uniform * len(values)).astype(np.intp)])
+
+
 def is_number(value):
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_zero(value):
+    """Return whether a setting is the number 0."""
+    if isinstance(value, InVariants):
+        return is_zero(value.value)
+    return is_number(value) and value == 0
 
 
 def _is_distribution(value):
@@ -333,7 +406,7 @@ def _wrong_type(name, value, length):
 
 
 def _kinds(length, number=" a number,"):
-    return (
-        f"a (low, high) tuple of numbers,{number} a 1-D array of {length} numbers or "
-        "a frozen distribution of scipy.stats"
-    )
+    """Describe the accepted values; without a length, arrays are not among them."""
+    array = f", a 1-D array of {length} numbers" if length else ""
+    kinds = f"a (low, high) tuple of numbers,{number}".removesuffix(",") + array
+    return f"{kinds} or a frozen distribution of scipy.stats"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import fft
 
+from sklcae.datasets._distant import distant_light, is_distant
 from sklcae.datasets._folding import Wings, folded_light, largest_fft, small_fft_size
 from sklcae.datasets._galsim import import_galsim
 from sklcae.datasets._psf import PSFS, ModelPSF, fourier_image
@@ -72,6 +73,18 @@ def render_stamp(
         return _draw(profile, row, optics, method=psf.draw_method)
     folded = folded_light(wings, optics.image_shape, _center(row), size)
     return _draw_with_folding(row, optics, size) - row["flux"] * folded
+
+
+def render_neighbour(row, *, image_shape, pixel_scale, psf):
+    """Render one galaxy at any place without noise, as `render_stamp` does.
+
+    A galaxy far outside of the stamp takes little time and memory, and may have any
+    distance. ``psf`` is a `ModelPSF`, a `StampPSF` or None.
+    """
+    wings = _wings(row, pixel_scale)
+    if is_distant(wings, psf, image_shape, _center(row)):
+        return row["flux"] * distant_light(wings, image_shape, _center(row))
+    return render_stamp(row, image_shape=image_shape, pixel_scale=pixel_scale, psf=psf)
 
 
 def _center(row):

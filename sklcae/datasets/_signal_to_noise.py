@@ -4,10 +4,9 @@ import numpy as np
 
 from sklcae._compat import validate_params
 from sklcae._units import check_numbers
-from sklcae.datasets._galaxies import GAIN
 from sklcae.datasets._noise import inverse_variance
 from sklcae.datasets._parameters import parameter_error, parse_values
-from sklcae.datasets._telescope import DETECTOR, check_variance
+from sklcae.datasets._telescope import DETECTOR, GAIN, check_variance
 
 
 @validate_params({"gain": [*GAIN["gain"], None]}, prefer_skip_nested_validation=True)
@@ -23,8 +22,8 @@ def signal_to_noise(images, *, variance=None, sky_level=10.0, gain=1.0, read_noi
     Parameters
     ----------
     images : array-like of shape (n_images, height, width) or (n_images, n_pixels)
-        Noiseless stamps in ADU, without sky. In other stamps the noise would count as
-        signal.
+        Noiseless stamps of one band in ADU, without sky. In other stamps the noise, and
+        the light of neighbours, would count as signal.
     variance : float or array-like of the shape of images or of one image, default=None
         Variance of the background of each pixel in ADU squared, such as the plane
         "variance" of :func:`make_galaxies`. Infinite where a pixel is masked. With a

@@ -1,24 +1,32 @@
 """The PSF and the noise of every stamp: check the given values, then draw."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sklcae import _planes
-from sklcae._compat import InvalidParameterError
-from sklcae._units import check_numbers
+from sklcae._compat import InvalidParameterError, validate_parameter_constraints
+from sklcae._units import PlainNumber, check_numbers
 from sklcae.datasets._noise import background_variance
 from sklcae.datasets._parameters import (
     TELESCOPE,
     draw_telescope,
     is_number,
     parameter_error,
+    parse_parameters,
     parse_values,
 )
 from sklcae.datasets._psf import PSFS, ModelPSF, StampPSF
 
 DETECTOR = ("sky_level", "read_noise")
+# With these limits noise and variance do not overflow float32 and float64.
+GAIN = {
+    "gain": [
+        PlainNumber("gain", Real, 1e-25, 1e25, closed="both", unit="electron / adu")
+    ],
+}
 _SHAPE = tuple(name for name in TELESCOPE if name not in DETECTOR)
 # The settings that a mapping of galaxies may lack.
 DEFAULTS = {"psf_ellipticity": 0.0, "psf_position_angle": 0.0}
@@ -104,21 +112,52 @@ def used_settings(psf):
     return set(TELESCOPE) - (set() if psf == "moffat" else {"moffat_beta"})
 
 
-def make_telescope(sources, psf, given, n_samples, *, entropy, **fixed):
-    """Return the `Telescope` of the given settings and of a PSF from `check_psf`.
+class TelescopeSources(NamedTuple):
+    """Checked settings from which a `Telescope` is drawn.
 
-    ``sources`` are those of `parse_parameters`; ``fixed`` are attributes of it.
+    ``psf`` is a PSF from `check_psf`. ``varies`` are the names of the settings that may
+    differ between stamps.
     """
+
+    sources: dict
+    psf: Any
+    varies: set
+    gain: float
+
+
+def check_gain(gain):
+    """Raise an error unless the gain of one band is allowed."""
+    validate_parameter_constraints(GAIN, {"gain": gain}, caller_name="make_galaxies")
+
+
+def parse_telescope(given, n_samples, image_shape):
+    """Check the settings of `TELESCOPE`, psf and gain."""
+    check_gain(given["gain"])
+    sources = parse_parameters(given, n_samples)
+    psf = check_psf(given["psf"], image_shape)
+    varies = {name for name in sources if not is_number(given[name])}
+    return TelescopeSources(sources, psf, varies, given["gain"])
+
+
+def make_telescope(given, n_samples, *, entropy, band=0, **fixed):
+    """Return the `Telescope` of all stamps in a band from `TelescopeSources`.
+
+    ``fixed`` are attributes of the telescope.
+    """
+    psf, varies = given.psf, given.varies
     stamps = not (psf is None or isinstance(psf, str))
     n_psfs = len(psf) if stamps and len(psf) not in (1, n_samples) else None
-    values = draw_telescope(sources, n_samples, n_psfs=n_psfs, entropy=entropy)
-    varies = {n for n, value in given.items() if not is_number(value)}
+    values = draw_telescope(
+        given.sources, n_samples, n_psfs=n_psfs, entropy=entropy, band=band
+    )
     if stamps:
         each = np.arange(n_samples) if len(psf) > 1 else np.zeros(n_samples, np.intp)
         values.setdefault("psf_index", each)
-        varies |= {"psf_index"} if len(psf) > 1 else set()
+        varies = varies | ({"psf_index"} if len(psf) > 1 else set())
         psf = stamp_psfs(psf, fixed["pixel_scale"])
-    return Telescope(psf=psf, values=values, varies=frozenset(varies), **fixed)
+    return Telescope(
+        psf=psf, gain=given.gain, values=values, varies=frozenset(varies), **fixed
+    )
 
 
 def needed_settings(galaxies, *, with_psf, with_noise):

@@ -6,9 +6,11 @@ import numpy as np
 
 from sklcae._compat import validate_params
 from sklcae._units import PlainNumber
+from sklcae.datasets._bands import in_band
 from sklcae.datasets._galaxies import make_galaxies
 from sklcae.datasets._parameters import (
     ALLOWED,
+    BULGE,
     COLUMNS,
     InVariants,
     check_names,
@@ -55,6 +57,21 @@ def make_galaxy_variants(
     gain=1.0,
     read_noise=2.0,
     noise=True,
+    bulge_fraction=0.0,
+    bulge_sersic_index=4.0,
+    bulge_radius_ratio=(0.1, 0.5),
+    neighbours=0,
+    neighbour_distance=(1.6, 6.0),
+    neighbour_flux_ratio=(0.2, 1.0),
+    neighbour_half_light_radius=(0.3, 1.5),
+    bands=None,
+    colors=(0.0, 1.0),
+    sky_offset=0.0,
+    sky_gradient=0.0,
+    cosmic_rays=0.0,
+    dead_columns=0.0,
+    saturation=None,
+    noise_correlation=0.0,
     targets=("flux", "half_light_radius"),
     planes=("image",),
     return_X_y=True,
@@ -65,10 +82,10 @@ def make_galaxy_variants(
     """Simulate several stamps of each galaxy that differ only in chosen parameters.
 
     The variants of a galaxy differ in the parameters `varied` and in their noise, and
-    are otherwise the same. If PSF or noise level vary, each stamp has its own, as in
-    repeated exposures. The variants are consecutive: galaxy 0 variant 0, galaxy 0
-    variant 1 and so on. The function needs the extra ``simulate``: ``pip install
-    'sklcae[simulate]'``.
+    are otherwise the same. If PSF, noise level, neighbours or defects vary, each stamp
+    has its own, as in repeated exposures. The variants are consecutive: galaxy 0
+    variant 0, galaxy 0 variant 1 and so on. The function needs the extra ``simulate``:
+    ``pip install 'sklcae[simulate]'``.
 
     Parameters
     ----------
@@ -78,8 +95,8 @@ def make_galaxy_variants(
         Number of stamps of each galaxy.
     varied : str or sequence of str, default=("flux", "half_light_radius")
         The physical parameters, among the seven from `flux` to `y0`, that differ
-        between the variants of a galaxy. With ``varied=()`` only noise and, if it
-        varies, PSF differ, as in repeated exposures.
+        between the variants of a galaxy. With ``varied=()`` only noise and, if they
+        vary, PSF, neighbours and defects differ, as in repeated exposures.
     flux, half_light_radius, sersic_index, ellipticity, position_angle, x0, y0 : \
 tuple, float, array-like or distribution
         The physical parameters, with the meaning, the defaults and the types of
@@ -89,12 +106,27 @@ tuple, float, array-like or distribution
         of `varied`, and `n_galaxies` values for any other parameter. A parameter of
         `varied` cannot be a number.
     image_shape, pixel_scale, psf, psf_fwhm, psf_ellipticity, psf_position_angle, \
-moffat_beta, sersic_index_step, sky_level, gain, read_noise, noise, targets, \
-planes : object
+moffat_beta, sersic_index_step, sky_level, gain, read_noise, noise : object
         As in :func:`make_galaxies`, for ``n_samples = n_galaxies * n_variants`` stamps:
         ranges and distributions of PSF and noise level are drawn for every stamp, and
         an array has the values of all stamps. Such an array made by
         :func:`numpy.repeat` shares values between the variants of a galaxy.
+    bulge_fraction, bulge_sersic_index, bulge_radius_ratio : object
+        As in :func:`make_galaxies`, but the variants of a galaxy share their bulge: an
+        array has `n_galaxies` values.
+    neighbours, neighbour_distance, neighbour_flux_ratio, \
+neighbour_half_light_radius : object
+        As in :func:`make_galaxies`. The neighbours are drawn for every stamp, with
+        fluxes relative to that of the variant. An array of numbers of neighbours has
+        the values of all stamps.
+    bands, colors : object
+        As in :func:`make_galaxies`, but the variants of a galaxy share their colours:
+        an array has `n_galaxies` values.
+    sky_offset, sky_gradient, cosmic_rays, dead_columns, saturation, \
+noise_correlation : object
+        As in :func:`make_galaxies`, for every stamp.
+    targets, planes : object
+        As in :func:`make_galaxies`.
     return_X_y : bool, default=True
         Whether to return ``(X, y, groups)`` instead of a Bunch.
     n_jobs, random_state, verbose : object
@@ -172,12 +204,18 @@ planes : object
         "x0": x0,
         "y0": y0,
     }
+    shared = {
+        "bulge_fraction": bulge_fraction,
+        "bulge_sersic_index": bulge_sersic_index,
+        "bulge_radius_ratio": bulge_radius_ratio,
+    }
     galaxies = make_galaxies(
         n_galaxies * n_variants,
         **{
             name: InVariants(value, n_variants, shared=name not in names)
-            for name, value in given.items()
+            for name, value in {**given, **shared}.items()
         },
+        colors=_share_colors(colors, n_variants),
         # PSF and noise belong to an exposure, not to a galaxy.
         image_shape=image_shape,
         pixel_scale=pixel_scale,
@@ -191,6 +229,17 @@ planes : object
         gain=gain,
         read_noise=read_noise,
         noise=noise,
+        neighbours=neighbours,
+        neighbour_distance=neighbour_distance,
+        neighbour_flux_ratio=neighbour_flux_ratio,
+        neighbour_half_light_radius=neighbour_half_light_radius,
+        bands=bands,
+        sky_offset=sky_offset,
+        sky_gradient=sky_gradient,
+        cosmic_rays=cosmic_rays,
+        dead_columns=dead_columns,
+        saturation=saturation,
+        noise_correlation=noise_correlation,
         targets=targets,
         planes=planes,
         return_X_y=return_X_y,
@@ -202,7 +251,9 @@ planes : object
     if return_X_y:
         return (*galaxies, groups)
     galaxies.groups = groups
-    differences = [*names, *_varying_settings(galaxies.frame)]
+    differences = [*names, *_varying_settings(galaxies.frame, galaxies.bands)]
+    differences += ["neighbours"] if "neighbours" in galaxies else []
+    differences += [name for name in ("cosmic_rays", "dead_columns") if galaxies[name]]
     differences += ["noise"] if noise else []
     galaxies.DESCR += _DESCR.format(
         n_galaxies=n_galaxies,
@@ -212,7 +263,14 @@ planes : object
     return galaxies
 
 
-def _varying_settings(frame):
-    """Return the names of settings of PSF and noise that differ between stamps."""
-    settings = frame.columns.drop(list(COLUMNS))
+def _share_colors(colors, n_variants):
+    if isinstance(colors, list):
+        return [_share_colors(one, n_variants) for one in colors]
+    return InVariants(colors, n_variants, shared=True)
+
+
+def _varying_settings(frame, bands):
+    """Return the names of settings of PSF, noise and sky that differ between stamps."""
+    fluxes = [in_band("flux", band) for band in bands or ()]
+    settings = frame.columns.drop([*fluxes, *COLUMNS, *BULGE], errors="ignore")
     return [name for name in settings if frame[name].nunique() > 1]

@@ -5,11 +5,8 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from sklcae._profile_fitter import make_limits
 from sklcae._torch.profile_fit import (
-    N_FITTED,
     PART,
-    SKY,
     Fits,
     Stamps,
     _rise,
@@ -18,16 +15,19 @@ from sklcae._torch.profile_fit import (
 )
 from tests.profiles import (
     NOISE,
+    ONE_SOURCE,
     SHAPE,
     draw_truth,
     images_of,
+    limits_of,
     make_stamps,
     rendered,
     to_stamps,
     with_noise,
 )
 
-LIMITS = make_limits({}, (1, *SHAPE), 1.0, True)
+N_FITTED = 8
+SKY = 7
 
 
 def reader(stamps):
@@ -37,10 +37,11 @@ def reader(stamps):
     return read
 
 
-def fit(stamps, start=None, max_steps=30, limits=LIMITS):
+def fit(stamps, start=None, max_steps=30, bounds=None, fit_sky=True):
     if start is None:
         start = np.full((len(stamps.images), N_FITTED), np.nan)
-    return fit_profiles(reader(stamps), start, limits, max_steps)
+    limits = limits_of(bounds or {}, len(start), fit_sky)
+    return fit_profiles(reader(stamps), start, ONE_SOURCE, limits, max_steps)
 
 
 def errors_of(fits):
@@ -175,8 +176,8 @@ def test_coverage_of_68_and_95_percent():
 
 def test_masked_pixels_do_not_count(noisy):
     counts = np.ones(noisy.images.shape)
-    counts[:, 3:9, 5:20] = 0
-    counts[::2, 14, 14] = 0
+    counts[..., 3:9, 5:20] = 0
+    counts[::2, 0, 14, 14] = 0
     masked = noisy._replace(counts=counts)
     expected = fit(masked)
     rng = np.random.default_rng(0)
@@ -185,13 +186,13 @@ def test_masked_pixels_do_not_count(noisy):
         variance = np.where(counts, noisy.variance, garbage)
         found = fit(masked._replace(images=images, variance=variance))
         assert_same_fits(found, expected)
-    assert (expected.n_pixels == counts.sum(axis=(1, 2))).all()
+    assert (expected.n_pixels == counts.sum(axis=(1, 2, 3))).all()
     assert (errors_of(expected) > errors_of(fit(noisy))).any()
 
 
 def test_pixels_with_much_noise_do_not_count_either(truth, noisy):
     half = np.zeros(noisy.images.shape, bool)
-    half[:, :, :12] = True
+    half[..., :12] = True
     images = np.where(half, noisy.images + 1e4, noisy.images)
     mask = fit(noisy._replace(images=images, counts=~half), rendered(truth))
     variance = np.where(half, 1e18, noisy.variance)
@@ -208,12 +209,12 @@ def test_pixels_with_much_noise_do_not_count_either(truth, noisy):
 def test_noise_of_the_source_may_be_in_the_variance(truth, clean):
     start = rendered(truth)
     expected = fit(to_stamps(clean), start)
-    all_in = to_stamps(clean)._replace(
-        variance=NOISE**2 + clean, noise_of_light=np.zeros(len(clean))
+    all_in = to_stamps(
+        clean, variance=NOISE**2 + clean, noise_of_light=np.zeros(len(clean))
     )
     found = fit(all_in, start)
     np.testing.assert_allclose(errors_of(found), errors_of(expected), rtol=1e-3)
-    without = all_in._replace(variance=np.full(clean.shape, NOISE**2))
+    without = all_in._replace(variance=to_stamps(clean).variance)
     assert (errors_of(fit(without, start))[:, 0] < errors_of(expected)[:, 0]).all()
 
 
@@ -248,8 +249,7 @@ def test_a_prior_limits_the_sky(truth, clean):
     stamps, start = to_stamps(clean + 2.0), rendered(truth)
     skies, widths = [], []
     for sigma in (True, 0.05, False):
-        limits = make_limits({}, (1, *SHAPE), 1.0, sigma)
-        fits = fit(stamps, start, limits=limits)
+        fits = fit(stamps, start, fit_sky=sigma)
         assert fits.converged.all()
         skies.append(fits.parameters[:, SKY])
         widths.append(fits.hessian[:, SKY, SKY])
@@ -262,25 +262,21 @@ def test_a_prior_limits_the_sky(truth, clean):
 
 
 def test_limits_hold_and_are_reported(truth, noisy):
-    limits = make_limits(
-        {
-            "flux": (1.0, 8_000.0),
-            "half_light_radius": (3.0, 3.5),
-            "sersic_index": (0.9, 1.1),
-            "x0": (15.5, 16.5),
-            "ellipticity": (0, 0.2),
-        },
-        (1, *SHAPE),
-        1.0,
-        True,
-    )
-    fits = fit(noisy, limits=limits)
+    bounds = {
+        "flux": (1.0, 8_000.0),
+        "half_light_radius": (3.0, 3.5),
+        "sersic_index": (0.9, 1.1),
+        "x0": (15.5, 16.5),
+        "ellipticity": (0, 0.2),
+    }
+    fits = fit(noisy, bounds=bounds)
+    limits = limits_of(bounds, len(fits.parameters))
     values = fits.parameters
     assert ((values >= limits.low - 1e-12) & (values <= limits.high + 1e-12)).all()
     e = np.hypot(values[:, 3], values[:, 4])
     assert (e <= 0.2 + 1e-12).all()
     for column in (0, 1, 2, 5):
-        ends = np.stack([limits.low[column], limits.high[column]])
+        ends = np.stack([limits.low[0, column], limits.high[0, column]])
         at = np.isclose(values[:, column, None], ends, rtol=0, atol=1e-9).any(axis=1)
         np.testing.assert_array_equal(fits.at_limit[:, column], at)
         assert at.any()
@@ -289,8 +285,7 @@ def test_limits_hold_and_are_reported(truth, noisy):
 
 
 def test_fits_converge_at_the_limit_of_the_ellipticity(truth, noisy):
-    limits = make_limits({"ellipticity": (0, 0.2)}, (1, *SHAPE), 1.0, True)
-    fits = fit(noisy, limits=limits)
+    fits = fit(noisy, bounds={"ellipticity": (0, 0.2)})
     assert fits.converged.all()
     assert (fits.n_steps < 10).all()
     at = fits.at_limit[:, 3]
@@ -304,8 +299,7 @@ def test_fits_converge_at_the_limit_of_the_ellipticity(truth, noisy):
 def test_limits_far_from_the_truth_are_met(truth, noisy):
     """With a variance held constant in a step, such fits went round in circles."""
     bounds = {"flux": (1.0, 4_000.0), "sersic_index": (0.9, 1.2)}
-    limits = make_limits(bounds, (1, *SHAPE), 1.0, True)
-    assert fit(noisy, limits=limits, max_steps=100).converged.mean() > 0.9
+    assert fit(noisy, bounds=bounds, max_steps=100).converged.mean() > 0.9
 
 
 def test_faint_galaxies_converge():
@@ -355,14 +349,13 @@ def many():
     rng = np.random.default_rng(0)
     images[3], images[7], images[PART] = 0, rng.normal(size=SHAPE), -images[3]
     images[11, ::2], images[12] = 1e30, 1e300
-    stamps = to_stamps(images)
     counts = rng.random(images.shape) > 0.1
     counts[5] = 0
     counts[5, 3, 3:7] = 1
     psf = images_of(np.tile([1.0, 0.05, 1, 0, 0, 16.5, 16.5], (len(images), 1)))
     psf = psf * rng.uniform(0.5, 2, (len(psf), 1, 1))
     psf /= psf.sum(axis=(1, 2), keepdims=True)
-    return stamps._replace(counts=counts, psf=psf)
+    return to_stamps(images, counts=counts, psf=psf)
 
 
 def test_bits_do_not_depend_on_other_stamps(many, set_threads):
@@ -407,10 +400,11 @@ def test_stamps_apply_functions():
 # Draws --------------------------------------------------------------------------------
 
 
-def draw(stamps, fits, n_draws, seeds, limits=LIMITS):
+def draw(stamps, fits, n_draws, seeds, bounds=None):
     covariance = np.linalg.inv(fits.hessian)
+    limits = limits_of(bounds or {}, len(covariance))
     return draw_profiles(
-        reader(stamps), fits.parameters, covariance, limits, n_draws, seeds
+        reader(stamps), fits.parameters, covariance, ONE_SOURCE, limits, n_draws, seeds
     )
 
 
@@ -451,16 +445,22 @@ def test_draws_depend_on_the_seed_of_the_stamp_alone(bright):
 def test_draws_are_within_the_limits(bright):
     stamps, _ = bright
     bounds = {"sersic_index": (0.5, 2.0), "ellipticity": (0, 0.3)}
-    limits = make_limits(bounds, (1, *SHAPE), 1.0, False)
-    fits = fit(stamps, limits=limits)
+    fits = fit(stamps, bounds=bounds, fit_sky=False)
+    limits = limits_of(bounds, 4, fit_sky=False)
     covariance = np.zeros_like(fits.hessian)
     covariance[:, :SKY, :SKY] = np.linalg.inv(fits.hessian[:, :SKY, :SKY])
     draws, effective = draw_profiles(
-        reader(stamps), fits.parameters, covariance, limits, 200, np.arange(4)
+        reader(stamps),
+        fits.parameters,
+        covariance,
+        ONE_SOURCE,
+        limits,
+        200,
+        np.arange(4),
     )
     used = effective > 0
     assert used.any()
-    assert ((draws >= limits.low) & (draws <= limits.high))[used].all()
+    assert ((draws >= limits.low[0]) & (draws <= limits.high[0]))[used].all()
     assert (np.hypot(draws[..., 3], draws[..., 4]) <= 0.3 + 1e-9)[used].all()
     assert (draws[used][..., SKY] == 0).all()
 
@@ -468,8 +468,9 @@ def test_draws_are_within_the_limits(bright):
 def test_no_proposal_within_the_limits(bright):
     stamps, fits = bright
     narrow = (16.0, 16.0 + 1e-9)
-    limits = make_limits({"x0": narrow, "y0": narrow}, (1, *SHAPE), 1.0, True)
-    draws, effective = draw(stamps, fits, 5, np.arange(4), limits)
+    draws, effective = draw(
+        stamps, fits, 5, np.arange(4), {"x0": narrow, "y0": narrow}
+    )
     assert np.isnan(draws).all()
     assert (effective == 0).all()
 

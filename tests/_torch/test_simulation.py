@@ -3,16 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.strategies import booleans, integers
 from scipy.stats import ks_2samp, kstest
 
 from sklcae._noise import NoiseModel
 from sklcae._torch import Batch, LightScale
 from sklcae._torch.sersic import psf_waves, render, transform_size
-from sklcae._torch.simulation import SimulatedGalaxies
+from sklcae._torch.simulation import (
+    SimulatedGalaxies,
+    _from_ratios,
+    _to_ratios,
+)
 
 SCALE = LightScale(
     "asinh", *(np.full((1, 1, 1), v) for v in (-0.5, 3.0, 10.0)), NoiseModel(1.0, 4.0)
 ).to("cpu")
+ONE_BAND = (tuple(range(7)),)
 RNG = np.random.default_rng(0)
 N_GALAXIES = 500
 # Radius and flux are related; the others are not.
@@ -43,6 +50,7 @@ def simulate(n=32, seed=0, **options):
     simulated = SimulatedGalaxies(
         PARAMETERS,
         lambda parameters: parameters.astype(np.float32),
+        ONE_BAND,
         SCALE,
         torch.Generator().manual_seed(seed),
     )
@@ -103,7 +111,7 @@ def test_partners_are_new_too_and_all_labels_are_known():
         partners=make_batch(8), target_weights=torch.zeros(8, 7)
     )
     simulated = SimulatedGalaxies(
-        PARAMETERS, lambda p: p.astype(np.float32), SCALE, torch.Generator()
+        PARAMETERS, lambda p: p.astype(np.float32), ONE_BAND, SCALE, torch.Generator()
     )(batch)
     assert simulated.target_weights is None
     assert not torch.equal(simulated.partners.images, simulated.images)
@@ -114,6 +122,79 @@ def test_constant_parameters_stay():
     parameters = PARAMETERS.copy()
     parameters[:, 2] = 0.25
     simulated = SimulatedGalaxies(
-        parameters, lambda p: p.astype(np.float32), SCALE, torch.Generator()
+        parameters, lambda p: p.astype(np.float32), ONE_BAND, SCALE, torch.Generator()
     )(make_batch(50))
     assert (simulated.targets[:, 2] == 0.25).all()
+
+
+# A flux and a radius for each of three bands; colours and ratios of radii are narrow.
+BANDS = tuple((band, 3 + band, *range(6, 11)) for band in range(3))
+COLORS = np.column_stack(
+    [RNG.uniform(0.1, 0.5, N_GALAXIES), RNG.uniform(-0.2, 0, N_GALAXIES)]
+)
+FLUXES = PARAMETERS[:, :1] + np.pad(COLORS, ((0, 0), (1, 0))).cumsum(axis=1)
+RADII = PARAMETERS[:, 1:2] - np.array([0.0, 0.05, 0.1])
+IN_BANDS = np.column_stack([FLUXES, RADII, PARAMETERS[:, 2:]])
+SCALE_OF_BANDS = LightScale(
+    "linear",
+    *(np.reshape(v, (3, 1, 1)) for v in ([0.0, 1.0, 2.0], [9.0, 5.0, 3.0], [1.0] * 3)),
+    NoiseModel(1.0, np.reshape([1.0, 4.0, 9.0], (3, 1, 1))),
+).to("cpu")
+
+
+def simulate_bands(n, parameters=IN_BANDS):
+    batch = make_batch(n)
+    planes = {name: getattr(batch, name).tile(1, 3, 1, 1) for name in ("images", "psf")}
+    variance = batch.variance * torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    batch = batch._replace(variance=variance, **planes)
+    generator = torch.Generator().manual_seed(0)
+    arguments = BANDS, SCALE_OF_BANDS, generator
+    return SimulatedGalaxies(parameters, lambda p: p, *arguments)(batch)
+
+
+def test_colours_have_the_distribution_of_the_training_set():
+    drawn = simulate_bands(2000).targets.numpy()
+    colors = np.diff(drawn[:, :3], axis=1)
+    for column in range(2):
+        assert ks_2samp(colors[:, column], COLORS[:, column]).pvalue > 1e-3
+        low, high = COLORS[:, column].min(), COLORS[:, column].max()
+        assert (colors[:, column] > low - 1e-9).all()
+        assert (colors[:, column] < high + 1e-9).all()
+    assert ks_2samp(drawn[:, 0], FLUXES[:, 0]).pvalue > 1e-3
+    known = {tuple(row) for row in COLORS.round(5)}
+    assert not known.intersection(map(tuple, colors.round(5)))
+
+
+def test_radii_of_the_bands_keep_their_ratios():
+    drawn = simulate_bands(500).targets.numpy()
+    np.testing.assert_allclose(np.diff(drawn[:, 3:6], axis=1), -0.05, atol=1e-12)
+
+
+def test_images_of_all_bands_are_those_of_the_targets():
+    """Each with its own noise, through its own PSF."""
+    batch = simulate_bands(200)
+    background, gain = batch.variance, torch.tensor([1.0, 4.0, 9.0])
+    waves = psf_waves(batch.psf[:, 0], transform_size((16, 16)))
+    for band, columns in enumerate(BANDS):
+        theta = batch.targets[:, list(columns)].float()
+        light = render(theta, waves, (16, 16))
+        variance = background[:, band] + light.clamp(min=0) / gain[band]
+        found = SCALE_OF_BANDS.light(batch.images)[:, band]
+        residual = ((found - light) / variance.sqrt()).flatten().numpy()
+        assert kstest(residual[::37], "norm").pvalue > 1e-3
+        assert residual.std() == pytest.approx(1, abs=0.015)
+
+
+@given(integers(1, 4), booleans())
+def test_ratios_are_undone(n_bands, has_radii):
+    n_radii = n_bands if has_radii else 1
+    bands = np.array(
+        [
+            (band, n_bands + band % n_radii, *range(n_bands + n_radii, 5 + n_bands))
+            for band in range(n_bands)
+        ]
+    )
+    values = np.random.default_rng(0).normal(size=(9, 5 + n_bands + n_radii))
+    ratios = _to_ratios(values, bands)
+    np.testing.assert_allclose(_from_ratios(ratios, bands), values, atol=1e-12)
+    assert np.array_equal(ratios, values) == (n_bands == 1)

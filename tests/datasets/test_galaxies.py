@@ -228,6 +228,25 @@ def test_random_state():
     assert (make_images(random_state=0) != make_images(random_state=1)).mean() > 0.9
 
 
+def test_old_seeds_still_give_the_same_galaxies():
+    galaxies = make_galaxies(
+        2, psf_fwhm=(0.5, 1.2), sky_level=(5.0, 50.0), random_state=0, return_X_y=False
+    )
+    expected = {
+        "flux": [9282.363850666774, 12769.341128861308],
+        "half_light_radius": [0.9116607313812801, 2.7918878184886236],
+        "sersic_index": [1.65, 1.65],
+        "ellipticity": [0.0286120932646851, 0.3682607803132861],
+        "position_angle": [114.97078988097924, 76.90065492078985],
+        "x0": [58.26579916875338, 63.184480031282696],
+        "y0": [5.203923288077647, 14.21011324790721],
+        "psf_fwhm": [0.7366167668397802, 1.1215490113381494],
+        "sky_level": [17.359848065999582, 34.440434770253006],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(galaxies.frame[name], values, rtol=1e-12)
+
+
 def test_random_state_instance():
     instance = np.random.RandomState(0)
     first, second = (make_images(random_state=instance) for _ in range(2))

@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from sklcae._planes import check_planes, split_planes
-from sklcae.datasets import _chunks, _galaxies, _parameters, make_galaxies
+from sklcae.datasets import _chunks, make_galaxies
 from sklcae.datasets._parameters import COLUMNS, TELESCOPE
+from sklcae.datasets._random import Stream, stamp_generator
 from sklcae.datasets._telescope import DETECTOR
 from tests.quantities import Quantity
 
@@ -93,8 +94,8 @@ class TestEachStampHasItsOwn:
         assert plain.equals(varied[list(COLUMNS)])
 
     def test_random_numbers_of_its_own(self):
-        streams = {_parameters._STREAM, _parameters._TELESCOPE_STREAM}
-        assert len(streams | {_galaxies._NOISE_STREAM}) == 3
+        numbers = [stamp_generator((0,), 0, stream).random() for stream in Stream]
+        assert len(set(numbers)) == len(Stream)
 
     @pytest.mark.parametrize("name", TELESCOPE)
     def test_fixing_one_does_not_change_the_others(self, name):

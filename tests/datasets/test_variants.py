@@ -15,7 +15,7 @@ from sklcae.datasets import (
     make_galaxies,
     make_galaxy_variants,
 )
-from sklcae.datasets._parameters import ALLOWED
+from sklcae.datasets._parameters import ALLOWED, BULGE
 from tests.quantities import Quantity
 
 # A coarse grid of Sersic indices and small stamps: quick to render.
@@ -63,7 +63,8 @@ def test_every_keyword_reaches_make_galaxies(monkeypatch):
     given = {name: object() for name in signature(make_galaxies).parameters}
     del given["n_samples"]
     make_galaxy_variants(4, varied="flux", **given)
-    parameters = {name: passed_on[name].value for name in ALLOWED}
+    wrapped = (*ALLOWED, *BULGE, "colors")
+    parameters = {name: passed_on[name].value for name in wrapped}
     assert {**passed_on, **parameters} == given
 
 
@@ -264,6 +265,47 @@ def test_a_psf_is_drawn_for_every_stamp():
     assert (pairs[:, 0] != pairs[:, 1]).any()
 
 
+def test_variants_share_bulge_and_colors():
+    galaxies = make_bunch(
+        varied="flux",
+        bulge_fraction=(0.1, 0.9),
+        bulge_radius_ratio=[0.1, 0.2, 0.3, 0.4],
+        bands=("g", "r", "i"),
+        colors=[(0.0, 1.0), np.arange(4.0)],
+    )
+    frame = galaxies.frame
+    for name in ("bulge_fraction", "bulge_radius_ratio"):
+        pairs = by_galaxy(frame[name])
+        np.testing.assert_array_equal(pairs[:, 0], pairs[:, 1])
+        assert len(set(pairs[:, 0])) == 4
+    colors = 2.5 * np.log10(frame["flux_r"] / frame["flux_g"])
+    np.testing.assert_allclose(*by_galaxy(colors).T)
+    last = 2.5 * np.log10(frame["flux_i"] / frame["flux_r"])
+    np.testing.assert_allclose(last, np.repeat(np.arange(4.0), 2), atol=1e-12)
+    assert galaxies.images.shape == (8, 3, 16, 16)
+    assert "which\n    differ in flux, noise and share" in galaxies.DESCR
+
+
+def test_each_stamp_has_its_own_neighbours_and_defects():
+    galaxies = make_bunch(
+        varied="flux",
+        ellipticity=[0.1, 0.2, 0.3, 0.4],
+        neighbours=np.full(8, 3),
+        sky_offset=(0.0, 1.0),
+        cosmic_rays=3.0,
+    )
+    near = galaxies.neighbours
+    assert near["x0"].nunique() == 24
+    # Drawn from the values of all galaxies.
+    assert near["ellipticity"].isin([0.1, 0.2, 0.3, 0.4]).all()
+    assert near["ellipticity"].nunique() > 1
+    masks = by_galaxy(galaxies.cosmic_ray_mask)
+    assert (masks[:, 0] != masks[:, 1]).any()
+    assert galaxies.frame["sky_offset"].nunique() == 8
+    text = "differ in flux, sky_offset, neighbours, cosmic_rays, noise and share"
+    assert text in galaxies.DESCR
+
+
 def test_positions_are_drawn_from_the_whole_stamp():
     frame = make_bunch(
         200, varied="x0", image_shape=(4, 24), sersic_index=1.0, noise=False
@@ -309,6 +351,14 @@ ERRORS = [
         "'flux'",
         "an array of n_galaxies=4 values. Got an array of 8 values instead.",
     ),
+    (
+        {"bulge_fraction": [0.5] * 8},
+        "'bulge_fraction'",
+        "an array of 8 values instead.",
+    ),
+    ({"colors": [0.5], "bands": ["g"]}, "'colors'", "Got a list of 1 instead."),
+    ({"colors": "red"}, "'colors'", "Got 'red' instead."),
+    ({"neighbours": [1] * 4}, "'neighbours'", "Got the shape (4,) instead."),
     ({"flux": "bright"}, "'flux'", "Got 'bright' instead."),
     (
         {"ellipticity": "round"},

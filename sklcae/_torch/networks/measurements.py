@@ -45,11 +45,11 @@ class Measurements(NamedTuple):
     Parameters
     ----------
     features : torch.Tensor of shape (n, n_features)
-        Numbers of about unit size. The coefficients of shapelets are ratios to a flux;
-        six signal-to-noise ratios, the logarithms of flux and noise, and the centre are
-        not.
-    log_flux : torch.Tensor of shape (n,)
-        Logarithm of a first guess of the flux.
+        Numbers of about unit size. The coefficients of shapelets are ratios to the flux
+        of their band; six signal-to-noise ratios, the logarithms of flux and noise, and
+        the centre are not.
+    log_flux : torch.Tensor of shape (n, n_bands)
+        Logarithm of a first guess of the flux in each band.
     center : torch.Tensor of shape (n, 2)
         x and y in pixels from the centre of the first pixel.
     """
@@ -59,24 +59,26 @@ class Measurements(NamedTuple):
     center: torch.Tensor
 
 
-def n_features():
+def n_features(n_bands):
     """Return the number of features of a stamp."""
     n_shapelets = (2 * N_WIDTHS + N_WIDTHS_OF_PSF) * len(PAIRS)
-    return n_shapelets + N_WIDTHS + N_FEATURES + 4
+    return n_bands * (n_shapelets + N_WIDTHS + N_FEATURES + 2) + 2
 
 
 def measure(light, background, gain, psf):
     """Measure stamps.
 
+    All bands are measured around the same centre.
+
     Parameters
     ----------
-    light : torch.Tensor of shape (n, H, W)
+    light : torch.Tensor of shape (n, n_bands, H, W)
         Light above the sky, in units of the mean noise.
     background : torch.Tensor that broadcasts with light
         The variance of pixels without light.
-    gain : float or None
+    gain : float, torch.Tensor of shape (n_bands, 1, 1) or None
         Electrons for each unit of light; None if the background holds all noise.
-    psf : torch.Tensor of shape (n, H, W)
+    psf : torch.Tensor of shape (n, n_bands, H, W)
         The PSFs.
 
     Returns
@@ -85,21 +87,50 @@ def measure(light, background, gain, psf):
         The measurements.
     """
     light = light.clamp(-BRIGHTEST, BRIGHTEST)
+    n_bands = light.shape[1]
+    noise = _noise_of_stamps(background.expand_as(light))
+    center = find_center(_sum_of_bands(light, noise))
+    stable = stabilised(light, background, gain)
+    # From here on each band of a stamp is a row.
+    centers = center.repeat_interleave(n_bands, dim=0)
+    rows = [part.flatten(0, 1) for part in (light, stable, psf, noise)]
+    features, log_flux = _measure_rows(*rows, centers)
+    stamp_center = light.new_tensor([light.shape[3] - 1, light.shape[2] - 1]) / 2
+    of_center = (center - stamp_center) / CENTER_SCALE
+    features = features.unflatten(0, (-1, n_bands)).flatten(1)
+    return Measurements(
+        torch.cat([features, of_center], 1),
+        log_flux.unflatten(0, (-1, n_bands)),
+        center,
+    )
+
+
+def _noise_of_stamps(background):
+    """Return the noise (n, n_bands) of variances (n, n_bands, H, W)."""
     # A few pixels with a huge variance, which marks bad ones, do not change the median.
     # PyTorch's median of an expanded tensor is wrong.
-    few = background.expand_as(light)[:, ::STRIDE, ::STRIDE].flatten(1).contiguous()
-    noise = few.median(1).values.sqrt()
-    center = find_center(light / noise[:, None, None])
+    few = background[:, :, ::STRIDE, ::STRIDE].flatten(2).contiguous()
+    return few.median(2).values.sqrt()
+
+
+def _sum_of_bands(light, noise):
+    """Return the sum of all bands (n, H, W), in units of its noise.
+
+    Each band is weighted by the inverse of its variance.
+    """
+    sharpness = 1 / noise
+    weights = sharpness / (sharpness**2).sum(1, keepdim=True).sqrt()
+    return (light / noise[..., None, None] * weights[..., None, None]).sum(1)
+
+
+def _measure_rows(light, stable, psf, noise, center):
+    """Return the features of single bands (n, n_features), and logarithms of fluxes."""
     widths = shapelet_widths(light)
-    plain, stable = (
-        shapelets(images, center, widths)
-        for images in (light, stabilised(light, background, gain))
-    )
+    plain, stable = (shapelets(images, center, widths) for images in (light, stable))
     plain = plain / noise[:, None, None]
     flux = _at_least(plain[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
     middle = light.new_tensor([psf.shape[2] // 2, psf.shape[1] // 2])
     of_psf = shapelets(psf, middle.expand(len(psf), 2), widths[:N_WIDTHS_OF_PSF])
-    stamp_center = light.new_tensor([light.shape[2] - 1, light.shape[1] - 1]) / 2
     stable_flux = _at_least(stable[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
     features = [
         _relative(plain, flux, widths),
@@ -109,10 +140,9 @@ def measure(light, background, gain, psf):
         noise.log()[:, None],
         psf_features(psf[:, None]) / PSF_SCALE,
         of_psf.flatten(1),
-        (center - stamp_center) / CENTER_SCALE,
     ]
     scale = FLUX_OVER_REFERENCE * math.sqrt(math.pi) * widths[REFERENCE]
-    return Measurements(torch.cat(features, 1), (scale * noise * flux).log(), center)
+    return torch.cat(features, 1), (scale * noise * flux).log()
 
 
 def _at_least(values, least):

@@ -13,6 +13,7 @@ from sklcae._torch.sersic import (
     E1,
     INDEX_LIMITS,
     LOG_FLUX,
+    N_PARAMETERS,
     RenderFunction,
     X,
     Y,
@@ -31,8 +32,6 @@ FARTHEST_GUESS = 10.0
 # The coefficient of a latent of 1. A step of the optimizer may change a latent by some
 # tenths. Coefficients of that size would drown the galaxy.
 COEFFICIENT_UNIT = 0.02
-# The first parameters are rendered from their logarithms.
-N_LOGARITHMS = E1
 # Parameters are kept within these limits, in pixels, so that any latents give an image:
 # the logarithm of the flux in units of the noise, the radius as a share of the larger
 # side, the ellipticity, and the distance of the centre outside of the stamp in sides.
@@ -45,12 +44,14 @@ LEAST_SHARE = 1e-2
 
 
 class ProfileUnits(NamedTuple):
-    """How latents become the parameters of a Sersic profile.
+    """How latents become the parameters of Sersic profiles.
 
-    Each field has an entry for flux, half-light radius, Sersic index, e1, e2, x0 and
-    y0. The parameter, or its logarithm where ``is_logarithm``, is ``mean + scale *
-    latent`` in its own unit, with the latent of the number ``columns``: a target, or
-    one of z_rest for a parameter that is no target.
+    The parameters of a galaxy are in the order flux, half-light radius, Sersic index,
+    e1, e2, x0 and y0. With several bands there are several fluxes, and there may be
+    several radii. Each field but ``bands`` has an entry for each parameter. The
+    parameter, or its logarithm where ``is_logarithm``, is ``mean + scale * latent`` in
+    its own unit, with the latent of the number ``columns``: a target, or one of z_rest
+    for a parameter that is no target.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ class ProfileUnits(NamedTuple):
         side of a pixel, and 1.
     origin : tuple of float
         The zero of the renderer: half a pixel for x0 and y0.
+    bands : tuple of tuple of int
+        For each band the numbers of the seven parameters that the renderer takes.
     """
 
     columns: tuple[int, ...]
@@ -73,10 +76,17 @@ class ProfileUnits(NamedTuple):
     is_logarithm: tuple[bool, ...]
     unit: tuple[float, ...]
     origin: tuple[float, ...]
+    bands: tuple[tuple[int, ...], ...] = (tuple(range(N_PARAMETERS)),)
 
     def n_free(self, n_targets):
         """Return the number of parameters that are no targets."""
         return sum(column >= n_targets for column in self.columns)
+
+    @property
+    def kinds(self):
+        """For each parameter its number among the seven of the renderer."""
+        kinds = {i: kind for band in self.bands for kind, i in enumerate(band)}
+        return [kinds[i] for i in range(len(self.columns))]
 
 
 class SersicEncoder(Encoder):
@@ -86,11 +96,12 @@ class SersicEncoder(Encoder):
     coefficients of shapelets [1]_ of six widths and orders up to 4, in the light and in
     light that is stretched to constant noise. They are divided by the flux within a
     Gaussian. That flux, signal-to-noise ratios, the noise and the centre are measured
-    too. The PSF is measured in the same way, with four widths. A dense layer, three
-    residual blocks and a dense layer lead from the measurements to the latents. The
-    measured flux and centre are added to their latents, so that the layers only learn
-    the correction. All latents are linear. z_rest begins with the parameters of the
-    profile that are no targets.
+    too. The PSF is measured in the same way, with four widths. Several bands are
+    measured around one centre, found in their sum, and each is divided by its own flux.
+    A dense layer, three residual blocks and a dense layer lead from the measurements to
+    the latents. The measured fluxes and the centre are added to their latents, so that
+    the layers only learn the correction. All latents are linear. z_rest begins with the
+    parameters of the profile that are no targets.
 
     Parameters
     ----------
@@ -109,7 +120,7 @@ class SersicEncoder(Encoder):
         self.sizes = [architecture.n_targets, architecture.n_rest]
         self.light_scale = architecture.light_scale
         self.units = _Units(profile)
-        self.dense_in = nn.Linear(n_features(), WIDTH)
+        self.dense_in = nn.Linear(n_features(len(profile.bands)), WIDTH)
         blocks = [ResidualBlock(WIDTH) for _ in range(N_BLOCKS)]
         self.blocks = nn.Sequential(*blocks, nn.LayerNorm(WIDTH))
         self.dense_latents = nn.Linear(WIDTH, architecture.latent_dim)
@@ -132,9 +143,8 @@ class SersicEncoder(Encoder):
     def _measure(self, batch):
         scale = self.light_scale.to(batch.images.device)
         noise = scale.noise_of(batch)
-        background = noise.background.expand_as(batch.images)[:, 0]
-        light = scale.light(batch.images)[:, 0]
-        return measure(light, background, noise.gain, batch.psf[:, 0])
+        light = scale.light(batch.images)
+        return measure(light, noise.background, noise.gain, batch.psf)
 
 
 class _Units(nn.Module):
@@ -143,26 +153,33 @@ class _Units(nn.Module):
     def __init__(self, profile):
         super().__init__()
         self.columns = list(profile.columns)
+        self.fluxes = [band[LOG_FLUX] for band in profile.bands]
+        self.center = [profile.bands[0][i] for i in (X, Y)]
+        # The first parameters are rendered from their logarithms.
+        self.n_logarithms = profile.bands[0][E1]
         for name in ("mean", "scale", "unit", "origin", "is_logarithm"):
             values = torch.tensor(getattr(profile, name), dtype=torch.float32)
             self.register_buffer(name, values, persistent=False)
 
     def parameters_of(self, latents):
-        """Return the parameters of `render` (n, 7), without limits."""
+        """Return the parameters of the galaxies (n, n_parameters), without limits."""
+        n_logs = self.n_logarithms
         values = self.mean + self.scale * latents[:, self.columns]
-        logs, others = values.tensor_split([N_LOGARITHMS], dim=1)
-        least = LEAST_SHARE * self.scale[:N_LOGARITHMS]
+        logs, others = values.tensor_split([n_logs], dim=1)
+        least = LEAST_SHARE * self.scale[:n_logs]
         plain = torch.maximum(logs, least).log()
-        logs = torch.where(self.is_logarithm[:N_LOGARITHMS] > 0, logs, plain)
-        logs = logs - self.unit[:N_LOGARITHMS].log()
-        return torch.cat([logs, others - self.origin[N_LOGARITHMS:]], dim=1)
+        logs = torch.where(self.is_logarithm[:n_logs] > 0, logs, plain)
+        logs = logs - self.unit[:n_logs].log()
+        return torch.cat([logs, others - self.origin[n_logs:]], dim=1)
 
     def guess(self, latents, measured):
         """Return the latents of measured fluxes and centres; the others are 0."""
-        log_flux = measured.log_flux + self.unit[LOG_FLUX].log()
-        flux = torch.where(self.is_logarithm[LOG_FLUX] > 0, log_flux, log_flux.exp())
-        values = torch.cat([flux[:, None], measured.center + self.origin[X:]], dim=1)
-        guessed = [LOG_FLUX, X, Y]
+        log_flux = measured.log_flux + self.unit[self.fluxes].log()
+        is_logarithm = self.is_logarithm[self.fluxes] > 0
+        flux = torch.where(is_logarithm, log_flux, log_flux.exp())
+        center = measured.center + self.origin[self.center]
+        guessed = [*self.fluxes, *self.center]
+        values = torch.cat([flux, center], dim=1)
         scaled = (values - self.mean[guessed]) / self.scale[guessed]
         guess = torch.zeros_like(latents)
         columns = [self.columns[i] for i in guessed]
@@ -175,14 +192,17 @@ class SersicDecoder(nn.Module):
 
     The supervised latents *are* flux, half-light radius, Sersic index, e1, e2, x0 and
     y0, up to the scaling of the targets. Parameters that are no targets are the first
-    latents of z_rest.
+    latents of z_rest. Each of several bands has its own flux, its own half-light radius
+    if the targets name one for each band, and its own PSF. The other parameters are
+    common to all bands.
 
     The latents after them are coefficients of shapelets [1]_, for light that no Sersic
     profile has, such as arms, rings and lopsided light. Shapelets are Gauss-Hermite
     functions in the frame in which the profile is round, here with orders from 3
     upwards. The total light of each is 0, so that they do not change the flux. With a
     coefficient of 1, a latent of 50, a shapelet is about as bright as the galaxy. If
-    all of them are 0, or there are no such latents, the image is the profile alone.
+    all of them are 0, or there are no such latents, the image is the profile alone. The
+    coefficients are relative to the flux, and common to all bands.
 
     Nothing in the decoder is trained. It returns the light above the sky, in the unit
     of `LightScale`, and not the logits of an image.
@@ -204,31 +224,42 @@ class SersicDecoder(nn.Module):
         super().__init__()
         profile = _profile_of(architecture)
         n_bands, *self.image_shape = architecture.image_shape
-        if n_bands != 1 or not architecture.has_psf:
-            raise ValueError("SersicDecoder needs stamps of one band with PSFs")
+        if not architecture.has_psf:
+            raise ValueError("SersicDecoder needs stamps with PSFs")
+        if n_bands != len(profile.bands):
+            raise ValueError(
+                f"SersicDecoder needs stamps of {len(profile.bands)} bands, as its "
+                f"'profile' has them, not {n_bands}"
+            )
         self.size = transform_size(self.image_shape)
         self.units = _Units(profile)
         n_targets = architecture.n_targets
         self.first_coefficient = n_targets + profile.n_free(n_targets)
-        low, high = _limits(self.image_shape)
-        self.register_buffer("low", low, persistent=False)
-        self.register_buffer("high", high, persistent=False)
+        limits = _limits(self.image_shape)[:, profile.kinds]
+        # The parameters of the first band, then those of the next one.
+        flat = torch.tensor(profile.bands).flatten()
+        for name, values in (("low", limits[0]), ("high", limits[1]), ("bands", flat)):
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, latents, psf):
-        """Return the light (n, 1, H, W) of latents (n, latent_dim) through PSFs."""
+        """Return the light (n, n_bands, H, W) of latents through PSFs."""
+        n_bands, shape = psf.shape[1], tuple(self.image_shape)
         parameters = self.parameters_of(latents)
-        waves = psf_waves(psf[:, 0].to(parameters.dtype), self.size)
-        shape = tuple(self.image_shape)
+        parameters = parameters.index_select(1, self.bands)
+        # Each band of a stamp is a row.
+        parameters = parameters.unflatten(1, (n_bands, N_PARAMETERS)).flatten(0, 1)
+        waves = psf_waves(psf.flatten(0, 1).to(parameters.dtype), self.size)
         light = RenderFunction.apply(parameters, waves, shape)
         coefficients = COEFFICIENT_UNIT * latents[:, self.first_coefficient :]
         # Models that were trained without a reconstruction loss have no others than 0.
         trained = coefficients.requires_grad and coefficients.numel() > 0
         if trained or coefficients.any():
+            coefficients = coefficients.repeat_interleave(n_bands, dim=0)
             light = light + render_shapelets(coefficients, parameters, waves, shape)
-        return light[:, None]
+        return light.unflatten(0, (-1, n_bands))
 
     def parameters_of(self, latents):
-        """Read the parameters of the profile off latents.
+        """Read the parameters of the galaxies off latents.
 
         Parameters
         ----------
@@ -237,15 +268,18 @@ class SersicDecoder(nn.Module):
 
         Returns
         -------
-        torch.Tensor of shape (n, 7)
+        torch.Tensor of shape (n, n_parameters)
             Natural logarithms of flux, radius in pixels and index, then e1, e2, and the
-            centre in pixels from that of the first pixel; within their limits.
+            centre in pixels from that of the first pixel; within their limits. Seven
+            parameters with one band; with several there are more fluxes, and maybe
+            radii.
         """
         parameters = self.units.parameters_of(latents)
         parameters = torch.minimum(torch.maximum(parameters, self.low), self.high)
-        e = parameters[:, E1:X]
+        n_logs = self.units.n_logarithms
+        logs, e, center = parameters.tensor_split([n_logs, n_logs + X - E1], dim=1)
         too_large = (e.norm(dim=1, keepdim=True) / MOST_ELLIPTICAL).clamp(min=1)
-        return torch.cat([parameters[:, :E1], e / too_large, parameters[:, X:]], dim=1)
+        return torch.cat([logs, e / too_large, center], dim=1)
 
 
 def _limits(image_shape):

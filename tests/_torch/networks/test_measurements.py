@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import floats
 
 from sklcae._torch.networks.measurements import (
     LARGEST_ORDER,
     PAIRS,
+    _sum_of_bands,
     find_center,
     measure,
     n_features,
@@ -29,9 +33,17 @@ def draw(x, y, sigma=3.0, flux=1000.0, e=0.0):
 PSF = draw(24, 20, 1.5, 1.0)
 
 
-def measure_all(light, gain=4.0):
-    background = torch.ones_like(light)
-    return measure(light, background, gain, PSF.expand(len(light), -1, -1))
+def measure_all(light, gain=4.0, background=None):
+    """Measure stamps (n, H, W) of one band."""
+    background = torch.ones_like(light) if background is None else background
+    psf = PSF.expand(len(light), -1, -1)
+    return measure(light[:, None], background[:, None], gain, psf[:, None])
+
+
+def measure_bands(light, gain=None, background=None, psf=PSF):
+    """Measure one stamp (n_bands, H, W)."""
+    background = torch.ones_like(light) if background is None else background
+    return measure(light[None], background[None], gain, psf.expand_as(light)[None])
 
 
 def test_coefficient_is_the_sum_of_the_image_times_the_shapelet():
@@ -62,7 +74,7 @@ def test_centre_is_found_wherever_the_galaxy_is():
 
 def test_guess_of_the_flux_is_proportional_to_it_and_near():
     light = torch.cat([draw(23.4, 19.8, flux=10.0**k) for k in (4, 5, 6)])
-    found = measure_all(light).log_flux.exp()
+    found = measure_all(light).log_flux[:, 0].exp()
     np.testing.assert_allclose(found / found[0], [1, 10, 100], rtol=1e-3)
     assert 1 < found[0] / 1e4 < 3
 
@@ -72,7 +84,7 @@ def test_bright_galaxies_differ_in_their_logarithms_only():
     bright, brighter = measure_all(
         torch.cat([draw(23.4, 19.8, flux=f) for f in (1e6, 1e7)]), gain=None
     ).features
-    assert bright.shape == (n_features(),)
+    assert bright.shape == (n_features(1),)
     changed = (bright - brighter).abs() > 1e-3
     assert changed.sum() == 7
 
@@ -89,9 +101,9 @@ def test_noise_of_stabilised_light_is_one():
 def test_bad_pixels_with_a_huge_variance_change_nothing():
     light = torch.cat([draw(23.4, 19.8), draw(21.4, 18.8)])
     background = torch.ones_like(light)
-    clean = measure(light, background, None, PSF.expand(2, -1, -1))
+    clean = measure_all(light, None, background)
     background[:, 3:6, 2:9] = 1e12
-    marked = measure(light, background, None, PSF.expand(2, -1, -1))
+    marked = measure_all(light, None, background)
     torch.testing.assert_close(marked.features, clean.features, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(marked.log_flux, clean.log_flux)
 
@@ -100,8 +112,8 @@ def test_bad_pixels_with_a_huge_variance_change_nothing():
 def test_measurements_do_not_depend_on_the_unit(unit):
     light = draw(23.4, 19.8)
     background = torch.ones_like(light)
-    one = measure(light, background, 4.0, PSF)
-    other = measure(unit * light, unit**2 * background, 4.0 / unit, PSF)
+    one = measure_all(light, 4.0, background)
+    other = measure_all(unit * light, 4.0 / unit, unit**2 * background)
     torch.testing.assert_close(other.center, one.center)
     same = (other.features - one.features).abs() < 1e-4
     # The noise itself.
@@ -118,6 +130,20 @@ def test_measurements_do_not_depend_on_the_place_in_the_batch():
             assert torch.equal(one[0], all_of_them[i])
 
 
+def test_measurements_of_bands_do_not_depend_on_the_place_in_the_batch():
+    light = torch.randn(64, *SHAPE, generator=torch.Generator().manual_seed(0))
+    light = light + torch.cat([draw(20 + i / 9, 18 + i / 7) for i in range(64)])
+    light = light.unflatten(0, (32, 2))
+    background = torch.tensor([1.0, 3.0])[:, None, None].expand_as(light)
+    psf = PSF.expand_as(light)
+    together = measure(light, background, 4.0, psf)
+    for i in (1, 17, 31):
+        same = light[i : i + 1].expand(32, -1, -1, -1).contiguous()
+        alone = measure(same, background, 4.0, psf)
+        for one, all_of_them in zip(alone, together, strict=True):
+            assert torch.equal(one[0], all_of_them[i])
+
+
 @pytest.mark.parametrize("value", [0.0, -5.0, 1e4, 1e30, np.inf, -np.inf])
 def test_any_stamp_has_finite_measurements(value):
     light = torch.full((2, *SHAPE), value)
@@ -128,9 +154,56 @@ def test_any_stamp_has_finite_measurements(value):
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 9), (12, 12), (110, 64)])
 def test_stamps_of_any_shape_are_measured(shape):
-    light = torch.rand(3, *shape)
+    light = torch.rand(3, 2, *shape)
     measured = measure(light, torch.ones_like(light), 1.0, torch.ones_like(light))
-    assert measured.features.shape == (3, n_features())
+    assert measured.features.shape == (3, n_features(2))
     assert measured.features.isfinite().all()
     widths = shapelet_widths(light)
     assert (widths.diff() > 0).all()
+
+
+def test_bands_are_measured_around_the_centre_of_their_sum():
+    """In the first band alone, a bright pixel would be taken for the galaxy."""
+    light = torch.cat([draw(23.4, 19.8, flux=f) for f in (20.0, 4000.0, 2000.0)])
+    light[0, 3, 4] = 60.0
+    background = torch.tensor([400.0, 1.0, 4.0])[:, None, None].expand_as(light)
+    measured = measure_bands(light, background=background)
+    np.testing.assert_allclose(measured.center[0], [23.4, 19.8], atol=0.02)
+    alone = measure_bands(light[:1], background=background[:1])
+    np.testing.assert_allclose(alone.center[0], [4, 3], atol=1)
+
+
+def test_weights_of_bands_are_the_inverse_of_their_variances():
+    """Two galaxies, each in one band; the centre is the mean between them."""
+    light = torch.cat([draw(x, 20.0, 4.0, 1e5) for x in (24.0, 25.0)])
+    background = torch.tensor([1.0, 3.0])[:, None, None].expand_as(light)
+    measured = measure_bands(light, background=background)
+    assert measured.center[0, 0].item() == pytest.approx(24.25, abs=0.02)
+
+
+def test_colour_is_the_ratio_of_the_guessed_fluxes():
+    ratios = torch.tensor([1.0, 2.5, 0.3])
+    light = ratios[:, None, None] * draw(23.4, 19.8, flux=1e5)
+    found = measure_bands(light, gain=2.0).log_flux[0]
+    np.testing.assert_allclose((found - found[0]).exp(), ratios, rtol=1e-3)
+
+
+def test_features_of_a_band_are_those_of_its_stamp_alone():
+    light = torch.cat([draw(23.4, 19.8, flux=f) for f in (1e4, 3e4)])
+    gain = torch.tensor([1.0, 5.0])[:, None, None]
+    psf = torch.cat([PSF, draw(24, 20, 2.2, 1.0)])
+    background = torch.tensor([1.0, 9.0])[:, None, None].expand_as(light)
+    together = measure_bands(light, gain, background, psf).features[0, :-2]
+    for i, features in enumerate(together.chunk(2)):
+        band = slice(i, i + 1)
+        alone = measure_bands(light[band], gain[i].item(), background[band], psf[band])
+        torch.testing.assert_close(features, alone.features[0, :-2], atol=1e-4, rtol=0)
+
+
+@given(arrays(np.float32, (5, 1), elements=floats(2.0**-49, 2.0**49, width=32)))
+def test_one_band_is_its_own_sum(noise):
+    """To the last bit, so that models of one band stay as they are."""
+    light = torch.randn(5, 1, 6, 7, generator=torch.Generator().manual_seed(0))
+    noise = torch.from_numpy(noise)
+    expected = light[:, 0] / noise[:, :, None]
+    assert torch.equal(_sum_of_bands(light, noise), expected)

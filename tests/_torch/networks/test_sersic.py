@@ -147,11 +147,117 @@ def test_new_network_reads_about_flux_and_centre():
     [
         ({"profile": None}, "'pixel_scale'"),
         ({"light_scale": None}, "'pixel_scale'"),
-        ({"has_psf": False}, "one band with PSFs"),
-        ({"image_shape": (2, 16, 18)}, "one band with PSFs"),
+        ({"has_psf": False}, "needs stamps with PSFs"),
+        ({"image_shape": (2, 16, 18)}, "needs stamps of 1 bands"),
     ],
 )
 def test_network_says_which_stamps_it_needs(changed, reason):
     architecture = ARCHITECTURE._replace(**changed)
     with pytest.raises(ValueError, match=reason):
         build_network("sersic", architecture, torch.Generator())
+
+
+# A flux for each of two bands, and y0 of z_rest. With RADII there are two radii.
+TWO_BANDS = ProfileUnits(
+    columns=(0, 1, 2, 3, 4, 5, 6, 7),
+    mean=(6.0, 7.0, 1.2, 0.4, 0.1, -0.1, 8.0, 9.0),
+    scale=(0.5, 0.25, 0.4, 0.3, 0.2, 0.2, 1.0, 2.0),
+    is_logarithm=(True, True, False, True, False, False, False, False),
+    unit=(4.0, 4.0, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0),
+    origin=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5),
+    bands=((0, 2, 3, 4, 5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),
+)
+RADII = ProfileUnits(
+    columns=tuple(range(9)),
+    mean=(6.0, 7.0, 0.2, 0.4, 0.4, 0.1, -0.1, 8.0, 9.0),
+    scale=(0.5, 0.25, 0.4, 0.4, 0.3, 0.2, 0.2, 1.0, 2.0),
+    is_logarithm=(True,) * 5 + (False,) * 4,
+    unit=(4.0, 4.0, 0.25, 0.25, *[1.0] * 5),
+    origin=(0.0,) * 7 + (0.5, 0.5),
+    bands=((0, 2, 4, 5, 6, 7, 8), (1, 3, 4, 5, 6, 7, 8)),
+)
+LIGHT_OF_TWO = LightScale(
+    "asinh",
+    *(np.reshape(part, (2, 1, 1)) for part in ([-0.5, -1.0], [3.0, 4.0], [5.0, 9.0])),
+    NoiseModel(np.reshape([0.5, 2.0], (2, 1, 1)), np.reshape([1.0, 3.0], (2, 1, 1))),
+)
+PSF_OF_TWO = torch.cat([make_psf(1, 1.2), make_psf(1, 2.0)], dim=1)
+
+
+def architecture_of_two(units):
+    n_parameters = len(units.columns)
+    shape, sizes = (2, 16, 18), (n_parameters - 1, n_parameters + 4)
+    return Architecture(shape, *sizes, True, True, units, LIGHT_OF_TWO)
+
+
+@pytest.mark.parametrize("units", [TWO_BANDS, RADII], ids=["one radius", "radii"])
+def test_each_band_is_drawn_like_a_stamp_of_its_own(units):
+    """With its flux and radius, through its PSF, and the same shapelets."""
+    decoder = SersicDecoder(architecture_of_two(units))
+    n_parameters = len(units.columns)
+    latents = 0.5 * torch.arange(2.0 * (n_parameters + 4)).view(2, -1).sin()
+    light = decoder(latents, PSF_OF_TWO.expand(2, -1, -1, -1))
+    assert light.shape == (2, 2, 16, 18)
+    for band, numbers in enumerate(units.bands):
+        alone = {
+            name: tuple(getattr(units, name)[i] for i in numbers)
+            for name in ("mean", "scale", "is_logarithm", "unit", "origin")
+        }
+        one_band = ProfileUnits(tuple(range(7)), **alone)
+        architecture = ARCHITECTURE._replace(profile=one_band, latent_dim=11)
+        columns = [*numbers, *range(n_parameters, n_parameters + 4)]
+        expected = SersicDecoder(architecture)(
+            latents[:, columns], PSF_OF_TWO[:, band : band + 1].expand(2, -1, -1, -1)
+        )
+        torch.testing.assert_close(light[:, band], expected[:, 0])
+
+
+def test_shapelets_are_relative_to_the_flux_of_each_band():
+    decoder = SersicDecoder(architecture_of_two(TWO_BANDS))
+    latents, psf = torch.zeros(2, 12), make_psf(1).expand(2, 2, -1, -1)
+    latents[1, 8:] = 30.0
+    light = decoder(latents, psf)
+    added = light[1] - light[0]
+    assert added.abs().max() > 0.01 * light.max()
+    torch.testing.assert_close(added[1], math.e * added[0])
+
+
+def test_gradients_of_the_geometry_are_summed_over_the_bands():
+    decoder = SersicDecoder(architecture_of_two(TWO_BANDS))
+    latents = torch.zeros(1, 12, requires_grad=True)
+    light = decoder(latents, PSF_OF_TWO)
+    first, second = (
+        torch.autograd.grad((light[:, i] ** 2).sum(), latents, retain_graph=True)[0]
+        for i in range(2)
+    )
+    both = torch.autograd.grad((light**2).sum(), latents)[0]
+    torch.testing.assert_close(both, first + second)
+    assert first[0, 1] == second[0, 0] == 0
+    assert (both != 0).all()
+
+
+@pytest.mark.parametrize("size", [-1e6, -30.0, 30.0, 1e6])
+def test_any_latents_give_finite_light_in_all_bands(size):
+    decoder = SersicDecoder(architecture_of_two(RADII))
+    light = decoder(torch.full((3, 13), size), PSF_OF_TWO.expand(3, -1, -1, -1))
+    assert light.isfinite().all()
+
+
+def test_new_network_reads_about_the_flux_of_each_band():
+    architecture, n = architecture_of_two(TWO_BANDS), 20
+    latents = torch.zeros(n, 12)
+    latents[:, 0] = torch.linspace(-2, 2, n)
+    latents[:, 1] = latents[:, 0].flip(0).roll(7)
+    psf = PSF_OF_TWO.expand(n, -1, -1, -1)
+    light = SersicDecoder(architecture)(latents, psf)
+    network = build_network("sersic", architecture, torch.Generator().manual_seed(0))
+    images = LIGHT_OF_TWO.to("cpu").scaled(light)
+    found = network.encode(Batch(images, psf=psf)).latents.detach()
+    for column in range(2):
+        assert np.corrcoef(found[:, column], latents[:, column])[0, 1] > 0.9
+
+
+def test_kinds_of_the_parameters():
+    assert UNITS.kinds == list(range(7))
+    assert TWO_BANDS.kinds == [0, 0, 1, 2, 3, 4, 5, 6]
+    assert RADII.kinds == [0, 0, 1, 1, 2, 3, 4, 5, 6]

@@ -1,0 +1,85 @@
+"""Scenes: the profiles on a stamp, in one band or several, and their parameters."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sklcae._torch.sersic import E1, E2, LOG_FLUX, N_PARAMETERS
+
+# The kind of the background, besides the kinds of parameters of the renderer.
+SKY = N_PARAMETERS
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How the fitted parameters of a stamp determine its images.
+
+    The fitted parameters are those of the sources, one source after another, and then
+    the background of each band.
+
+    Parameters
+    ----------
+    n_bands : int
+        Number of bands.
+    components : tuple of (int, tuple of int)
+        The profiles on the stamp: the band of each, and the numbers of the fitted
+        parameters that are its seven parameters of the renderer.
+    """
+
+    n_bands: int
+    components: tuple
+
+    @classmethod
+    def of_sources(cls, columns, n_sources):
+        """Return the scene of sources with the same kinds of parameters.
+
+        ``columns`` (n_bands, 7) are those of the first source, see
+        `sklcae._profiles.ProfileParameters`.
+        """
+        n_each = 1 + max(max(column) for column in columns)
+        components = tuple(
+            (band, tuple(source * n_each + number for number in column))
+            for source in range(n_sources)
+            for band, column in enumerate(columns)
+        )
+        return cls(len(columns), components)
+
+    @cached_property
+    def n_parameters(self):
+        """Number of the parameters of all sources."""
+        return 1 + max(max(columns) for _, columns in self.components)
+
+    @property
+    def n_fitted(self):
+        """Number of all fitted parameters, with the backgrounds."""
+        return self.n_parameters + self.n_bands
+
+    @property
+    def skies(self):
+        """The numbers of the backgrounds."""
+        return np.arange(self.n_parameters, self.n_fitted)
+
+    def in_band(self, band):
+        """Return the numbers of the parameters of each profile in a band."""
+        return [list(columns) for of, columns in self.components if of == band]
+
+    @cached_property
+    def kinds(self):
+        """The kind of each fitted parameter: its place in the renderer, or `SKY`."""
+        kinds = np.full(self.n_fitted, SKY)
+        for _, columns in self.components:
+            kinds[list(columns)] = np.arange(N_PARAMETERS)
+        return kinds
+
+    @cached_property
+    def fluxes(self):
+        """The number and the band of each flux, two arrays."""
+        pairs = sorted({(columns[LOG_FLUX], band) for band, columns in self.components})
+        return tuple(np.array(pairs).T)
+
+    @cached_property
+    def ellipticities(self):
+        """The numbers of each pair e1 and e2, (n_pairs, 2)."""
+        pairs = {(columns[E1], columns[E2]) for _, columns in self.components}
+        return np.array(sorted(pairs))
