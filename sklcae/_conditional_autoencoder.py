@@ -109,8 +109,9 @@ class ConditionalAutoencoderRegressor(
         has. With several bands the targets name the bands, in the order of the channels
         of X, as in "flux_g", "flux_r": one flux for each band, and either one
         "half_light_radius" or one for each band. All other parameters, and the
-        shapelets relative to the flux, are common to all bands. A callable takes an :class:`~sklcae.networks.Architecture` and returns a
-        torch module, see `sklcae.networks`.
+        shapelets relative to the flux, are common to all bands. A callable takes an
+        :class:`~sklcae.networks.Architecture` and returns a torch module, see
+        `sklcae.networks`.
     reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"} or \
             None, default="binary_cross_entropy"
         The reconstruction loss. The first is Eq. 3 of [1]_; the first two compare

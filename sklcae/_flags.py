@@ -6,9 +6,9 @@ from sklearn.utils import gen_batches
 
 from sklcae._cosmic_rays import find_cosmic_rays
 from sklcae._images import CHUNK_SIZE
-from sklcae._neighbours import find_others
 from sklcae._novelty import misfits_of
 from sklcae._profile_fitter import ProfileFitter
+from sklcae._sources import find_others
 
 # Name and meaning of each flag, in the order of the columns.
 FLAGS = {
@@ -16,7 +16,7 @@ FLAGS = {
     "masked": "More than a tenth of the light of the galaxy is in masked pixels.",
     "saturated": "Three pixels or more share the highest value of the stamp.",
     "cosmic_ray": "A cosmic ray was found.",
-    "edge": "More than a tenth of the light of the galaxy is outside of the stamp.",
+    "edge": "More than a third of the light of the galaxy is outside of the stamp.",
     "neighbours": "There are other sources on the stamp.",
     "blended": "Their light is more than a twentieth of the light where the galaxy is.",
     "sky_off": "The background differs from 0 by more than five of its errors.",
@@ -27,7 +27,7 @@ FLAGS = {
     "or the fit has no errors.",
     "outside_training": "The image is unlike the images of the training set.",
 }
-MOST_MASKED = MOST_OUTSIDE = 0.1
+MOST_MASKED, MOST_OUTSIDE = 0.1, 1 / 3
 MOST_BLENDED = 0.05
 LARGEST_EXCESS = 5.0
 LARGEST_STEP = 3.0
@@ -39,6 +39,14 @@ LEAST_SATURATED, LEAST_CONTRAST = 3, 10.0
 def no_flags(n):
     """Return all flags of n stamps, unset."""
     return {name: np.zeros(n, bool) for name in FLAGS}
+
+
+def _of_seen(flags, images):
+    """Return flags with no other than "no_pixels" for empty stamps."""
+    for flag in flags.values():
+        flag[images.empty] = False
+    flags["no_pixels"][images.empty] = True
+    return flags
 
 
 def flag_profiles(fitter, images, measured):
@@ -54,7 +62,6 @@ def flag_profiles(fitter, images, measured):
         Fits of them, with ``checks``.
     """
     flags = no_flags(len(images))
-    flags["no_pixels"][images.empty] = True
     flags["at_bound"] = measured.at_limit.any(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         flags["not_converged"] = ~_is_at_minimum(measured)
@@ -70,7 +77,7 @@ def flag_profiles(fitter, images, measured):
         for name, flag in found.items():
             flags[name][row] = flag
     flags["neighbours"] |= measured.n_neighbours > 0
-    return flags
+    return _of_seen(flags, images)
 
 
 def _is_at_minimum(measured):
@@ -170,7 +177,7 @@ def flag_predictions(codec, images):
         start = fitter.start_from(targets.median())
         flags = flag_profiles(fitter, images, fitter.fit(images, start, checks=True))
         flags["cosmic_ray"] = find_hit_stamps(fitter, images)
-    flags["outside_training"] = targets.outside
+    flags["outside_training"] = targets.outside & ~flags["no_pixels"]
     return flags
 
 
@@ -198,7 +205,6 @@ def _flag_reconstructions(codec, images):
     A fit is poor if its misfit is larger than that of all images of the reference.
     """
     flags = no_flags(len(images))
-    flags["no_pixels"][images.empty] = True
     for part in gen_batches(len(images), CHUNK_SIZE):
         some = images.take(np.arange(len(images))[part])
         latents = codec.encode(some)
@@ -212,7 +218,4 @@ def _flag_reconstructions(codec, images):
         flags["saturated"][part] = [
             _is_saturated(*pair) for pair in zip(some[:], ~hidden, strict=True)
         ]
-    for flag in flags.values():
-        flag[images.empty] = False
-    flags["no_pixels"][images.empty] = True
-    return flags
+    return _of_seen(flags, images)

@@ -37,7 +37,7 @@ class NoiseModel(NamedTuple):
         return self.background + light.clip(min=0) / self.gain
 
 
-def noise_autocorrelation(residuals):
+def measure_autocorrelation(residuals):
     """Return the autocorrelation of noise, (h, w) with 1 in the middle.
 
     It is the mean product of residuals (..., H, W), whose variance is about 1, at each
@@ -57,6 +57,7 @@ def noise_autocorrelation(residuals):
             middle = sides + [dy, dx], sides - [dy, dx]
             for row, column in middle:
                 correlation[row, column] = mean
+    correlation[tuple(sides)] = 1
     return correlation
 
 

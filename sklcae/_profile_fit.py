@@ -24,7 +24,7 @@ from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
 from sklcae._images import CHUNK_SIZE, Images
 from sklcae._inputs import Layout, check_images, target_names_of
-from sklcae._noise import is_correlation, noise_autocorrelation
+from sklcae._noise import is_correlation, measure_autocorrelation
 from sklcae._planes import check_kinds
 from sklcae._profile_fitter import ProfileFitter, are_bounds
 from sklcae._profiles import CORNER, ProfileParameters, kind_of
@@ -432,7 +432,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         images = fitter.without_cosmic_rays(images.take(_some_rows(images)))
         start = np.full((len(images), len(fitter.profile.names)), np.nan)
         residuals = fitter.residuals(images, fitter.fit(images, start))
-        return replace(fitter, noise_correlation=noise_autocorrelation(residuals))
+        return replace(fitter, noise_correlation=measure_autocorrelation(residuals))
 
     def _compare(self, fitter, data):
         """Warn if fits of some stamps are far from y."""
@@ -721,7 +721,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             cosmic_ray
                 A cosmic ray was found.
             edge
-                More than a tenth of the light of the galaxy is outside of the stamp.
+                More than a third of the light of the galaxy is outside of the stamp.
             neighbours
                 There are other sources on the stamp.
             blended
@@ -759,7 +759,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         given = check_images(self, X, fitter.layout)
         flags["cosmic_ray"] = find_hit_stamps(fitter, given)
         if hasattr(self.estimator_, "is_outside"):
-            flags["outside_training"] = self.estimator_.is_outside(X)
+            outside = self.estimator_.is_outside(X)
+            flags["outside_training"] = outside & ~flags["no_pixels"]
         return Bunch(**flags)
 
     def sample(self, X, n_draws=100, random_state=None):

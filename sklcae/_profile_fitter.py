@@ -6,14 +6,13 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy.stats import norm
 
 from sklcae._cosmic_rays import find_cosmic_rays
 from sklcae._images import Images
 from sklcae._inputs import Layout
-from sklcae._neighbours import find_scenes, starts_at
 from sklcae._profiles import DERIVED, ProfileParameters, kind_of, to_rendered
+from sklcae._sources import find_scenes, starts_at
 from sklcae._torch.profile_fit import (
     Limits,
     Stamps,
@@ -246,7 +245,7 @@ class ProfileFitter:
             scene,
             limits,
             max_steps,
-            correlation=self._correlation,
+            correlation=self.noise_correlation,
             checks=checks,
             device=self.device,
         )
@@ -466,11 +465,6 @@ class ProfileFitter:
         covariance[used] = inverse
         covariance[np.isnan(inverse).any(axis=(1, 2))] = np.nan
         return covariance
-
-    @property
-    def _correlation(self):
-        given = self.noise_correlation
-        return None if given is None else torch.as_tensor(np.array(given))
 
     def stamp(self, images, row):
         """Read one stamp, with arrays (n_bands, H, W)."""

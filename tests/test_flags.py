@@ -53,8 +53,7 @@ def test_names(images, network):
 
 
 def test_clean_galaxies_have_no_flags(images):
-    # The flag of the edge is that of large galaxies.
-    flags = pd.DataFrame(fitter().fit(images).flags(images)).drop(columns="edge")
+    flags = pd.DataFrame(fitter().fit(images).flags(images))
     assert flags.to_numpy().mean() < 0.01
 
 
@@ -115,7 +114,7 @@ def test_a_wrong_psf(data, images, network, width):
 
 def test_galaxies_at_the_edge(data):
     truth = data[1].copy()
-    truth[:, 5] = 2.0
+    truth[:, 5] = 0.5
     X = with_noise(images_of(truth, SHAPE), 6)
     assert fitter().fit(X).flags(X).edge.all()
 
@@ -125,7 +124,7 @@ def test_other_galaxies_than_sersic_profiles(data):
     inner = data[1].copy()
     inner[:, 0] *= 0.4
     inner[:, 1] /= 2
-    X = with_noise(10 * (data[0] - images_of(inner, SHAPE)), 7)
+    X = with_noise(30 * (data[0] - images_of(inner, SHAPE)), 7)
     assert fitter(max_neighbours=0).fit(X).flags(X).poor_fit.mean() > 0.7
 
 
@@ -144,7 +143,7 @@ def test_empty_stamps(images, network):
     with pytest.warns(UserWarning, match="no pixel"):
         flags = model.flags(X)
     np.testing.assert_array_equal(np.flatnonzero(flags.no_pixels), [3])
-    assert sum(flag[3] for flag in flags.values()) == 1
+    assert [name for name, flag in flags.items() if flag[3]] == ["no_pixels"]
 
 
 def test_images_unlike_the_training_set(images, network):
@@ -188,4 +187,4 @@ def test_planes(data):
     )
     planes = ("image", "variance", "psf")
     flags = ProfileFitRegressor(planes=planes).fit(X).flags(X)
-    assert shares(flags).drop("edge").max() < 0.1
+    assert shares(flags).max() < 0.1

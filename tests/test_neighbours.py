@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sklcae import ProfileFitRegressor
-from sklcae._neighbours import starts_at
 from sklcae._profiles import ONE_BAND, ProfileParameters
+from sklcae._sources import starts_at
 from tests.profiles import (
     FWHM,
     NAMES,

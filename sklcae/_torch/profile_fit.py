@@ -184,6 +184,8 @@ def fit_profiles(
         fit.run(max_steps)
         return fit.results(correlation, checks)
 
+    if correlation is not None:
+        correlation = torch.as_tensor(np.array(correlation), device=device)
     with usual_modes(device), single_threads(device) as executor:
         parts = [_no_fits(scene), *executor(fit, slices)]
     return Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

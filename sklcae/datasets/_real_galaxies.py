@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import Bunch
 
-from sklcae._compat import import_optional, validate_params
+from sklcae._compat import validate_params
 from sklcae._units import PlainNumber
 from sklcae.datasets._description import noise_text, psf_text
 from sklcae.datasets._galaxies import (
@@ -17,6 +17,7 @@ from sklcae.datasets._galaxies import (
     check_planes,
     make_frame,
 )
+from sklcae.datasets._galsim import import_galsim
 from sklcae.datasets._parallel import map_chunks
 from sklcae.datasets._parameters import (
     COLUMNS,
@@ -336,7 +337,7 @@ moffat_beta, sky_level, gain, read_noise, noise, planes
     ...     "COSMOS_23.5_training_sample", 1000, random_state=0
     ... )  # doctest: +SKIP
     """
-    import_optional("galsim", extra="simulate", purpose="make_real_galaxies")
+    import_galsim()
     shape = check_image_shape(image_shape)
     names = check_names("targets", targets, COLUMNS)
     kinds = check_planes(planes)

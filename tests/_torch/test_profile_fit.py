@@ -468,9 +468,7 @@ def test_draws_are_within_the_limits(bright):
 def test_no_proposal_within_the_limits(bright):
     stamps, fits = bright
     narrow = (16.0, 16.0 + 1e-9)
-    draws, effective = draw(
-        stamps, fits, 5, np.arange(4), {"x0": narrow, "y0": narrow}
-    )
+    draws, effective = draw(stamps, fits, 5, np.arange(4), {"x0": narrow, "y0": narrow})
     assert np.isnan(draws).all()
     assert (effective == 0).all()
 

@@ -15,19 +15,22 @@ LEAST_APERTURE, LARGEST_APERTURE = 1.5, 4.0
 FLUX_OVER_APERTURE = 1.7
 # The first flux is at least so many times the noise of a pixel.
 LEAST_FLUX = 10.0
-# A fitted neighbour stays if its flux is more than so many times its error.
+# A source may be left out if its flux is less than so many times its error.
 LEAST_SIGNIFICANCE = 5.0
-# A source farther from a predicted centre, in pixels, is not the galaxy.
-FARTHEST_CENTRAL = 5.0
+# A source has to lower chi-square by so much. Its seven parameters lower it by seven.
+LEAST_GAIN = 30.0
+# A source farther from the expected centre, in pixels, is not the galaxy.
+FARTHEST_CENTRAL = 6.0
 # So many times the sources are revised, after fits of so many steps.
-N_REVISIONS, FEW_STEPS = 3, 8
+N_REVISIONS, FEW_STEPS = 8, 25
 
 
 def find_scenes(fitter, images, rows, start):
     """Find the sources of stamps: their starts (k, n_parameters), by row.
 
-    The central source is the first. After a short fit of all sources, those without
-    much light are left out, and sources in the residuals are taken in.
+    The central source is the first. After a short fit of all sources, those in the
+    residuals are taken in. If there are none, the most uncertain source is left out.
+    This goes on as long as it lowers chi-square plus a price for each source.
 
     Parameters
     ----------
@@ -41,18 +44,38 @@ def find_scenes(fitter, images, rows, start):
         The start of the central galaxies, NaN where unknown.
     """
     sources = {row: _first_sources(fitter, images, row, start[row]) for row in rows}
-    changed = sources
-    for revision in range(1, N_REVISIONS + 1):
-        changed = {
-            row: _revised(fitter, images, row, start[row], *scene, revision)
-            for row, *scene in _fit_shortly(fitter, images, changed)
-        }
-        before = {row: len(sources[row]) for row in changed}
-        sources |= changed
-        changed = {row: now for row, now in changed.items() if len(now) != before[row]}
+    best, unsettled = {}, sources
+    for _ in range(N_REVISIONS):
+        revised = {}
+        for row, scene in _fit_shortly(fitter, images, unsettled):
+            if row in best and scene.price >= best[row].price:
+                continue
+            best[row] = scene
+            center = fitter.center_of(start[row])
+            new = _revised(fitter, fitter.stamp(images, row), center, scene)
+            if new is not None:
+                revised[row] = new
+        unsettled = revised
+        if not unsettled:
+            break
     return {
-        row: start[row][None] if len(one) == 1 else one for row, one in sources.items()
+        row: start[row][None] if len(scene.sources) == 1 else scene.sources
+        for row, scene in best.items()
     }
+
+
+class _FittedScene(NamedTuple):
+    """The sources (k, n_parameters) of a stamp after a short fit, and their errors.
+
+    ``light`` (n_bands, H, W) is that of all sources and ``sky`` (n_bands,) the
+    background. The ``price`` is chi-square, and `LEAST_GAIN` for each source.
+    """
+
+    sources: np.ndarray
+    errors: np.ndarray
+    light: np.ndarray
+    sky: np.ndarray
+    price: float
 
 
 def _first_sources(fitter, images, row, start):
@@ -67,9 +90,9 @@ def _first_sources(fitter, images, row, start):
 
 
 def _fit_shortly(fitter, images, sources):
-    """Yield row, sources (k, n_parameters), their errors, and light and sky of fits."""
+    """Yield row and `_FittedScene` of stamps with starts by row."""
     n_each = len(fitter.profile.names)
-    for fitted, _ in fitter.fit_sources(images, sources, FEW_STEPS):
+    for fitted, fits in fitter.fit_sources(images, sources, FEW_STEPS):
         light, scene = fitter.render_fitted(images, fitted), fitted.scene
         for index, row in enumerate(fitted.rows):
             parameters, errors = (
@@ -77,24 +100,42 @@ def _fit_shortly(fitter, images, sources):
                 for part in (fitted.parameters, fitted.errors)
             )
             sky = fitted.parameters[index, scene.skies]
-            yield row, parameters, errors, light[index], sky
+            price = fits.chi_square[index] + LEAST_GAIN * len(parameters)
+            yield row, _FittedScene(parameters, errors, light[index], sky, price)
 
 
-def _revised(fitter, images, row, start, sources, errors, light, sky, revision):
-    """Return the sources that a stamp has in the light of a fit."""
-    fluxes = fitter.profile.of_kind("flux")
-    keep = ~(errors[:, fluxes].min(axis=1) > 1 / LEAST_SIGNIFICANCE)
-    keep[0] = True
-    new = sources[:0]
-    if revision < N_REVISIONS:
-        stamp = fitter.stamp(images, row)
-        n_most = 1 + fitter.max_neighbours
-        places = find_more(stamp, light, sky, sources[:, fitter.centers], n_most)
-        left = stamp._replace(images=stamp.images - light - sky[:, None, None])
-        new = starts_at(places, left, fitter.profile)
-    revised = np.concatenate([sources[keep], new])
-    offsets = revised[:, fitter.centers] - fitter.center_of(start)
-    return revised[np.argsort(np.hypot(*offsets.T), kind="stable")]
+def _revised(fitter, stamp, center, scene):
+    """Return the starts of sources to fit next, the central one first, or None."""
+    sources, centers = scene.sources, scene.sources[:, fitter.centers]
+    n_most = 1 + fitter.max_neighbours
+    places = find_more(stamp, scene.light, scene.sky, centers, n_most)
+    if len(places):
+        left = stamp.images - scene.light - scene.sky[:, None, None]
+        new = starts_at(places, stamp._replace(images=left), fitter.profile)
+        sources = np.concatenate([sources, new])
+    else:
+        errors = scene.errors[:, fitter.profile.of_kind("flux")].min(axis=1)
+        keep = _kept(errors, np.hypot(*(centers - center).T))
+        if keep.all():
+            return None
+        sources = sources[keep]
+    offsets = sources[:, fitter.centers] - center
+    return sources[np.argsort(np.hypot(*offsets.T), kind="stable")]
+
+
+def _kept(errors, distance):
+    """Return which sources are kept: all but the most uncertain one, if that.
+
+    Where two sources share the light of one, the fluxes of both are uncertain, and one
+    of them has to stay. So does the last source near the centre.
+    """
+    keep = np.ones(len(errors), bool)
+    may_go = errors > 1 / LEAST_SIGNIFICANCE
+    if (distance < FARTHEST_CENTRAL).sum() <= 1:
+        may_go[np.argmin(distance)] = False
+    if may_go.any():
+        keep[np.argmax(np.where(may_go, errors, 0))] = False
+    return keep
 
 
 def starts_at(positions, stamp, profile):

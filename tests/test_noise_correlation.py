@@ -1,0 +1,96 @@
+"""Profile fits of stamps whose noise is correlated from pixel to pixel."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from sklcae import ProfileFitRegressor
+from sklcae._noise import is_correlation, measure_autocorrelation
+from tests._torch.test_residuals import gaussian_correlation
+from tests.profiles import FWHM, NOISE, SHAPE, draw_truth, images_of
+
+SIGMA = 0.8
+
+
+def correlated_noise(n, random_state=0, sigma=SIGMA):
+    """Return noise (n, H, W) of variance 1, smoothed by a Gaussian."""
+    white = np.random.default_rng(random_state).normal(size=(n, *SHAPE))
+    noise = ndimage.gaussian_filter(white, sigma, axes=(1, 2), mode="wrap")
+    return noise / noise.std()
+
+
+@pytest.fixture(scope="module")
+def data():
+    truth = draw_truth(150, 1, flux=(8_000.0, 30_000.0))
+    clean = images_of(truth)
+    noise = np.sqrt(NOISE**2 + clean.clip(0))
+    return clean + noise * correlated_noise(150, 1), truth
+
+
+def test_autocorrelation_is_measured():
+    found = measure_autocorrelation(correlated_noise(60))
+    expected = gaussian_correlation(SIGMA, reach=5)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert is_correlation(found)
+
+
+def test_white_noise_has_no_correlation():
+    noise = np.random.default_rng(0).normal(size=(50, *SHAPE))
+    noise[:, 3:8, 4] = np.nan
+    found = measure_autocorrelation(noise)
+    assert found[5, 5] == 1
+    assert (found != 0).sum() <= 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 100))
+def test_autocorrelation_of_any_stamp(height, width, seed):
+    noise = np.random.default_rng(seed).normal(size=(3, height, width))
+    found = measure_autocorrelation(noise)
+    assert is_correlation(found)
+    assert found.shape == (2 * min(5, height - 1) + 1, 2 * min(5, width - 1) + 1)
+
+
+@pytest.mark.parametrize("correlation", ["estimate", gaussian_correlation(SIGMA)])
+def test_errors_hold_the_truth(data, correlation):
+    images, truth = data
+    options = {"psf": FWHM, "noise": NOISE}
+    model = ProfileFitRegressor(**options, noise_correlation=correlation).fit(images)
+    y, y_std = model.predict(images, return_std=True)
+    within = (abs(y - truth) < y_std).mean()
+    assert 0.62 < within < 0.74
+    plain = ProfileFitRegressor(**options).fit(images)
+    y_plain, std_plain = plain.predict(images, return_std=True)
+    np.testing.assert_array_equal(y_plain, y)
+    assert (abs(y_plain - truth) < std_plain).mean() < 0.45
+    assert 2 < np.median(y_std / std_plain) < 3.2
+
+
+def test_independent_noise_gives_the_same_errors(data):
+    images, _ = data
+    point = np.zeros((5, 5))
+    point[2, 2] = 1
+    options = {"psf": FWHM, "noise": NOISE, "fit_sky": False}
+    _, plain = ProfileFitRegressor(**options).fit(images).predict(images, True)
+    model = ProfileFitRegressor(**options, noise_correlation=point).fit(images)
+    _, found = model.predict(images, return_std=True)
+    # The last step changes the derivatives a little.
+    np.testing.assert_allclose(found, plain, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "correlation",
+    [
+        np.ones((2, 3)),
+        np.ones(3),
+        np.zeros((3, 3)),
+        [[0, 0.5, 0], [0, 1, 0], [0, 0.1, 0]],
+        "measure",
+    ],
+)
+def test_wrong_correlations(data, correlation):
+    model = ProfileFitRegressor(psf=FWHM, noise_correlation=correlation)
+    with pytest.raises(ValueError, match="'noise_correlation' parameter"):
+        model.fit(data[0])
