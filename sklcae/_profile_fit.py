@@ -498,6 +498,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             that `max_neighbours` finds. Its columns "stamp", "x0" and "y0" are the row
             in X and the place of each neighbour, in the units of
             :func:`~sklcae.datasets.make_galaxies`, whose neighbours have this form.
+            Neighbours outside of the stamp are left out.
 
         Returns
         -------
@@ -789,7 +790,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `n_draws` is not a positive int, or as in :meth:`predict`.
+            If `n_draws` is not a positive int, if the noise is correlated, or as in
+            :meth:`predict`.
 
         Warns
         -----
@@ -805,6 +807,12 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not isinstance(n_draws, Integral) or n_draws < 1:
             raise ValueError(
                 f"The 'n_draws' parameter must be a positive int. Got {n_draws!r}."
+            )
+        check_is_fitted(self)
+        if self.noise_correlation_ is not None:
+            raise ValueError(
+                f"sample of {NAME} needs noise that is independent from pixel to "
+                "pixel. Got a noise_correlation."
             )
         images, measured = self._measure(X)
         fitter = self.fitter_

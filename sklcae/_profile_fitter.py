@@ -128,8 +128,7 @@ class MeasuredProfiles(NamedTuple):
         n = self.parameters.shape[1]
         found = []
         for fitted in self.scenes:
-            n_sources = len(fitted.scene.components) // fitted.scene.n_bands
-            for source in range(1, n_sources):
+            for source in range(1, fitted.scene.n_sources):
                 part = slice(source * n, (source + 1) * n)
                 covariance = fitted.covariance[:, part, part]
                 found.append((fitted.rows, fitted.parameters[:, part], covariance))
@@ -202,7 +201,13 @@ class ProfileFitter:
         return self._joined(parts, len(images))
 
     def _with_neighbours(self, images, row, start, neighbours):
-        """Return the starts (k, n_parameters) of a galaxy and of its neighbours."""
+        """Return the starts (k, n_parameters) of a galaxy and of its neighbours.
+
+        Neighbours outside of the stamp are left out.
+        """
+        farthest = np.array(self.layout.band_shape[:0:-1]) - 0.5
+        inside = ((neighbours > -0.5) & (neighbours < farthest)).all(axis=1)
+        neighbours = neighbours[inside]
         if not len(neighbours):
             return start[None]
         stamp, center = self.stamp(images, row), self.center_of(start)
@@ -300,8 +305,7 @@ class ProfileFitter:
             empty.converged[rows] = fitted.converged
             empty.at_limit[rows] = fits.at_limit[:, central]
             empty.n_steps[rows] = fits.n_steps
-            n_sources = len(fitted.scene.components) // n_bands
-            empty.n_neighbours[rows] = n_sources - 1
+            empty.n_neighbours[rows] = fitted.scene.n_sources - 1
             empty.psf_misfit[rows] = fits.psf_misfit
         return empty
 

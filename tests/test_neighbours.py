@@ -183,6 +183,15 @@ def test_draws_of_crowded_stamps(crowded, model):
     assert ((draws.std(axis=1) / y_std > 0.5) & (draws.std(axis=1) / y_std < 2)).all()
 
 
+def test_neighbours_outside_of_the_stamp(crowded):
+    images, _, table = crowded
+    model = fitter().fit(images)
+    outside = table.assign(x0=table["x0"].where(table["stamp"] != 0, 80.0))
+    report = model.fit_report(images, outside)
+    assert report.n_neighbours[0] == 0
+    assert (report.n_neighbours[1:] == 2).all()
+
+
 def test_bad_tables_of_neighbours(crowded, model):
     images = crowded[0]
     good = {"stamp": [0, 1], "x0": [3.0, 4.0], "y0": [5.0, 6.0]}

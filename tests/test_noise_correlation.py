@@ -94,3 +94,12 @@ def test_wrong_correlations(data, correlation):
     model = ProfileFitRegressor(psf=FWHM, noise_correlation=correlation)
     with pytest.raises(ValueError, match="'noise_correlation' parameter"):
         model.fit(data[0])
+
+
+def test_draws_need_independent_noise(data):
+    images, _ = data
+    options = {"psf": FWHM, "noise": NOISE}
+    correlation = gaussian_correlation(SIGMA)
+    model = ProfileFitRegressor(**options, noise_correlation=correlation).fit(images)
+    with pytest.raises(ValueError, match="independent from pixel to pixel"):
+        model.sample(images)

@@ -362,7 +362,7 @@ class _Fit:
 
     def _begin_again(self, rows):
         """Replace given starts that fit a stamp worse than no profile at all."""
-        if len(self.scene.components) > self.scene.n_bands:
+        if self.scene.n_sources > 1:
             return
         stamps = self.stamps
         without = stamps.counts * stamps.images**2 / stamps.variance

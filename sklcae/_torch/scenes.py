@@ -51,6 +51,11 @@ class Scene:
         return 1 + max(max(columns) for _, columns in self.components)
 
     @property
+    def n_sources(self):
+        """Number of sources."""
+        return len(self.components) // self.n_bands
+
+    @property
     def n_fitted(self):
         """Number of all fitted parameters, with the backgrounds."""
         return self.n_parameters + self.n_bands

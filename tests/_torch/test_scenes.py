@@ -21,6 +21,7 @@ def test_sources_in_bands(n_bands, n_sources):
     profile = ProfileParameters.of_targets(None, n_bands)
     scene = Scene.of_sources(profile.columns, n_sources)
     n_each = n_bands + 6
+    assert scene.n_sources == n_sources
     assert scene.n_parameters == n_each * n_sources
     assert scene.n_fitted == n_each * n_sources + n_bands
     numbers, bands = scene.fluxes
