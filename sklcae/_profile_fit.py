@@ -99,6 +99,11 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     mask_cosmic_rays : bool, default=False
         Whether cosmic rays are found and masked before the fit. Needs the extra
         ``detect``: ``pip install 'sklcae[detect]'``.
+    bulge : bool, default=False
+        Whether the galaxy is fitted with a bulge and a disc, with the Sersic indices 4
+        and 1, one centre and one ellipticity. Flux and half-light radius are those of
+        both together, "sersic_index" is that of the disc, and :meth:`fit_report` has
+        the share of the bulge. For stamps of one band.
     noise_correlation : array-like of shape (h, w) or "estimate", default=None
         The autocorrelation of the noise, as resampling leaves it: odd sides, 1 in the
         middle. The fits stay the same, and their errors grow. "estimate" measures it in
@@ -194,6 +199,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "max_neighbours": [Interval(Integral, 0, None, closed="left")],
         "mask_cosmic_rays": ["boolean"],
+        "bulge": ["boolean"],
         "noise_correlation": ["array-like", StrOptions({"estimate"}), None],
         "prefit": ["boolean"],
         "target_names": ["array-like", None],
@@ -217,6 +223,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         max_steps=100,
         max_neighbours=0,
         mask_cosmic_rays=False,
+        bulge=False,
         noise_correlation=None,
         prefit=False,
         target_names=None,
@@ -236,6 +243,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.max_steps = max_steps
         self.max_neighbours = max_neighbours
         self.mask_cosmic_rays = mask_cosmic_rays
+        self.bulge = bulge
         self.noise_correlation = noise_correlation
         self.prefit = prefit
         self.target_names = target_names
@@ -330,6 +338,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             max_neighbours=int(self.max_neighbours),
             mask_cosmic_rays=bool(self.mask_cosmic_rays),
             noise_correlation=_check_correlation(self.noise_correlation),
+            bulge=_check_bulge(self.bulge, self.bounds, n_bands),
         )
         return fitter, Bunch(images=images, y=y)
 
@@ -600,6 +609,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 Number of steps.
             n_neighbours : int
                 Number of fitted neighbours.
+            bulge_fraction, bulge_fraction_std : float
+                With `bulge`, the share of the bulge in the light, and its standard
+                deviation.
             sky, sky_std : float
                 The fitted background in the unit of the images, and its standard
                 deviation; with several bands that of each, such as sky_g.
@@ -627,6 +639,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             n_steps=measured.n_steps,
             n_neighbours=measured.n_neighbours,
         )
+        if fitter.bulge:
+            report["bulge_fraction"] = measured.bulge_fraction
+            report["bulge_fraction_std"] = measured.bulge_fraction_std
         for band, suffix in enumerate(fitter.profile.suffixes):
             report[f"sky{suffix}"] = measured.sky[:, band]
             report[f"sky{suffix}_std"] = measured.sky_std[:, band]
@@ -1015,6 +1030,18 @@ def _check_neighbours(neighbours, n_stamps):
         )
     places = np.column_stack([x, y]) - CORNER
     return [places[stamp == row] for row in range(n_stamps)]
+
+
+def _check_bulge(bulge, bounds, n_bands):
+    """Return whether galaxies have bulges, or raise ValueError if they cannot."""
+    wrong = {"flux", "half_light_radius", "sersic_index"} & set(bounds or {})
+    if bulge and (n_bands > 1 or wrong):
+        raise ValueError(
+            f"The 'bulge' parameter of {NAME} must be False for stamps of several "
+            "bands and with bounds of flux, half_light_radius or sersic_index. Got "
+            f"True with {n_bands} bands and bounds={bounds!r}."
+        )
+    return bool(bulge)
 
 
 def _check_correlation(correlation):

@@ -8,6 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
+from sklcae._bulges import (
+    FLUX_SIGMA,
+    RADIUS_SIGMA,
+    bulge_fraction,
+    join,
+    split,
+)
 from sklcae._cosmic_rays import find_cosmic_rays
 from sklcae._images import Images
 from sklcae._inputs import Layout
@@ -64,9 +71,9 @@ class Neighbours(NamedTuple):
 class FittedScenes(NamedTuple):
     """Fits of the stamps with the same number of sources.
 
-    ``rows`` (m,) are the stamps. ``parameters`` (m, n_fitted) and their ``covariance``,
-    next ``steps`` and ``errors`` are those of all sources and of the backgrounds. The
-    covariance is NaN where a fit has not ``converged`` (m,).
+    ``rows`` (m,) are the stamps. ``parameters`` (m, n_fitted), their ``covariance`` and
+    next ``steps`` are those of all sources and of the backgrounds. ``converged`` (m,)
+    is whether the fit is at a minimum with a covariance.
     """
 
     rows: np.ndarray
@@ -75,8 +82,17 @@ class FittedScenes(NamedTuple):
     parameters: np.ndarray
     covariance: np.ndarray
     steps: np.ndarray
-    errors: np.ndarray
     converged: np.ndarray
+
+    @property
+    def errors(self):
+        """The errors of the parameters (m, n_fitted), also of fits not converged."""
+        return np.sqrt(np.einsum("nii->ni", self.covariance))
+
+    @property
+    def known_covariance(self):
+        """The covariance, NaN where a fit has not converged."""
+        return np.where(self.converged[:, None, None], self.covariance, np.nan)
 
 
 class MeasuredProfiles(NamedTuple):
@@ -104,6 +120,8 @@ class MeasuredProfiles(NamedTuple):
     psf_misfit : ndarray of shape (n,)
         By how many of its errors the squared width of the PSF should be larger; NaN if
         it was not asked for.
+    bulge_fraction, bulge_fraction_std : ndarray of shape (n,)
+        The share of the bulge in the light, and its error; NaN without bulges.
     scenes : tuple of FittedScenes
         All parameters, for each number of sources.
     """
@@ -121,6 +139,8 @@ class MeasuredProfiles(NamedTuple):
     n_steps: np.ndarray
     n_neighbours: np.ndarray
     psf_misfit: np.ndarray
+    bulge_fraction: np.ndarray
+    bulge_fraction_std: np.ndarray
     scenes: tuple
 
     def neighbours(self):
@@ -130,7 +150,7 @@ class MeasuredProfiles(NamedTuple):
         for fitted in self.scenes:
             for source in range(1, fitted.scene.n_sources):
                 part = slice(source * n, (source + 1) * n)
-                covariance = fitted.covariance[:, part, part]
+                covariance = fitted.known_covariance[:, part, part]
                 found.append((fitted.rows, fitted.parameters[:, part], covariance))
         if not found:
             return Neighbours(
@@ -164,6 +184,7 @@ class ProfileFitter:
     max_neighbours: int = 0
     mask_cosmic_rays: bool = False
     noise_correlation: Any = None
+    bulge: bool = False
 
     @cached_property
     def profile(self):
@@ -198,7 +219,19 @@ class ProfileFitter:
         else:
             sources = {row: start[row : row + 1] for row in rows}
         parts = self.fit_sources(images, sources, self.max_steps, checks)
+        if self.bulge:
+            parts = [self._fit_bulges(images, part, checks) for part, _ in parts]
         return self._joined(parts, len(images))
+
+    def _fit_bulges(self, images, fitted, checks):
+        """Fit stamps with a disc and a bulge, from fits with one profile a source."""
+        n_each, scene = len(self.profile.names), fitted.scene
+        starts = fitted.parameters[:, : scene.n_parameters].copy()
+        starts[:, :n_each], bulges = split(starts[:, :n_each])
+        starts = starts.reshape(len(starts), scene.n_sources, n_each)
+        return self._fit_alike(
+            images, fitted.rows, starts, self.max_steps, checks, bulges
+        )
 
     def _with_neighbours(self, images, row, start, neighbours):
         """Return the starts (k, n_parameters) of a galaxy and of its neighbours.
@@ -239,14 +272,19 @@ class ProfileFitter:
             parts.append(self._fit_alike(images, alike, starts, max_steps, checks))
         return parts
 
-    def _fit_alike(self, images, rows, starts, max_steps, checks):
-        """Fit stamps with the same number of sources, starts (m, n_sources, P)."""
-        scene = Scene.of_sources(self.profile.columns, starts.shape[1])
-        limits = self.limits(starts)
+    def _fit_alike(self, images, rows, starts, max_steps, checks, bulges=None):
+        """Fit stamps with the same number of sources, starts (m, n_sources, P).
+
+        With the starts of bulges (m, 3) the first source is a disc.
+        """
+        has_bulge = bulges is not None
+        bulges = bulges if has_bulge else np.zeros((len(starts), 0))
+        scene = Scene.of_sources(self.profile.columns, starts.shape[1], has_bulge)
+        limits = self.limits(starts, bulges)
         skies = np.full((len(starts), scene.n_bands), np.nan)
         fits = fit_profiles(
             lambda part: self._stamps(images, rows[part]),
-            np.concatenate([starts.reshape(len(starts), -1), skies], axis=1),
+            np.concatenate([starts.reshape(len(starts), -1), bulges, skies], axis=1),
             scene,
             limits,
             max_steps,
@@ -263,10 +301,8 @@ class ProfileFitter:
         strength = np.einsum("nii->ni", fits.hessian)[:, fluxes].max(axis=1)
         converged &= strength > LEAST_SIGNAL_TO_NOISE**2
         steps = np.einsum("nij,nj->ni", covariance, fits.gradient)
-        errors = np.sqrt(np.einsum("nii->ni", covariance))
-        covariance[~converged] = np.nan
         fitted = FittedScenes(
-            rows, scene, limits, fits.parameters, covariance, steps, errors, converged
+            rows, scene, limits, fits.parameters, covariance, steps, converged
         )
         return fitted, fits
 
@@ -287,23 +323,35 @@ class ProfileFitter:
             n_steps=np.zeros(n, int),
             n_neighbours=np.zeros(n, int),
             psf_misfit=np.full(n, np.nan),
+            bulge_fraction=np.full(n, np.nan),
+            bulge_fraction_std=np.full(n, np.nan),
             scenes=tuple(fitted for fitted, _ in parts),
         )
         for fitted, fits in parts:
             rows, skies = fitted.rows, fitted.scene.skies
-            central = slice(n_central)
-            both = np.r_[central, skies]
-            empty.parameters[rows] = fitted.parameters[:, central]
-            empty.covariance[rows] = fitted.covariance[:, central, central]
+            central, to_central = _central_of(
+                fitted.scene, fitted.parameters, n_central
+            )
+            back = to_central.transpose(0, 2, 1)
+            covariance = to_central @ fitted.covariance @ back
+            known = np.where(fitted.converged, 1, np.nan)
+            empty.parameters[rows] = central
+            empty.covariance[rows] = known[:, None, None] * covariance
             empty.sky[rows] = fitted.parameters[:, skies]
-            variance = np.einsum("nii->ni", fitted.covariance)[:, skies]
-            empty.sky_std[rows] = np.sqrt(variance)
-            empty.steps[rows] = fitted.steps[:, both]
-            empty.errors[rows] = fitted.errors[:, both]
+            empty.sky_std[rows] = known[:, None] * fitted.errors[:, skies]
+            steps = (to_central @ fitted.steps[:, :, None])[:, :, 0]
+            errors = np.sqrt(np.einsum("nii->ni", covariance))
+            empty.steps[rows] = np.hstack([steps, fitted.steps[:, skies]])
+            empty.errors[rows] = np.hstack([errors, fitted.errors[:, skies]])
+            if self.bulge:
+                fraction, error = _bulge_fraction_of(fitted, n_central)
+                empty.bulge_fraction[rows] = fraction
+                empty.bulge_fraction_std[rows] = known * error
             empty.chi_square[rows] = fits.chi_square
             empty.n_pixels[rows] = fits.n_pixels
             empty.converged[rows] = fitted.converged
-            empty.at_limit[rows] = fits.at_limit[:, central]
+            free = fitted.limits.prior_sigma > 0
+            empty.at_limit[rows] = (fits.at_limit & free)[:, :n_central]
             empty.n_steps[rows] = fits.n_steps
             empty.n_neighbours[rows] = fitted.scene.n_sources - 1
             empty.psf_misfit[rows] = fits.psf_misfit
@@ -330,18 +378,16 @@ class ProfileFitter:
         """
         rendered = np.full((len(images), *self.layout.band_shape), np.nan, np.float32)
         for fitted in measured.scenes:
-            rendered[fitted.rows] = self.render_fitted(
-                images, fitted, 1 if central else None
-            )
+            rendered[fitted.rows] = self.render_fitted(images, fitted, central)
         return rendered
 
-    def render_fitted(self, images, fitted, n_sources=None):
-        """Return the light (m, n_bands, H, W) of some fits, of all sources or less."""
+    def render_fitted(self, images, fitted, central=False):
+        """Return the light (m, n_bands, H, W) of some fits, of all sources or one."""
         return render_scenes(
             lambda part: self._stamps(images, fitted.rows[part]),
             fitted.parameters,
             fitted.scene,
-            n_sources,
+            central,
         )
 
     def draw(self, images, measured, n_draws, rng):
@@ -354,7 +400,7 @@ class ProfileFitter:
         draws = np.full((len(images), n_draws, n_central), np.nan)
         effective = np.zeros(len(images))
         for fitted in measured.scenes:
-            usable = np.isfinite(fitted.covariance).all(axis=(1, 2))
+            usable = fitted.converged
             rows = fitted.rows[usable]
             drawn, effective[rows] = draw_profiles(
                 lambda part, rows=rows: self._stamps(images, rows[part]),
@@ -366,7 +412,9 @@ class ProfileFitter:
                 seeds[rows],
                 self.device,
             )
-            draws[rows] = drawn[:, :, :n_central]
+            flat = drawn.reshape(-1, drawn.shape[2])
+            central, _ = _central_of(fitted.scene, flat, n_central)
+            draws[rows] = central.reshape(*drawn.shape[:2], n_central)
         return draws, effective
 
     def named(self, measured):
@@ -408,10 +456,11 @@ class ProfileFitter:
         """Return the start of targets (n, n_targets), NaN where unknown."""
         return self.profile.rendered(y, self.layout.target_names, self.pixel_scale)
 
-    def limits(self, starts):
+    def limits(self, starts, bulges):
         """Return the `Limits` of stamps with starts (m, n_sources, P) of all sources.
 
-        The bounds are those of the central galaxy. Neighbours have priors.
+        The bounds are those of the central galaxy. Neighbours have priors, and so have
+        bulges, whose starts are (m, 3) or (m, 0).
         """
         n, n_sources, _ = starts.shape
         low, high, most_elliptical = make_limits(
@@ -421,11 +470,12 @@ class ProfileFitter:
             self.profile, {}, self.layout.band_shape, self.pixel_scale
         )
         n_bands, others = self.layout.band_shape[0], n_sources - 1
+        of_bulge = np.full(bulges.shape[1], np.inf)
         of_sky = np.full(n_bands, np.inf if self.fit_sky else 0.0)
-        low = np.concatenate([low, np.tile(free_low, others), -of_sky])
-        high = np.concatenate([high, np.tile(free_high, others), of_sky])
+        low = np.concatenate([low, np.tile(free_low, others), -of_bulge, -of_sky])
+        high = np.concatenate([high, np.tile(free_high, others), of_bulge, of_sky])
         low, high = np.tile(low, (n, 1)), np.tile(high, (n, 1))
-        mean, sigma = self._priors(starts)
+        mean, sigma = self._priors(starts, bulges)
         if n_sources > 1:
             low, high = self._near(starts, low, high)
         return Limits(low, high, most_elliptical, mean, sigma)
@@ -441,7 +491,7 @@ class ProfileFitter:
                 high[:, column] = np.minimum(high[:, column], start + CENTER_ROOM)
         return low, high
 
-    def _priors(self, starts):
+    def _priors(self, starts, bulges):
         """Return means (m, n_fitted) and widths (n_fitted,) of the priors."""
         n, n_sources, n_each = starts.shape
         n_bands = self.layout.band_shape[0]
@@ -454,9 +504,14 @@ class ProfileFitter:
                 mean[:, 1:, i], sigma[1:, i] = PRIOR_OF_NEIGHBOURS[kind_of(name)]
         is_flag = isinstance(self.fit_sky, bool | np.bool_)
         of_sky = np.inf if is_flag and self.fit_sky else float(self.fit_sky)
+        of_bulge = []
+        if bulges.shape[1]:
+            of_bulge = [FLUX_SIGMA, RADIUS_SIGMA, 0.0]
+            index = self.profile.names.index("sersic_index")
+            mean[:, 0, index], sigma[0, index] = starts[:, 0, index], 0.0
         return (
-            np.concatenate([mean.reshape(n, -1), np.zeros((n, n_bands))], axis=1),
-            np.concatenate([sigma.ravel(), np.full(n_bands, of_sky)]),
+            np.hstack([mean.reshape(n, -1), bulges, np.zeros((n, n_bands))]),
+            np.concatenate([sigma.ravel(), of_bulge, np.full(n_bands, of_sky)]),
         )
 
     def _covariance_of(self, fits, free):
@@ -505,6 +560,31 @@ class ProfileFitter:
                 gain = 1 / noise if noise else None
                 pixels[find_cosmic_rays(image, variance, counts, psf, gain)] = np.nan
         return Images(raw, images.empty, images.kinds)
+
+
+def _central_of(scene, parameters, n_central):
+    """Return parameters (n, n_central) of the central galaxy, and their derivatives.
+
+    The derivatives (n, n_central, n_fitted) are with respect to all fitted parameters.
+    """
+    n, n_fitted = parameters.shape
+    derivatives = np.zeros((n, n_central, n_fitted))
+    own = [*range(n_central), *scene.bulge]
+    if not scene.bulge:
+        derivatives[:, range(n_central), own] = 1
+        return parameters[:, :n_central], derivatives
+    central, of_both = join(parameters[:, :n_central], parameters[:, scene.bulge])
+    derivatives[:, :, own] = of_both
+    return central, derivatives
+
+
+def _bulge_fraction_of(fitted, n_central):
+    own = [*range(n_central), *fitted.scene.bulge]
+    return bulge_fraction(
+        fitted.parameters[:, :n_central],
+        fitted.parameters[:, fitted.scene.bulge],
+        fitted.covariance[:, own][:, :, own],
+    )
 
 
 def make_limits(profile, bounds, band_shape, pixel_scale):

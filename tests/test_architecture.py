@@ -101,6 +101,7 @@ ROOMS = [
     "_image_inputs",
     "_inputs",
     "datasets",
+    "_bulges",
     "metrics",
     "inspection",
     "baselines",

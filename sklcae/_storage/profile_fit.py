@@ -65,6 +65,7 @@ FITTED = {
     "max_steps": COUNT,
     "max_neighbours": Rule("an int of at least 0", is_count_or_zero),
     "mask_cosmic_rays": Rule("a bool", lambda value: isinstance(value, bool)),
+    "bulge": Rule("a bool", lambda value: isinstance(value, bool)),
     "noise_correlation": none_or(
         "an array of float64", lambda v: is_array(v, np.float64)
     ),

@@ -235,13 +235,13 @@ def draw_profiles(
     return np.reshape(draws, shape), np.array([one[1] for one in drawn])
 
 
-def render_scenes(read, parameters, scene, n_sources=None):
-    """Render the first sources of stamps, all by default: (n, n_bands, H, W).
+def render_scenes(read, parameters, scene, central=False):
+    """Render the sources of stamps, or the central ones alone: (n, n_bands, H, W).
 
     ``parameters`` (n, n_fitted) are those of `fit_profiles`, in the unit of the images;
     the backgrounds are left out. ``read`` is as for `fit_profiles`.
     """
-    n_components = None if n_sources is None else n_sources * scene.n_bands
+    n_components = scene.n_central if central else None
 
     @torch.inference_mode()
     @_without_warnings

@@ -5,7 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
-from sklcae._torch.sersic import E1, E2, LOG_FLUX, N_PARAMETERS
+from sklcae._torch.sersic import (
+    E1,
+    E2,
+    LOG_FLUX,
+    LOG_INDEX,
+    LOG_RADIUS,
+    N_PARAMETERS,
+)
 
 # The kind of the background, besides the kinds of parameters of the renderer.
 SKY = N_PARAMETERS
@@ -25,25 +32,33 @@ class Scene:
     components : tuple of (int, tuple of int)
         The profiles on the stamp: the band of each, and the numbers of the fitted
         parameters that are its seven parameters of the renderer.
+    n_central : int
+        The first so many components are the central galaxy.
     """
 
     n_bands: int
     components: tuple
+    n_central: int
 
     @classmethod
-    def of_sources(cls, columns, n_sources):
+    def of_sources(cls, columns, n_sources, has_bulge=False):
         """Return the scene of sources with the same kinds of parameters.
 
         ``columns`` (n_bands, 7) are those of the first source, see
-        `sklcae._profiles.ProfileParameters`.
+        `sklcae._profiles.ProfileParameters`. With a bulge the first source is a disc,
+        and the parameters of its bulge come after those of all sources. Centre and
+        ellipticity of the bulge are those of the disc.
         """
         n_each = 1 + max(max(column) for column in columns)
-        components = tuple(
+        sources = [
             (band, tuple(source * n_each + number for number in column))
             for source in range(n_sources)
             for band, column in enumerate(columns)
-        )
-        return cls(len(columns), components)
+        ]
+        n_bands = len(columns)
+        bulge = _bulge_of(columns, n_sources * n_each) if has_bulge else []
+        components = (*sources[:n_bands], *bulge, *sources[n_bands:])
+        return cls(n_bands, components, n_bands + len(bulge))
 
     @cached_property
     def n_parameters(self):
@@ -53,7 +68,19 @@ class Scene:
     @property
     def n_sources(self):
         """Number of sources."""
-        return len(self.components) // self.n_bands
+        return 1 + (len(self.components) - self.n_central) // self.n_bands
+
+    @property
+    def bulge(self):
+        """The numbers of the parameters of the bulge, none without one."""
+        disc, bulge = (
+            {number for _, columns in part for number in columns}
+            for part in (
+                self.components[: self.n_bands],
+                self.components[self.n_bands : self.n_central],
+            )
+        )
+        return sorted(bulge - disc)
 
     @property
     def n_fitted(self):
@@ -88,3 +115,19 @@ class Scene:
         """The numbers of each pair e1 and e2, (n_pairs, 2)."""
         pairs = {(columns[E1], columns[E2]) for _, columns in self.components}
         return np.array(sorted(pairs))
+
+
+def _bulge_of(columns, first):
+    """Return the components of a bulge whose own parameters have numbers from first.
+
+    They are a flux and a radius in each band, or one radius if the disc has one, and
+    an index.
+    """
+    own = {}
+    for kind in (LOG_FLUX, LOG_RADIUS, LOG_INDEX):
+        for column in columns:
+            own.setdefault(column[kind], first + len(own))
+    return [
+        (band, tuple(own.get(number, number) for number in column))
+        for band, column in enumerate(columns)
+    ]

@@ -35,3 +35,26 @@ def test_sources_in_bands(n_bands, n_sources):
             scene.kinds[of_band], np.tile(np.arange(7), (n_sources, 1))
         )
         np.testing.assert_array_equal(of_band[:, 1] // n_each, np.arange(n_sources))
+
+
+def test_bulges_share_centre_and_ellipticity():
+    scene = Scene.of_sources(ONE_BAND.columns, 2, has_bulge=True)
+    disc, bulge, neighbour = (columns for _, columns in scene.components)
+    assert disc == (0, 1, 2, 3, 4, 5, 6)
+    assert bulge == (14, 15, 16, 3, 4, 5, 6)
+    assert neighbour == (7, 8, 9, 10, 11, 12, 13)
+    assert scene.bulge == [14, 15, 16]
+    assert (scene.n_sources, scene.n_central, scene.n_parameters) == (2, 2, 17)
+    assert len(scene.ellipticities) == 2
+    assert Scene.of_sources(ONE_BAND.columns, 2).bulge == []
+
+
+def test_bulges_of_bands_have_their_fluxes():
+    profile = ProfileParameters.of_targets(None, 2)
+    scene = Scene.of_sources(profile.columns, 1, has_bulge=True)
+    assert [columns[:3] for _, columns in scene.components] == [
+        (0, 2, 3),
+        (1, 2, 3),
+        (8, 10, 11),
+        (9, 10, 11),
+    ]

@@ -75,6 +75,7 @@ def make_fitter(case, **kwargs):
         "four": {"max_neighbours": MOST_NEIGHBOURS},
         "correlated": {"noise_correlation": "estimate"},
         "cosmic": {"mask_cosmic_rays": True},
+        "bulge": {"bulge": True},
     }
     return ProfileFitRegressor(
         planes=PLANES,
@@ -153,7 +154,7 @@ def run_case(case, n, seed, model):
     galaxies = simulate(case, n, seed)
     bound, X, y = joint_errors(galaxies), galaxies.data, galaxies.target
     methods = {"fit": make_fitter(case).fit(X)}
-    if case in ("one", "four", "correlated", "cosmic"):
+    if case != "isolated":
         methods["fit, plain"] = make_fitter("plain").fit(X)
     if model is not None:
         methods["one pass"] = model
