@@ -43,6 +43,8 @@ N_PASSES = 8
 # The sky around a pixel is the least smoothed value in a square window, in pixels.
 SKY_SIGMA = 2.0
 SKY_WINDOW = 15
+# In stamps with a shorter side the galaxy may leave no sky.
+LEAST_SIDE = 24
 # Width in pixels of the Gaussian that fills pixels that were hit.
 FILLING_SIGMA = 1.0
 
@@ -102,6 +104,9 @@ def _sky(pixels):
     """
     smooth = smoothed(pixels, SKY_SIGMA, fill=np.inf)
     sky = ndimage.minimum_filter(smooth, SKY_WINDOW, mode="nearest")
+    if min(smooth.shape) < LEAST_SIDE:
+        # The galaxy may fill the stamp: the sky is taken as subtracted.
+        sky = np.minimum(sky, 0)
     return np.where(np.isfinite(sky), sky, 0)
 
 

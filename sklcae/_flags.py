@@ -82,7 +82,8 @@ def flag_profiles(fitter, images, measured):
 
 def _is_at_minimum(measured):
     """Return whether the next step is small, and there are errors, (n,)."""
-    return (abs(measured.steps) < LARGEST_STEP * measured.errors).all(axis=1)
+    # A sky that is not fitted has no step and no error.
+    return (abs(measured.steps) <= LARGEST_STEP * measured.errors).all(axis=1)
 
 
 def _is_sky_off(measured):
@@ -104,6 +105,14 @@ def _excess_of_chi_square(fitter, measured):
 
 def _flags_of_stamp(stamp, central, total, fluxes):
     """Return the flags that depend on the pixels of one stamp."""
+    # In units of the brightest pixel, for images in any unit.
+    unit = np.abs(central).max().astype(np.float64) or 1.0
+    central, total = central / unit, total / unit
+    fluxes = fluxes / unit
+    stamp = stamp._replace(
+        images=stamp.images / unit, variance=stamp.variance / unit**2
+    )
+    stamp = stamp._replace(noise_of_light=stamp.noise_of_light / unit)
     inside, light = central.sum(axis=(1, 2)), central.sum()
     hidden = np.where(stamp.counts, 0, central).sum()
     others = _light_of_others(stamp, central, total)

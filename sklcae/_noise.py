@@ -7,7 +7,12 @@ import numpy as np
 # The largest shift in pixels at which noise is correlated. A correlation below so many
 # of its errors counts as 0.
 LARGEST_SHIFT = 5
+CUT = 5.0
+# The error of a median over that of a mean.
+ERROR_OF_MEDIAN = 1.25
 LEAST_CORRELATION = 3.0
+# The power spectrum of an autocorrelation may be as negative as this share of its peak.
+LARGEST_NEGATIVE = 0.1
 
 
 class NoiseModel(NamedTuple):
@@ -40,20 +45,30 @@ class NoiseModel(NamedTuple):
 def measure_autocorrelation(residuals):
     """Return the autocorrelation of noise, (h, w) with 1 in the middle.
 
-    It is the mean product of residuals (..., H, W), whose variance is about 1, at each
-    shift, over the mean square. NaN is ignored.
+    It is the median over the stamps of the mean product of their residuals (n, ..., H,
+    W), whose variance is about 1, at each shift, over the mean square. Larger residuals
+    than five are cut to that, and NaN is ignored.
     """
+    of_stamps = [_autocorrelation_of(one) for one in np.clip(residuals, -CUT, CUT)]
+    correlation = np.median(of_stamps, axis=0).clip(-1, 1)
+    n_pixels = (~np.isnan(residuals)).sum()
+    error = ERROR_OF_MEDIAN / np.sqrt(max(n_pixels, 1))
+    insignificant = abs(correlation) < LEAST_CORRELATION * error
+    return np.where(insignificant & (correlation != 1), 0.0, correlation)
+
+
+def _autocorrelation_of(residuals):
+    """Return the autocorrelation (h, w) of the residuals (..., H, W) of a stamp."""
     sides = np.minimum(LARGEST_SHIFT, np.array(residuals.shape[-2:]) - 1)
     correlation = np.zeros(2 * sides + 1)
     filled = np.nan_to_num(residuals, nan=0.0).astype(np.float64)
     counts = ~np.isnan(residuals)
-    square = (filled**2).sum() / counts.sum()
+    square = max((filled**2).sum() / max(counts.sum(), 1), np.finfo(float).tiny)
     for dy in range(sides[0] + 1):
         for dx in range(-sides[1], sides[1] + 1):
             n_pairs = (_from(counts, dy, dx) & _from(counts, -dy, -dx)).sum()
             products = _from(filled, dy, dx) * _from(filled, -dy, -dx)
             mean = products.sum() / max(n_pairs, 1) / square
-            mean *= abs(mean) * np.sqrt(n_pairs) > LEAST_CORRELATION
             middle = sides + [dy, dx], sides - [dy, dx]
             for row, column in middle:
                 correlation[row, column] = mean
@@ -68,8 +83,14 @@ def is_correlation(correlation):
     if correlation.ndim != 2 or not all(side % 2 for side in correlation.shape):
         return False
     middle = tuple(side // 2 for side in correlation.shape)
-    symmetric = np.allclose(correlation, correlation[::-1, ::-1], atol=1e-6)
-    return bool(symmetric and np.isclose(correlation[middle], 1))
+    if not np.isclose(correlation[middle], 1) or not (abs(correlation) <= 1.001).all():
+        return False
+    if not np.allclose(correlation, correlation[::-1, ::-1], atol=1e-6):
+        return False
+    # The power spectrum of noise is positive; a measured one is so about.
+    padded = np.pad(correlation, [(0, side) for side in correlation.shape])
+    power = np.fft.fft2(np.roll(padded, [-m for m in middle], (0, 1))).real
+    return bool(power.min() >= -LARGEST_NEGATIVE * power.max())
 
 
 def _from(values, dy, dx):

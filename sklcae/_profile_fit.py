@@ -46,6 +46,8 @@ EDGE = 8
 N_COMPARED = 64
 LARGEST_FACTOR = 1.5
 FEWEST_COMPARED = 5
+# Residuals of a stamp show the noise if chi-square is at most so many times the median.
+LARGEST_MISFIT = 1.3
 
 
 class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -69,7 +71,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     psf : float or array-like of shape (h, w), default=None
         The PSF of all stamps, if there is no plane "psf": the full width at half
         maximum of a Gaussian, in the unit of `pixel_scale`, or an effective PSF as in
-        :func:`stack_planes`. None takes that of `estimator` if it has one.
+        :func:`stack_planes`. With several bands also a list of widths, or PSFs of the
+        shape (n_bands, h, w). None takes that of `estimator` if it has one.
     noise : float, default=None
         Standard deviation of the noise of a pixel without light, if there is no plane
         "variance". None estimates it from the training set.
@@ -97,8 +100,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         the source nearest to the centre that `estimator` predicts, or to the middle of
         the stamp.
     mask_cosmic_rays : bool, default=False
-        Whether cosmic rays are found and masked before the fit. Needs the extra
-        ``detect``: ``pip install 'sklcae[detect]'``.
+        Whether cosmic rays, pixels that are sharper than the PSF allows, are found and
+        masked before the fit. For PSFs of at least 2 pixels (FWHM).
     bulge : bool, default=False
         Whether the galaxy is fitted with a bulge and a disc, with the Sersic indices 4
         and 1, one centre and one ellipticity. Flux and half-light radius are those of
@@ -440,7 +443,17 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Return the fitter with the correlation of the noise in some residuals."""
         images = fitter.without_cosmic_rays(images.take(_some_rows(images)))
         start = np.full((len(images), len(fitter.profile.names)), np.nan)
-        residuals = fitter.residuals(images, fitter.fit(images, start))
+        measured = fitter.fit(images, start)
+        misfit = np.where(measured.converged, measured.chi_square, np.inf)
+        misfit /= np.maximum(measured.n_pixels, 1)
+        # Where other sources are left the residuals are no noise.
+        good = measured.converged & (misfit <= LARGEST_MISFIT * np.median(misfit))
+        if not good.any():
+            raise ValueError(
+                f"The 'noise_correlation' parameter of {NAME} cannot be 'estimate' as "
+                "no fit of a stamp of X has converged. Pass an array."
+            )
+        residuals = fitter.residuals(images, measured)[good]
         return replace(fitter, noise_correlation=measure_autocorrelation(residuals))
 
     def _compare(self, fitter, data):
@@ -546,7 +559,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             results.append(covariance)
         return tuple(results) if len(results) > 1 else results[0]
 
-    def predict_interval(self, X, coverage=0.68):
+    def predict_interval(self, X, coverage=0.68, neighbours=None):
         """Fit a profile to each stamp, and return central intervals.
 
         Parameters
@@ -557,6 +570,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         coverage : float, default=0.68
             The probability that an interval contains the parameter, above 0 and below
             1.
+        neighbours : DataFrame or dict of arrays, default=None
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -576,7 +591,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             As in :meth:`predict`.
         """
         check_coverage(coverage)
-        _, measured = self._measure(X)
+        _, measured = self._measure(X, neighbours)
         lower, upper = self.fitter_.interval(measured, coverage)
         return self._like_y(lower), self._like_y(upper)
 
@@ -779,7 +794,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             flags["outside_training"] = outside & ~flags["no_pixels"]
         return Bunch(**flags)
 
-    def sample(self, X, n_draws=100, random_state=None):
+    def sample(self, X, n_draws=100, random_state=None, neighbours=None):
         """Draw parameters from their posterior distribution.
 
         Proposals from a t distribution around the fit are weighted by the likelihood
@@ -796,6 +811,8 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Number of draws for each stamp.
         random_state : int, RandomState instance or None, default=None
             Source of the draws.
+        neighbours : DataFrame or dict of arrays, default=None
+            As in :meth:`predict`.
 
         Returns
         -------
@@ -829,7 +846,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"sample of {NAME} needs noise that is independent from pixel to "
                 "pixel. Got a noise_correlation."
             )
-        images, measured = self._measure(X)
+        images, measured = self._measure(X, neighbours)
         fitter = self.fitter_
         draws, effective = fitter.draw(
             images, measured, int(n_draws), check_random_state(random_state)
@@ -1020,6 +1037,11 @@ def _check_neighbours(neighbours, n_stamps):
             "neighbours must be a table with the columns 'stamp', 'x0' and 'y0', of "
             f"one number for each neighbour. Got {neighbours!r:.80}."
         ) from None
+    if stamp.ndim != 1:
+        raise ValueError(
+            "neighbours must have one number for each neighbour in the columns "
+            f"'stamp', 'x0' and 'y0'. Got columns of the shape {stamp.shape}."
+        )
     wrong = ~(np.isin(stamp, np.arange(n_stamps)) & np.isfinite(x) & np.isfinite(y))
     if wrong.any():
         index = int(np.argmax(wrong))
@@ -1048,12 +1070,16 @@ def _check_correlation(correlation):
     """Return the autocorrelation of the noise, or None."""
     if correlation is None or isinstance(correlation, str):
         return None
-    given = np.asarray(correlation, dtype=np.float64)
+    try:
+        given = np.asarray(without_traps(correlation, "noise_correlation"), np.float64)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
     if not is_correlation(given):
         raise ValueError(
             f"The 'noise_correlation' parameter of {NAME} must be an array (h, w) with "
-            "odd sides, 1 in the middle, and the same values for opposite shifts; or "
-            f"'estimate' or None. Got an array of the shape {given.shape}."
+            "odd sides, 1 in the middle, no larger values, the same values for "
+            "opposite shifts and a positive power spectrum; or 'estimate' or None. "
+            f"Got {correlation!r:.100}."
         )
     return given
 

@@ -19,7 +19,7 @@ from sklcae._cosmic_rays import find_cosmic_rays
 from sklcae._images import Images
 from sklcae._inputs import Layout
 from sklcae._profiles import DERIVED, ProfileParameters, kind_of, to_rendered
-from sklcae._sources import find_scenes, starts_at
+from sklcae._sources import find_central, find_scenes, starts_at
 from sklcae._torch.profile_fit import (
     Limits,
     Stamps,
@@ -73,7 +73,8 @@ class FittedScenes(NamedTuple):
 
     ``rows`` (m,) are the stamps. ``parameters`` (m, n_fitted), their ``covariance`` and
     next ``steps`` are those of all sources and of the backgrounds. ``converged`` (m,)
-    is whether the fit is at a minimum with a covariance.
+    is whether the fit is at a minimum with a covariance, and ``unseen`` (m, n_fitted)
+    whether a parameter belongs to a band without a pixel.
     """
 
     rows: np.ndarray
@@ -83,11 +84,13 @@ class FittedScenes(NamedTuple):
     covariance: np.ndarray
     steps: np.ndarray
     converged: np.ndarray
+    unseen: np.ndarray
 
     @property
     def errors(self):
         """The errors of the parameters (m, n_fitted), also of fits not converged."""
-        return np.sqrt(np.einsum("nii->ni", self.covariance))
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(np.einsum("nii->ni", self.covariance))
 
     @property
     def known_covariance(self):
@@ -239,11 +242,13 @@ class ProfileFitter:
         Neighbours outside of the stamp are left out.
         """
         farthest = np.array(self.layout.band_shape[:0:-1]) - 0.5
-        inside = ((neighbours > -0.5) & (neighbours < farthest)).all(axis=1)
+        inside = ((neighbours >= -0.5) & (neighbours <= farthest)).all(axis=1)
         neighbours = neighbours[inside]
         if not len(neighbours):
             return start[None]
         stamp, center = self.stamp(images, row), self.center_of(start)
+        if np.isnan(start[self.centers]).any():
+            center = find_central(stamp, center, neighbours)
         return starts_at(np.vstack([center, neighbours]), stamp, self.profile)
 
     def center_of(self, start):
@@ -292,9 +297,11 @@ class ProfileFitter:
             checks=checks,
             device=self.device,
         )
-        covariance = self._covariance_of(fits, limits.prior_sigma > 0)
+        unseen = _unseen(scene, fits.hessian)
+        covariance = self._covariance_of(fits, limits.prior_sigma > 0, unseen)
         # Stamps without light, or with fewer pixels than parameters, show no profile.
         converged = fits.converged & np.isfinite(covariance).all(axis=(1, 2))
+        converged &= (np.einsum("nii->ni", covariance) >= 0).all(axis=1)
         converged &= ~fits.constant
         # The diagonal of a flux is the squared signal-to-noise of the fitted light.
         fluxes = self.profile.of_kind("flux")
@@ -302,7 +309,7 @@ class ProfileFitter:
         converged &= strength > LEAST_SIGNAL_TO_NOISE**2
         steps = np.einsum("nij,nj->ni", covariance, fits.gradient)
         fitted = FittedScenes(
-            rows, scene, limits, fits.parameters, covariance, steps, converged
+            rows, scene, limits, fits.parameters, covariance, steps, converged, unseen
         )
         return fitted, fits
 
@@ -333,14 +340,19 @@ class ProfileFitter:
                 fitted.scene, fitted.parameters, n_central
             )
             back = to_central.transpose(0, 2, 1)
-            covariance = to_central @ fitted.covariance @ back
+            own = covariance = to_central @ fitted.covariance @ back
             known = np.where(fitted.converged, 1, np.nan)
-            empty.parameters[rows] = central
-            empty.covariance[rows] = known[:, None, None] * covariance
-            empty.sky[rows] = fitted.parameters[:, skies]
-            empty.sky_std[rows] = known[:, None] * fitted.errors[:, skies]
+            unseen = fitted.unseen[:, :n_central]
+            covariance = known[:, None, None] * covariance
+            covariance[unseen[:, :, None] | unseen[:, None]] = np.nan
+            empty.parameters[rows] = np.where(unseen, np.nan, central)
+            empty.covariance[rows] = covariance
+            has_sky = np.where(fitted.unseen[:, skies], np.nan, 1)
+            empty.sky[rows] = has_sky * fitted.parameters[:, skies]
+            empty.sky_std[rows] = has_sky * known[:, None] * fitted.errors[:, skies]
             steps = (to_central @ fitted.steps[:, :, None])[:, :, 0]
-            errors = np.sqrt(np.einsum("nii->ni", covariance))
+            with np.errstate(invalid="ignore"):
+                errors = np.sqrt(np.einsum("nii->ni", own))
             empty.steps[rows] = np.hstack([steps, fitted.steps[:, skies]])
             empty.errors[rows] = np.hstack([errors, fitted.errors[:, skies]])
             if self.bulge:
@@ -514,14 +526,19 @@ class ProfileFitter:
             np.concatenate([sigma.ravel(), of_bulge, np.full(n_bands, of_sky)]),
         )
 
-    def _covariance_of(self, fits, free):
-        """Return the covariance (n, n_fitted, n_fitted); 0 for fixed parameters."""
+    def _covariance_of(self, fits, free, unseen):
+        """Return the covariance (n, n_fitted, n_fitted).
+
+        It is 0 for fixed parameters, and for those that no pixel depends on.
+        """
         covariance = np.zeros_like(fits.hessian)
         used = np.ix_(range(len(covariance)), *2 * [np.flatnonzero(free)])
-        inverse = _inverse(fits.hessian[used])
+        hessian = fits.hessian + unseen[:, :, None] * np.eye(unseen.shape[1])
+        inverse = _inverse(hessian[used])
         if self.noise_correlation is not None:
             inverse = inverse @ fits.score_covariance[used] @ inverse
         covariance[used] = inverse
+        covariance[unseen[:, :, None] | unseen[:, None]] = 0
         covariance[np.isnan(inverse).any(axis=(1, 2))] = np.nan
         return covariance
 
@@ -560,6 +577,16 @@ class ProfileFitter:
                 gain = 1 / noise if noise else None
                 pixels[find_cosmic_rays(image, variance, counts, psf, gain)] = np.nan
         return Images(raw, images.empty, images.kinds)
+
+
+def _unseen(scene, hessian):
+    """Return the parameters (n, n_fitted) that belong to bands without a pixel."""
+    unseen = np.zeros(hessian.shape[:2], bool)
+    if scene.n_bands > 1:
+        for band, sky in enumerate(scene.skies):
+            # The image changes with the background in all pixels that count.
+            unseen[:, scene.only_in(band)] = (hessian[:, sky, sky] == 0)[:, None]
+    return unseen
 
 
 def _central_of(scene, parameters, n_central):

@@ -133,8 +133,14 @@ class ProfileParameters:
             slopes["position_angle"][:, first] = -np.rad2deg(e2 / e**2) / 2
             slopes["position_angle"][:, second] = np.rad2deg(e1 / e**2) / 2
         used = np.stack([slopes[name] for name in names], axis=1)
+        # Parameters without a variance make those unknown that depend on them.
+        unknown = np.isnan(np.diagonal(covariance, axis1=1, axis2=2))
+        both = unknown[:, :, None] | unknown[:, None]
         # einsum: the order of the sums does not depend on the number of stamps.
-        return np.einsum("nai,nij,nbj->nab", used, covariance, used)
+        found = np.einsum("nai,nij,nbj->nab", used, np.where(both, 0, covariance), used)
+        lost = ((used != 0) & unknown[:, None]).any(axis=2)
+        found[lost[:, :, None] | lost[:, None]] = np.nan
+        return found
 
     def _all_named(self, parameters, pixel_scale):
         columns = dict(zip(self.names, parameters.T, strict=True))

@@ -19,8 +19,13 @@ LEAST_FLUX = 10.0
 LEAST_SIGNIFICANCE = 5.0
 # A source has to lower chi-square by so much. Its seven parameters lower it by seven.
 LEAST_GAIN = 30.0
+# The last source near the centre may be left out if its flux is less than so many times
+# its error.
+LEAST_OF_CENTRAL = 2.0
 # A source farther from the expected centre, in pixels, is not the galaxy.
 FARTHEST_CENTRAL = 6.0
+# Sources nearer to a known neighbour, in pixels, are that neighbour.
+SAME_PLACE = 3.0
 # So many times the sources are revised, after fits of so many steps.
 N_REVISIONS, FEW_STEPS = 8, 25
 
@@ -48,7 +53,7 @@ def find_scenes(fitter, images, rows, start):
     for _ in range(N_REVISIONS):
         revised = {}
         for row, scene in _fit_shortly(fitter, images, unsettled):
-            if row in best and scene.price >= best[row].price:
+            if row in best and not scene.price < best[row].price:
                 continue
             best[row] = scene
             center = fitter.center_of(start[row])
@@ -58,6 +63,13 @@ def find_scenes(fitter, images, rows, start):
         unsettled = revised
         if not unsettled:
             break
+    # A single source that starts from the estimator or from moments may be better.
+    rivals = {
+        row: start[row][None] for row, scene in best.items() if len(scene.sources) > 1
+    }
+    for row, scene in _fit_shortly(fitter, images, rivals):
+        if scene.price <= best[row].price:
+            best[row] = scene
     return {
         row: start[row][None] if len(scene.sources) == 1 else scene.sources
         for row, scene in best.items()
@@ -131,8 +143,11 @@ def _kept(errors, distance):
     """
     keep = np.ones(len(errors), bool)
     may_go = errors > 1 / LEAST_SIGNIFICANCE
-    if (distance < FARTHEST_CENTRAL).sum() <= 1:
-        may_go[np.argmin(distance)] = False
+    last = np.argmin(distance)
+    if (distance < FARTHEST_CENTRAL).sum() <= 1 and errors[last] < 1 / LEAST_OF_CENTRAL:
+        may_go[last] = False
+    if len(errors) == 1:
+        may_go[:] = False
     if may_go.any():
         keep[np.argmax(np.where(may_go, errors, 0))] = False
     return keep
@@ -179,6 +194,19 @@ def _fluxes_at(positions, stamp):
         inside = np.hypot(columns - x, rows - y) <= radius
         fluxes[:, i] = FLUX_OVER_APERTURE * light[:, inside].sum(axis=1)
     return np.maximum(fluxes, LEAST_FLUX * noise[:, None])
+
+
+def find_central(stamp, center, neighbours):
+    """Return the place of the source nearest to a centre that is no known neighbour.
+
+    Without such a source it is the centre itself. Places are (2,) and (k, 2).
+    """
+    seen = _all_bands(stamp, stamp.images, stamp.variance)
+    found = find_sources(*seen.pixels, seen.gain, center=center)
+    for place in zip(found.x, found.y, strict=True):
+        if np.hypot(*(neighbours - place).T).min(initial=np.inf) > SAME_PLACE:
+            return np.array(place)
+    return center
 
 
 def find_positions(stamp, n_most, center):

@@ -188,3 +188,22 @@ def test_planes(data):
     planes = ("image", "variance", "psf")
     flags = ProfileFitRegressor(planes=planes).fit(X).flags(X)
     assert shares(flags).max() < 0.1
+
+
+def test_a_fixed_sky_is_no_reason_for_a_flag(images):
+    flags = fitter(fit_sky=False).fit(images).flags(images)
+    assert flags.not_converged.mean() < 0.1
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e15])
+def test_units_do_not_matter(images, factor):
+    other = images + np.roll(images, 7, axis=2)
+    expected = fitter().fit(other).flags(other).blended
+    model = fitter(noise=NOISE * factor, gain=1 / factor).fit(other * factor)
+    np.testing.assert_array_equal(model.flags(other * factor).blended, expected)
+
+
+def test_stamps_one_pixel_high():
+    X = np.random.default_rng(0).normal(size=(3, 1, 8))
+    flags = ProfileFitRegressor(psf=2.0, noise=1.0).fit(X).flags(X)
+    assert flags.not_converged.all()

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.dummy import DummyRegressor
 
 from sklcae import ProfileFitRegressor
 from sklcae._profiles import ONE_BAND, ProfileParameters
@@ -254,3 +255,48 @@ def test_cosmic_rays_are_masked():
     assert np.median(abs(deviation(unmasked, y_std, y)[:, 0])) > 5
     assert np.median(abs(deviation(masked, y_std, y)[:, 0])) < 1
     assert abs(deviation(masked, y_std, truth)).max() < 6
+
+
+def test_a_wrong_centre_gives_no_phantom():
+    """An estimator that predicts the same place for all galaxies."""
+    truth = draw_truth(8, 4, SHAPE, flux=(20_000.0, 40_000.0))
+    truth[:, 5] = np.linspace(12, 36, 8)
+    images = with_noise(images_of(truth, SHAPE), 4)
+    model = fitter(estimator=DummyRegressor(), max_neighbours=2).fit(images, truth)
+    report = model.fit_report(images)
+    assert (report.n_neighbours == 0).all()
+    np.testing.assert_allclose(report.flux, truth[:, 0], rtol=0.15)
+
+
+def test_galaxies_off_the_middle_with_known_neighbours():
+    truth = draw_truth(6, 5, SHAPE, flux=(20_000.0, 40_000.0))
+    truth[:, 5], truth[:, 6] = 14.0, 15.0
+    other = draw_truth(6, 6, SHAPE)
+    other[:, 5], other[:, 6] = 30.0, 28.0
+    images = with_noise(images_of(truth, SHAPE) + images_of(other, SHAPE), 5)
+    table = {"stamp": np.arange(6), "x0": other[:, 5], "y0": other[:, 6]}
+    model = fitter().fit(images)
+    y, y_std = model.predict(images, return_std=True, neighbours=table)
+    assert abs((y - truth) / y_std).max() < 5
+    lower, upper = model.predict_interval(images, 0.999999, neighbours=table)
+    assert ((lower < truth) & (truth < upper)).mean() > 0.97
+    first = {name: column[:1] for name, column in table.items()}
+    draws = model.sample(images[:1], 20, random_state=0, neighbours=first)
+    assert abs(np.median(draws[0, :, 5]) - 14.0) < 1
+
+
+def test_tables_with_one_axis_too_many_or_too_few(crowded, model):
+    for table in (
+        {"stamp": 0, "x0": 25.0, "y0": 12.0},
+        {"stamp": [[0]], "x0": [[25.0]], "y0": [[12.0]]},
+    ):
+        with pytest.raises(ValueError, match="one number for each neighbour"):
+            model.predict(crowded[0], neighbours=table)
+
+
+def test_small_stamps_have_no_cosmic_rays():
+    truth = draw_truth(8, 8, (12, 12), flux=(10_000.0, 30_000.0))
+    truth[:, 5:] = 6.0
+    images = with_noise(images_of(truth, (12, 12)), 8)
+    model = fitter(mask_cosmic_rays=True).fit(images)
+    assert (model.fit_report(images).n_pixels >= 143).all()

@@ -32,7 +32,7 @@ def data():
 def test_autocorrelation_is_measured():
     found = measure_autocorrelation(correlated_noise(60))
     expected = gaussian_correlation(SIGMA, reach=5)
-    np.testing.assert_allclose(found, expected, atol=0.02)
+    np.testing.assert_allclose(found, expected, atol=0.025)
     assert is_correlation(found)
 
 
@@ -49,7 +49,8 @@ def test_white_noise_has_no_correlation():
 def test_autocorrelation_of_any_stamp(height, width, seed):
     noise = np.random.default_rng(seed).normal(size=(3, height, width))
     found = measure_autocorrelation(noise)
-    assert is_correlation(found)
+    assert (abs(found) <= 1).all()
+    assert found[found.shape[0] // 2, found.shape[1] // 2] == 1
     assert found.shape == (2 * min(5, height - 1) + 1, 2 * min(5, width - 1) + 1)
 
 
@@ -103,3 +104,29 @@ def test_draws_need_independent_noise(data):
     model = ProfileFitRegressor(**options, noise_correlation=correlation).fit(images)
     with pytest.raises(ValueError, match="independent from pixel to pixel"):
         model.sample(images)
+
+
+def test_bad_pixels_and_neighbours_do_not_change_the_estimate(data):
+    images, _ = data
+    options = {"psf": FWHM, "noise": NOISE, "noise_correlation": "estimate"}
+    expected = ProfileFitRegressor(**options).fit(images).noise_correlation_
+    spoiled = images.copy()
+    spoiled[::7, 3, 3] = 5_000.0
+    spoiled[::5, :8, 22:30] += 500.0
+    found = ProfileFitRegressor(**options).fit(spoiled).noise_correlation_
+    np.testing.assert_allclose(found, expected, atol=0.04)
+
+
+def test_larger_correlations_than_stamps(data):
+    images, _ = data
+    small = gaussian_correlation(SIGMA)
+    large = np.zeros((151, 151))
+    large[71:80, 71:80] = small
+    options = {"psf": FWHM, "noise": NOISE}
+    results = [
+        ProfileFitRegressor(**options, noise_correlation=one)
+        .fit(images)
+        .predict(images[:4], return_std=True)[1]
+        for one in (small, large)
+    ]
+    np.testing.assert_allclose(*results, rtol=1e-6)

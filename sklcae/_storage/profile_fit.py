@@ -136,8 +136,9 @@ def _contradictions(**fitted):
     wrong = [n for n, ends in bounds.items() if not are_bounds(n, ends, profile.names)]
     if wrong:
         yield f"bounds of {short_repr(wrong)} are wrong"
-    if not is_correlation(fitted["noise_correlation"]):
-        yield "noise_correlation must be symmetric, with odd sides and 1 in the middle"
+    shape = np.shape(fitted["noise_correlation"])
+    if shape and (len(shape) != 2 or not all(side % 2 for side in shape)):
+        yield f"noise_correlation must have two odd sides, not the shape {shape}"
 
 
 def _wrong_planes(layout, noise, gain, psf):
@@ -169,6 +170,8 @@ def make_model(content):
         model.estimator_ = None
     layout, psf = Layout(**fitted["layout"]), fitted["psf"]
     autoencoder.check_psf_values(psf, layout)
+    if not is_correlation(fitted["noise_correlation"]):
+        raise ModelFileError("its noise_correlation is no autocorrelation")
     device = usable_device(model.device)
     model.fitter_ = ProfileFitter(**fitted | {"layout": layout, "device": device})
     return model

@@ -70,7 +70,9 @@ def _border_median(images, counts):
     pixels = torch.where(counts > 0, images, math.nan)
     # If the whole border is masked, the median of the stamp.
     outer = pixels[:, border].nanmedian(dim=1).values
-    return torch.where(outer.isnan(), pixels.flatten(1).nanmedian(dim=1).values, outer)
+    every = pixels.flatten(1).nanmedian(dim=1).values
+    # If all pixels are masked, as in one of several bands, 0.
+    return torch.where(outer.isnan(), every, outer).nan_to_num(nan=0.0)
 
 
 def _brightest(light):

@@ -351,7 +351,7 @@ class _Fit:
         together = of_bands[0]
         if len(of_bands) > 1:
             together = _to_numpy(
-                guess_profiles((images * counts).sum(1), counts.amin(1), psf.mean(1))
+                guess_profiles((images * counts).sum(1), counts.amax(1), psf.mean(1))
             )
         guess = together[:, self.scene.kinds].astype(np.float64)
         for band, of_band in enumerate(of_bands):

@@ -29,12 +29,22 @@ def score_covariance(derivatives, variance, counts, correlation):
     n, m = derivatives.shape[:2]
     over_noise = derivatives.double() * (counts / variance.sqrt())[:, None]
     flat = over_noise.flatten(0, 1)[:, None]
-    kernel = correlation.to(flat)[None, None]
-    padding = tuple(side // 2 for side in correlation.shape)
+    kernel = _cropped(correlation, derivatives.shape[2:]).to(flat)[None, None]
+    padding = tuple(side // 2 for side in kernel.shape[2:])
     # The autocorrelation is symmetric: to correlate is to convolve.
     seen = F.conv2d(flat, kernel, padding=padding).view(n, m, -1)
     covariance = over_noise.flatten(2) @ seen.transpose(1, 2)
     return (covariance + covariance.transpose(1, 2)) / 2
+
+
+def _cropped(correlation, image_shape):
+    """Return a correlation without the shifts that no two pixels of an image have."""
+    middle = [side // 2 for side in correlation.shape]
+    reach = [min(m, side - 1) for m, side in zip(middle, image_shape, strict=True)]
+    rows, columns = (
+        slice(m - r, m + r + 1) for m, r in zip(middle, reach, strict=True)
+    )
+    return correlation[rows, columns]
 
 
 def derivative_of_blur(image):
@@ -43,6 +53,8 @@ def derivative_of_blur(image):
     It is half the Laplacian, from differences of pixels. It is 0 in the pixels at the
     edge, which lack a neighbour.
     """
+    if min(image.shape[1:]) < 3:
+        return torch.zeros_like(image)
     inner = image[:, 1:-1, 1:-1]
     neighbours = (
         image[:, :-2, 1:-1]

@@ -96,6 +96,19 @@ class Scene:
         """Return the numbers of the parameters of each profile in a band."""
         return [list(columns) for of, columns in self.components if of == band]
 
+    def only_in(self, band):
+        """Return the numbers of the parameters that no other band depends on."""
+        own, others = (
+            {
+                n
+                for of, columns in self.components
+                if (of == band) == is_own
+                for n in columns
+            }
+            for is_own in (True, False)
+        )
+        return [*sorted(own - others), self.skies[band]]
+
     @cached_property
     def kinds(self):
         """The kind of each fitted parameter: its place in the renderer, or `SKY`."""
