@@ -9,7 +9,7 @@ significant, and so must the valley between it and a higher peak: noise on a bri
 galaxy makes peaks, but no deep valleys.
 
 Source Extractor (the package sep) separates sources by their share of the flux instead.
-On galaxies with one neighbour it found 92 to 95 % of the neighbours with a
+On galaxies with one neighbour it found 91 to 95 % of the neighbours with a
 signal-to-noise ratio above 20, against 99.8 % here.
 
 References

@@ -39,9 +39,8 @@ def draw_bulges(sources, n_samples, *, sersic_index_step, entropy):
 def split_galaxy(row):
     """Return the Sersic profiles that a galaxy consists of, each as a row of its own.
 
-    The row has the seven physical parameters, of which flux and half_light_radius are
-    those of the whole galaxy and sersic_index is that of the disc, and may have the
-    settings of `BULGE`.
+    The row has the seven physical parameters, and may have the settings of `BULGE`.
+    Flux and half-light radius belong to the whole galaxy, the Sersic index to the disc.
     """
     fraction = row.get("bulge_fraction", 0.0)
     if fraction == 0:
