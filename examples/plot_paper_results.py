@@ -9,6 +9,11 @@ paper's figures 2 to 5. The paper's figure 4 shows a sweep of the two supervised
 latents. Here the sweep is also measured: do the latents set the flux and the size of
 the image?
 
+The last row of the first table, and a second set of figures 2 to 4, belong to the model
+"ground" of ``load_pretrained``, which this script does not train. It reads cutouts with
+the galaxy in the middle, so the same galaxies are simulated there; the CAE is scored on
+these stamps too.
+
 The results are written to the folder ``paper_results`` (or ``--output``): the tables as
 CSV, the figures as PNG.
 
@@ -31,7 +36,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 
-from sklcae import ConditionalAutoencoderRegressor
+from sklcae import ConditionalAutoencoderRegressor, load_pretrained
 from sklcae.baselines import make_pca_baseline, make_single_component_baseline
 from sklcae.datasets import make_galaxies
 from sklcae.inspection import (
@@ -69,6 +74,7 @@ VARIANTS = {
     "asinh, dihedral": {"stretch": "asinh", "augmentation": "dihedral"},
 }
 SWEEP = np.linspace(-1.5, 1.5, 7)
+SHIPPED = "Shipped weights"
 
 # %%
 # Data
@@ -99,7 +105,17 @@ def make_data(n_samples, seed):
         "test": (X_test, y_test),
         "fresh": (fresh.data, fresh.frame[TARGETS]),
     }
-    return data, fresh.frame
+    galaxy_of = {"test": galaxies.frame.loc[y_test.index], "fresh": fresh.frame}
+    return data, galaxy_of
+
+
+def move_to_middle(frame, seed, planes):
+    """Return the same galaxies in the middle of their stamps, and their frame."""
+    parameters = {name: frame[name].to_numpy() for name in TYPICAL}
+    for name in ("x0", "y0"):
+        parameters[name] = 32 + parameters[name] % 1
+    galaxies = simulate(len(frame), seed, planes=planes, **parameters)
+    return galaxies.data, galaxies.frame
 
 
 # %%
@@ -129,11 +145,18 @@ def fit_models(models, X, y):
         print(f"{name}: fitted in {time.perf_counter() - start:.0f} s", flush=True)
 
 
+def predict_targets(model, X):
+    """Return flux and radius, the first two of the parameters."""
+    return model.predict(X)[:, : len(TARGETS)]
+
+
 def score_models(models, data):
     rows = {}
     for name, model in models.items():
         parts = {
-            f"{len(X)} {part}": r2_score(y, model.predict(X), multioutput="raw_values")
+            f"{len(X)} {part}": r2_score(
+                y, predict_targets(model, X), multioutput="raw_values"
+            )
             for part, (X, y) in data.items()
             if part != "train"
         }
@@ -174,9 +197,10 @@ def draw_pca_recovery(models, data):
 # One parameter is varied, all others are fixed.
 
 
-def make_controlled(target, n_samples, seed):
+def make_controlled(target, n_samples, seed, planes):
     values = np.linspace(*RANGES[target], n_samples)
-    galaxies = simulate(n_samples, seed, **{**TYPICAL, target: values})
+    settings = {**TYPICAL, target: values}
+    galaxies = simulate(n_samples, seed, planes=planes, **settings)
     return galaxies.data, values
 
 
@@ -186,12 +210,13 @@ def draw_controlled(model, n_samples, seed):
     for index, (ax, target) in enumerate(
         zip(figure.subplots(1, 2), TARGETS, strict=True)
     ):
-        X, values = make_controlled(target, n_samples, seed + 2 + index)
+        X, values = make_controlled(target, n_samples, seed + 2 + index, model.planes)
+        logarithmic = target in (model.log_targets or ())
         display = ParameterRecoveryDisplay.from_predictions(
-            values,
+            np.log(values) if logarithmic else values,
             model.transform(X)[:, index],
             response_method="transform",
-            target_names=[target],
+            target_names=[f"log {target}" if logarithmic else target],
             ax=ax,
         )
         ax.set_ylabel(f"Latent $z_{index + 1}$ (standardised)")
@@ -217,14 +242,15 @@ def choose_base_galaxies(frame, n_galaxies):
 
 def asked_values(model):
     """Return the requested values in ADU and arcsec, (n_targets, n_steps)."""
-    latents = np.tile(SWEEP[:, None], len(TARGETS))
-    return model.target_scaler_.inverse_transform(latents).T
+    latents = np.tile(SWEEP[:, None], model.n_targets_)
+    return model.target_scaler_.inverse_transform(latents).T[: len(TARGETS)]
 
 
 def decode_sweep(model, stamp, target):
     Z = np.repeat(model.transform(stamp[None]), len(SWEEP), axis=0)
     Z[:, TARGETS.index(target)] = SWEEP
-    return model.inverse_transform(Z)
+    psf = stamp[-1] if "psf" in model.planes else None
+    return model.inverse_transform(Z, psf=psf)
 
 
 def render_sweep(row, target, values):
@@ -320,7 +346,7 @@ def report(title, table, path):
 
 def show_autoencoder(name, model, data, fresh_frame, size, options):
     """Write figures 2 to 4 and the slopes of one autoencoder."""
-    suffix = name.lower().replace(", ", "_")
+    suffix = name.lower().replace(", ", "_").replace(" ", "_")
     stamps = data["fresh"][0]
     figure, controlled = draw_controlled(model, size // 10, options.seed)
     report(
@@ -351,17 +377,30 @@ def main(arguments=None):
     folder = options.output
     folder.mkdir(parents=True, exist_ok=True)
 
-    data, fresh_frame = make_data(size, options.seed)
+    data, galaxy_of = make_data(size, options.seed)
     models = make_models(options.variants, max_epochs, options.seed)
     fit_models(models, *data["train"])
+    shipped = load_pretrained("ground")
+    middle = {
+        part: move_to_middle(frame, options.seed + 4, shipped.planes)
+        for part, frame in galaxy_of.items()
+    }
+    planes = {part: (X, frame[TARGETS]) for part, (X, frame) in middle.items()}
+    images = {part: (X[:, 0].reshape(len(X), -1), y) for part, (X, y) in planes.items()}
+    scores = [
+        score_models(models, data),
+        score_models({"CAE, galaxies in the middle": models["CAE"]}, images),
+        score_models({f"{SHIPPED}, galaxies in the middle": shipped}, planes),
+    ]
     report(
         "R2 of flux and half-light radius, ours and the paper's",
-        score_models(models, data),
+        pd.concat(scores),
         folder / "r2.csv",
     )
     for name, model in models.items():
         if name.startswith("CAE"):
-            show_autoencoder(name, model, data, fresh_frame, size, options)
+            show_autoencoder(name, model, data, galaxy_of["fresh"], size, options)
+    show_autoencoder(SHIPPED, shipped, planes, middle["fresh"][1], size, options)
     save(draw_pca_recovery(models, data), folder / "fig5_pca.png", options.quick)
 
     # Linux counts in KiB, macOS in bytes.

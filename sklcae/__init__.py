@@ -10,6 +10,7 @@ from sklcae._version import __version__
 _MODULES = {
     "ConditionalAutoencoderRegressor": "_conditional_autoencoder",
     "ProfileFitRegressor": "_profile_fit",
+    "load_pretrained": "_pretrained",
     "stack_planes": "_planes",
 }
 

@@ -38,9 +38,9 @@ class Codec:
     network; random numbers of its constructor that are not among its weights come from
     it again. The gain is a float, a tuple of one for each band, or None. ``psf``
     (1, n_bands, H, W) is that of all stamps, or None if there is none or each stamp has
-    its own. ``pixel_scale`` and ``guess``, from
-    `guess_parameters`, are needed to turn latents into the parameters of a Sersic
-    profile. The codec has no net and no training range before the training, and no
+    its own. ``pixel_scale`` and ``guess``, from `guess_parameters`, are needed to turn
+    latents into the parameters of a Sersic profile. Predicted errors are multiplied by
+    ``error_scale`` (n_targets,). The codec has no net and no training range before the training, and no
     reference, the images of the training set to compare with, before its end.
     """
 
@@ -58,6 +58,7 @@ class Codec:
     net: ConditionalAutoencoderNet | None = None
     training_range: TrainingRange | None = None
     reference: Reference | None = None
+    error_scale: np.ndarray | float = 1.0
 
     @property
     def architecture(self):
@@ -143,7 +144,7 @@ class Codec:
         z_phy, variance = self.net.read_targets(prepared, elements=elements)
         y = [self.target_scaler.unscale(z_phy[:, k]) for k in elements]
         if variance is not None:
-            squared_scale = self.target_scaler.scale_**2
+            squared_scale = (self.target_scaler.scale_ * self.error_scale) ** 2
             variance = [variance[:, k] * squared_scale for k in elements]
         if symmetry is not None:
             mean, variance = symmetry.mean_over_turns(y, variance)
@@ -261,6 +262,7 @@ class Codec:
             "weights": self.net.get_weights(),
             "training_range": training_range and training_range._asdict(),
             "reference": reference and reference.to_state(),
+            "error_scale": self.error_scale,
         }
 
     def copy(self):

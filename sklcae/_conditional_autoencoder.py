@@ -15,6 +15,7 @@ from sklearn.base import (
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklcae._adaptation import adapt_codec, check_adaptable
 from sklcae._codec import Codec, usable_device
 from sklcae._compat import (
     CallbackSupportMixin,
@@ -34,6 +35,7 @@ from sklcae._inputs import (
     check_wanted_targets,
 )
 from sklcae._recommended import recommended_settings
+from sklcae._rescaling import rescaled
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.checkpoint import open_checkpoint
 from sklcae._symmetry import check_turnable
@@ -51,6 +53,8 @@ from sklcae._warning import warn_user
 from sklcae.exceptions import OutsideTrainingWarning
 from sklcae.metrics import known_r2_score
 
+# More neighbours on a stamp than this are not a galaxy with neighbours.
+MOST_NEIGHBOURS = 100
 # The attributes of a fitted estimator. "codec_" holds scalers and network, and
 # "_optimizer_state_" is there after partial_fit only.
 FITTED_ATTRIBUTES = ("codec_", "history_", "best_epoch_", "_optimizer_state_")
@@ -172,6 +176,15 @@ class ConditionalAutoencoderRegressor(
         a stamp twice, and it learns from y and from the planes of X, but not from the
         images. It needs a "psf" among the `planes` or the parameter `psf`,
         `pixel_scale`, `gain` and all parameters of the "sersic" network as targets.
+    simulated_neighbours : float, default=0.0
+        Mean number of other galaxies on the stamps of "simulation", so that predictions
+        are right for crowded stamps. Their number has a Poisson distribution, and their
+        shapes are those of y. They are 7 pixels to 0.6 sides of the stamp from the
+        galaxy, with 0.05 to 2 times its flux.
+    simulated_sky : float, default=0.0
+        Standard deviation of the background that is left on the stamps of "simulation",
+        in units of the noise of a pixel, so that predictions are right for stamps whose
+        sky is not subtracted well.
     invariant_targets : "all" or list of str, default=None
         Names of further targets that are invariant under flips and rotations; "all"
         stands for all targets, with or without names. Used only with `augmentation`.
@@ -197,7 +210,7 @@ class ConditionalAutoencoderRegressor(
         pixels, with the response of the pixel, and with its centre in pixel
         (H // 2, W // 2). The network reads the PSF when it encodes and when it decodes;
         "neural_field" and "sersic" can, "paper" and "strided" cannot. Only images are
-        scaled, compared with the training set, and may have masked pixels.
+        scaled, and may have masked pixels.
     psf : float or array-like of shape (h, w), (n_bands,) or (n_bands, h, w), \
             default=None
         The PSF of all stamps, for networks that read PSFs, if there is no plane "psf":
@@ -359,6 +372,8 @@ class ConditionalAutoencoderRegressor(
         "target_names": ["array-like", None],
         "log_targets": [StrOptions({"all"}), list, tuple, None],
         "augmentation": [StrOptions({"dihedral", "simulation"}), None],
+        "simulated_neighbours": [Interval(Real, 0, MOST_NEIGHBOURS, closed="both")],
+        "simulated_sky": [Interval(Real, 0, None, closed="left")],
         "invariant_targets": [StrOptions({"all"}), list, tuple, None],
         "test_time_augmentation": ["boolean"],
         "image_shape": [list, tuple, None],
@@ -402,6 +417,8 @@ class ConditionalAutoencoderRegressor(
         target_names=None,
         log_targets=None,
         augmentation=None,
+        simulated_neighbours=0.0,
+        simulated_sky=0.0,
         invariant_targets=None,
         test_time_augmentation=False,
         image_shape=None,
@@ -441,6 +458,8 @@ class ConditionalAutoencoderRegressor(
         self.target_names = target_names
         self.log_targets = log_targets
         self.augmentation = augmentation
+        self.simulated_neighbours = simulated_neighbours
+        self.simulated_sky = simulated_sky
         self.invariant_targets = invariant_targets
         self.test_time_augmentation = test_time_augmentation
         self.image_shape = image_shape
@@ -787,9 +806,11 @@ class ConditionalAutoencoderRegressor(
         of neighbouring pixels (the noise), the largest difference of a pixel from its
         neighbours (a hot pixel, a cosmic ray) and the share of masked pixels are
         compared with their ranges over the training set, widened by some room: for
-        example, twice as bright as the brightest is inside. This finds images in
-        another unit, empty images, bad pixels and a sky that was not subtracted. It
-        does not find galaxies of another kind, see :meth:`score_samples`.
+        example, twice as bright as the brightest is inside. The noise of a plane
+        "variance" may be 1.5 times larger or smaller, and the width of a plane "psf"
+        1.15 times, than in the training set. This finds images in another unit, empty
+        images, bad pixels, a sky that was not subtracted, and another seeing. It does
+        not find galaxies of another kind, see :meth:`score_samples`.
 
         Parameters
         ----------
@@ -840,6 +861,96 @@ class ConditionalAutoencoderRegressor(
         images = self._check_images(X)
         return Bunch(**flag_predictions(self.codec_, images))
 
+    def adapt(self, X, y=None, random_state=None):
+        """Adapt a fitted model to the stamps of another survey.
+
+        The model is trained for another 300 steps, with all of its weights, on three
+        kinds of stamps: those of X, new galaxies on the PSFs and noise maps of X, and
+        galaxies like those of the first training on planes like theirs, so that the
+        model stays as good for these. It takes less than a minute. If the stamps have
+        another pixel scale or gain, call :meth:`rescale` first.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, C, H, W)
+            Stamps of the other survey, a hundred or more, with the `planes` of the fit.
+        y : array-like of shape (n_samples, n_targets), default=None
+            Their parameters; NaN is an unknown target. A quarter of the stamps whose
+            parameters are all known is held out, and the predicted errors are scaled
+            until they hold 68 % of these. Without y the parameters of profile fits take
+            the place of labels, which come from the PSFs and the noise of the stamps;
+            the errors are not scaled then.
+        random_state : int, RandomState instance or None, default=None
+            Source of the new galaxies and of the stamps held out.
+
+        Returns
+        -------
+        self : ConditionalAutoencoderRegressor
+            The adapted model. The new epochs are at the end of `history_`.
+
+        Raises
+        ------
+        ValueError
+            If galaxies cannot be simulated for the model: it has neither the "sersic"
+            network nor "simulation", no gain, or a parameter of the profile that is no
+            target. If X or y is not like those of the fit; if y is None and all profile
+            fits fail. After any exception the model is unchanged.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        codec = self.codec_
+        check_adaptable(codec)
+        if y is None:
+            n = len(self._check_images(X))
+            y = np.full((n, codec.layout.n_targets), np.nan)
+        data = check_training_data(self, X, y, None, None, codec.layout)
+        seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+        codec, history = adapt_codec(codec, data, self, self.history_, seed)
+        return self._adopt({"codec_": codec, "history_": history})
+
+    def rescale(self, pixel_scale=None, gain=None):
+        """Change the units of a fitted model to those of other stamps.
+
+        The "sersic" network works in pixels and electrons. So a model for stamps with
+        one pixel scale and gain also reads stamps with others, as long as they are
+        within its training set in pixels and electrons: the radii in pixels, the width
+        of the PSF in pixels, and the noise in electrons. Nothing is trained.
+
+        Parameters
+        ----------
+        pixel_scale : float, default=None
+            Side of a pixel of the stamps to come, in the unit of the half-light radius.
+            None leaves it.
+        gain : float or array-like of shape (n_bands,), default=None
+            Electrons for each unit of light in the stamps to come. Fluxes then have
+            their unit. None leaves it.
+
+        Returns
+        -------
+        self : ConditionalAutoencoderRegressor
+            The model with other scalers and another training range. The parameters
+            `pixel_scale` and `gain` are set, so that a clone is for the same stamps.
+
+        Raises
+        ------
+        ValueError
+            If `pixel_scale` or `gain` is not positive; if the model was fitted with
+            neither the "sersic" network nor "simulation", or `gain` is given for a model
+            that was fitted with None; if `gain` is not the same multiple of the gains of
+            all bands.
+        """
+        check_is_fitted(self)
+        given = {"pixel_scale": pixel_scale, "gain": gain}
+        given = {name: value for name, value in given.items() if value is not None}
+        validate_parameter_constraints(
+            {name: self._parameter_constraints[name] for name in given}, given, "rescale"
+        )
+        codec = rescaled(self.codec_, pixel_scale, gain)
+        self.set_params(**given)
+        self.codec_ = codec
+        vars(self).pop("_optimizer_state_", None)
+        return self
+
     def score(self, X, y, sample_weight=None):
         """Return R2 of the predictions, the mean over the targets.
 
@@ -889,7 +1000,7 @@ class ConditionalAutoencoderRegressor(
             warn_user(
                 f"{len(outside)} of {len(images)} images are outside the range of the "
                 f"training set, the first in row {outside[0]}: in the brightness of "
-                "their pixels, their noise or their masked share. Do not trust their "
+                "their pixels, their noise, their PSF or their masked share. Do not trust their "
                 "predictions; their standard deviations are NaN. See is_outside.",
                 OutsideTrainingWarning,
             )

@@ -88,7 +88,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
         for part in filter(None, parts):
             part.keep_usual()
         train = parts[0].rows
-    seen = _range_of(parts[0], data.y[train], codec, symmetry)
+    seen = range_of(parts[0], data.y[train], codec, symmetry)
     if start is not None:
         seen = seen.union(start.codec.training_range)
     batch, validation = _make_batches(data, codec, parts)
@@ -97,7 +97,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     module = None if start is None else start.codec.net.module_
     simulation = None
     if settings.augmentation == "simulation":
-        simulation = make_simulation(codec, data.y[train])
+        simulation = make_simulation(codec, data.y[train], settings)
         # Each step makes its own images: none need to be read.
         batch = batch._replace(images=np.zeros((len(train), 1, 1, 1), np.float32))
     net = _training_net(codec, settings, symmetry, simulation, seeds["net"], module)
@@ -179,6 +179,7 @@ def _begin(data, rows, settings, symmetry, start, seed):
             layout=data.layout,
             gain=as_gain(settings.gain),
             network=settings.network,
+            error_scale=np.ones(data.layout.n_targets),
         )
     weights = None if data.weights is None else data.weights[rows]
     scaler = ImageScaler(settings.stretch, settings.softening, settings.limits)
@@ -210,6 +211,7 @@ def _begin(data, rows, settings, symmetry, start, seed):
         latent_dim=int(settings.latent_dim),
         predicts_variance=settings.physical_loss == "gaussian_likelihood",
         seed=seed,
+        error_scale=np.ones(data.layout.n_targets),
     )
 
 
@@ -412,7 +414,7 @@ def _warn_of_unusual(parts, images, settings):
     )
 
 
-def _range_of(images, y, codec, symmetry):
+def range_of(images, y, codec, symmetry):
     """Return the range of the training set, without unusual images."""
     statistics = images.statistics[images.usual | ~images.usual.any()]
     seen = y if symmetry is None else symmetry.turned_targets(y)
@@ -423,7 +425,8 @@ def _range_of(images, y, codec, symmetry):
             [[-USUAL], [USUAL]] * np.ones(y.shape[1])
         )
         seen = np.concatenate([seen, np.where(unknown, usual, np.nan)])
-    return TrainingRange.of_training(statistics, codec.image_scaler.noise_, seen)
+    noise, planes = codec.image_scaler.noise_, codec.layout.planes
+    return TrainingRange.of_training(statistics, noise, seen, planes)
 
 
 def _training_r2(codec, y):

@@ -182,30 +182,12 @@ def flag_predictions(codec, images):
     if codec.architecture.profile is None:
         flags = _flag_reconstructions(codec, images)
     else:
-        fitter = fitter_of(codec)
+        fitter = ProfileFitter.of_codec(codec, max_steps=0)
         start = fitter.start_from(targets.median())
         flags = flag_profiles(fitter, images, fitter.fit(images, start, checks=True))
         flags["cosmic_ray"] = find_hit_stamps(fitter, images)
     flags["outside_training"] = targets.outside & ~flags["no_pixels"]
     return flags
-
-
-def fitter_of(codec):
-    """Return the `ProfileFitter` that looks at predictions without a step."""
-    noise = None
-    if "variance" not in codec.layout.planes:
-        noise = codec.image_scaler.noise_.ravel().astype(float).tolist()
-    return ProfileFitter(
-        layout=codec.layout,
-        pixel_scale=codec.pixel_scale,
-        gain=codec.gain,
-        noise=noise,
-        psf=codec.psf,
-        bounds={},
-        fit_sky=True,
-        max_steps=0,
-        device="cpu",
-    )
 
 
 def _flag_reconstructions(codec, images):

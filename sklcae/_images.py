@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from sklcae._masking import fill_masked
-from sklcae._novelty import image_statistics
+from sklcae._novelty import stamp_statistics
 from sklcae._planes import KINDS, Planes, filled_variance, split_planes
 
 CHUNK_SIZE = 64
@@ -96,6 +96,13 @@ def float_type(dtype):
     return np.dtype(np.float32 if single else np.float64)
 
 
+def statistics_of(images, which, filled, mask):
+    """Return the `stamp_statistics` of some `Images`, which are filled already."""
+    planes = images.variance, images.psf
+    read = [None if plane is None else plane[which] for plane in planes]
+    return stamp_statistics(filled, mask, *read)
+
+
 class PreparedImages:
     """Images as a network reads them in prediction: filled and scaled.
 
@@ -112,7 +119,7 @@ class PreparedImages:
     def __getitem__(self, part):
         filled, mask = fill_masked(self.images[part])
         if self.training_range is not None:
-            statistics = image_statistics(filled, mask)
+            statistics = statistics_of(self.images, part, filled, mask)
             self.excess[part] = self.training_range.excess(statistics)
         scaled = self.image_scaler.transform(filled)
         if not np.isfinite(scaled).all():
@@ -125,7 +132,7 @@ class TrainingImages:
     """Images as a network reads them in training, for some rows of them.
 
     They are scaled when they are read, in every epoch; only those with masked pixels
-    are filled once and kept. ``statistics`` come from `image_statistics`, and
+    are filled once and kept. ``statistics`` come from `stamp_statistics`, and
     ``usual`` is False for images with pixels beyond the fences of the scaler. Raises
     ValueError if an image overflows when it is scaled.
     """
@@ -147,7 +154,8 @@ class TrainingImages:
                 "X must have values of about the size of the training set. Got values "
                 f"up to {np.abs(filled).max():g}, which overflow when they are scaled."
             )
-        return image_statistics(filled, mask), self.image_scaler.is_usual(filled)
+        statistics = statistics_of(self.images, rows, filled, mask)
+        return statistics, self.image_scaler.is_usual(filled)
 
     def keep_usual(self):
         """Leave out images that are not usual, unless none is."""

@@ -9,6 +9,8 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
+from sklcae._fixed_psf import effective_fwhm
+
 # Largest number of images in a reference; their 64 latents take 256 kB.
 MAX_IMAGES = 1000
 # Neighbours to draw from.
@@ -18,23 +20,25 @@ BOX = 5
 # Misfits and variances outside these bounds are rounding or overflow.
 BOUNDS = (1e-6, 1e30)
 
-# Number of `image_statistics`.
+# Numbers of `image_statistics` and of all `stamp_statistics`.
 N_STATISTICS = 5
 # Room beyond the statistics of the training set: half of the range and three standard
 # deviations of the noise for the smallest pixel, a factor of 2 for positive statistics,
-# and half of the masked share, but a hundredth of the image at least.
+# half of the masked share, but a hundredth of the image at least, and a factor for the
+# noise and for the width of the PSF.
 ROOM_IN_NOISE = 3.0
 ROOM_FACTOR = 2.0
 LEAST_MASKED_SHARE = 0.01
+ROOM_OF_PLANES = {"variance": 1.5, "psf": 1.15}
 # Stands for an excess that overflows.
 LARGEST_EXCESS = 1e6
 # Room beyond the targets of the training set, as a share of their range.
 ROOM_OF_TARGETS = 0.01
 
 
-def evenly_spaced(rows):
-    """Return at most `MAX_IMAGES` of some rows, evenly spaced."""
-    n_kept = min(len(rows), MAX_IMAGES)
+def evenly_spaced(rows, most=MAX_IMAGES):
+    """Return at most so many of some rows, evenly spaced."""
+    n_kept = min(len(rows), most)
     return rows[np.linspace(0, len(rows) - 1, n_kept).astype(int)]
 
 
@@ -99,11 +103,38 @@ def _largest_size(differences):
     return np.abs(differences).max(axis=(2, 3), initial=0)
 
 
-class TrainingRange(NamedTuple):
-    """The range of the images and targets of the training set.
+def stamp_statistics(images, mask, variance=None, psf=None):
+    """Return statistics of each stamp and band, (n, 5 to 7, n_bands), float64.
 
-    ``lowest`` and ``highest`` (5, C) are bounds of `image_statistics`, with some room.
-    ``targets`` (2, n_targets) are the smallest and the largest of each target.
+    They are the `image_statistics`, and the logarithms of the noise and of the width of
+    the PSF where there are planes (n, n_bands, H, W).
+    """
+    parts = [image_statistics(images, mask)]
+    with np.errstate(all="ignore"):
+        if variance is not None:
+            middle = np.median(variance.reshape(*variance.shape[:2], -1), axis=2)
+            parts.append(np.log(middle, dtype=np.float64)[:, None] / 2)
+        if psf is not None:
+            parts.append(np.log(effective_fwhm(psf))[:, None])
+    return np.concatenate(parts, axis=1)
+
+
+def rows_of_statistics(planes):
+    """Return the `stamp_statistics` in the unit of the images, and their logarithms.
+
+    The planes are the names of the kinds of planes that the stamps have.
+    """
+    logarithms = [1, 2, 3]
+    if "variance" in planes:
+        logarithms.append(N_STATISTICS)
+    return [0], logarithms
+
+
+class TrainingRange(NamedTuple):
+    """The range of the stamps and targets of the training set.
+
+    ``lowest`` and ``highest`` (n, n_bands) are bounds of `stamp_statistics`, with some
+    room. ``targets`` (2, n_targets) are the smallest and the largest of each target.
     """
 
     lowest: np.ndarray
@@ -111,12 +142,18 @@ class TrainingRange(NamedTuple):
     targets: np.ndarray
 
     @classmethod
-    def of_training(cls, statistics, noise, y):
-        """Make the range from `image_statistics`, noise (C, 1, 1), and targets."""
+    def of_training(cls, statistics, noise, y, planes):
+        """Make the range from `stamp_statistics`, noise (C, 1, 1), targets and planes.
+
+        The planes are the names of the kinds of planes that the stamps have.
+        """
         low, high = statistics.min(axis=0), statistics.max(axis=0)
         room = np.full_like(low, np.log(ROOM_FACTOR))
         room[0] = (high[0] - low[0]) / 2 + ROOM_IN_NOISE * noise.ravel()
-        room[-1] = np.maximum(high[-1] / 2, LEAST_MASKED_SHARE)
+        masked = N_STATISTICS - 1
+        room[masked] = np.maximum(high[masked] / 2, LEAST_MASKED_SHARE)
+        for row, kind in enumerate(planes[1:], N_STATISTICS):
+            room[row] = np.log(ROOM_OF_PLANES[kind])
         targets = np.stack([np.nanmin(y, axis=0), np.nanmax(y, axis=0)])
         return cls(low - room, high + room, targets)
 
@@ -132,6 +169,16 @@ class TrainingRange(NamedTuple):
                 ]
             ),
         )
+
+    def of_plane(self, kind, planes):
+        """Return the smallest and the largest of a plane, (2, n_bands).
+
+        They are the logarithms of the noise, in the unit of the images, for "variance",
+        and of the width in pixels for "psf", without the room.
+        """
+        row = N_STATISTICS + planes[1:].index(kind)
+        room = np.log(ROOM_OF_PLANES[kind])
+        return np.stack([self.lowest[row] + room, self.highest[row] - room])
 
     def excess(self, statistics):
         """Return how far images are outside, in units of the range; 0 inside, (n,)."""
@@ -165,6 +212,20 @@ class Reference:
         if self.variances is None:
             return arrays
         return arrays | {"variances": self.variances}
+
+    def joined(self, other):
+        """Return a reference with images of both, at most `MAX_IMAGES`."""
+        n_own = min(len(self), max(MAX_IMAGES // 2, MAX_IMAGES - len(other)))
+        n_others = min(len(other), MAX_IMAGES - n_own)
+        own, others = (
+            {name: evenly_spaced(values, n) for name, values in part.to_state().items()}
+            for part, n in ((self, n_own), (other, n_others))
+        )
+        parts = {name: np.concatenate([own[name], others[name]]) for name in own}
+        return Reference(self.n_targets, **parts)
+
+    def __len__(self):
+        return len(self.latents)
 
     def draw_rest(self, z_phy, rng):
         """Return z_rest of images with near z_phy, (n, latent_dim - n_targets)."""

@@ -189,6 +189,24 @@ class ProfileFitter:
     noise_correlation: Any = None
     bulge: bool = False
 
+    @classmethod
+    def of_codec(cls, codec, max_steps):
+        """Return the fitter of stamps like those of the `Codec` of a network."""
+        noise = None
+        if "variance" not in codec.layout.planes:
+            noise = codec.image_scaler.noise_.ravel().astype(float).tolist()
+        return cls(
+            layout=codec.layout,
+            pixel_scale=codec.pixel_scale,
+            gain=codec.gain,
+            noise=noise,
+            psf=codec.psf,
+            bounds={},
+            fit_sky=True,
+            max_steps=max_steps,
+            device="cpu",
+        )
+
     @cached_property
     def profile(self):
         """The `ProfileParameters` of a source."""

@@ -184,10 +184,10 @@ def guess_of_targets(guess, parameters, names, logarithmic):
     return np.stack([middle, spread])[:, columns]
 
 
-def make_simulation(codec, y):
-    """Return parameters to simulate from, a function, and the columns of the bands.
+def make_simulation(codec, y, settings):
+    """Return the arguments of `SimulatedGalaxies` by name, but scale and generator.
 
-    They are those of `SimulatedGalaxies`; the light is in the unit of the network.
+    The light is in the unit of the network.
     """
     names, scale = codec.layout.target_names, codec.pixel_scale
     parameters = parameters_of_layout(codec.layout)
@@ -209,4 +209,10 @@ def make_simulation(codec, y):
     def standardise(values):
         return codec.scale_targets(parameters.named(values + unit, names, scale))
 
-    return values - unit, standardise, parameters.columns
+    return {
+        "parameters": values - unit,
+        "standardise": standardise,
+        "bands": parameters.columns,
+        "n_neighbours": settings.simulated_neighbours,
+        "sky": settings.simulated_sky,
+    }

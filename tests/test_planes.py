@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -282,19 +283,26 @@ def test_the_image_alone_is_as_without_planes(data):
     assert_same_results(plain, named, X[:, :1])
 
 
-def test_only_the_image_is_scaled_and_compared(data, model):
+def test_only_the_image_is_scaled(data, model):
     X, y = data
     plain = quick(planes=("image",), max_epochs=1).fit(X[:, :1], y)
     for name, value in vars(plain.image_scaler_).items():
         np.testing.assert_array_equal(value, getattr(model.image_scaler_, name))
-    for name, value in plain.codec_.training_range._asdict().items():
-        np.testing.assert_array_equal(
-            value, model.codec_.training_range._asdict()[name]
-        )
-    strange = X.copy()
-    strange[:, 1] *= 1e6
-    assert not model.is_outside(strange).any()
-    strange[3, 0] *= 1e3
+
+
+PLANES_UNLIKE = {
+    "noisier": (1, lambda variance: 100 * variance),
+    "deeper": (1, lambda variance: variance / 100),
+    "wider PSF": (2, lambda psf: gaussian_filter(psf, 2.0, axes=(-2, -1))),
+}
+
+
+@pytest.mark.parametrize("name", PLANES_UNLIKE)
+def test_planes_unlike_those_of_training_are_outside(data, model, name):
+    X, _ = data
+    assert not model.is_outside(X).any()
+    strange, (plane, change) = X.copy(), PLANES_UNLIKE[name]
+    strange[3, plane] = change(strange[3, plane])
     assert np.flatnonzero(model.is_outside(strange)).tolist() == [3]
 
 

@@ -334,6 +334,7 @@ FITTED: dict = {
             "misfits": SINGLES,
             "variances": SINGLES._replace(required=False),
         },
+        "error_scale": DOUBLES,
     },
     "history_": Rule("a dict of lists of floats, with the epochs", _is_history),
     "best_epoch_": Rule("an integer", is_integer, required=False),
@@ -457,7 +458,8 @@ def wrong_codec(codec):
     yield from _wrong_guess(codec["guess"], codec["pixel_scale"], layout)
     yield from _wrong_image_scaler(codec["image_scaler"], n_bands)
     yield from _wrong_target_scaler(codec["target_scaler"], layout.n_targets)
-    yield from _wrong_range(codec["training_range"], n_bands, layout.n_targets)
+    yield from _wrong_range(codec["training_range"], n_bands, layout)
+    yield from _wrong_error_scale(codec["error_scale"], layout.n_targets)
 
 
 def _wrong_gain(gain, n_bands, layout):
@@ -549,9 +551,9 @@ def _wrong_target_scaler(scaler, n_targets):
         yield "scale_ and var_ of target_scaler must be positive"
 
 
-def _wrong_range(ranges, n_channels, n_targets):
-    shape = N_STATISTICS, n_channels
-    shapes = {"lowest": shape, "highest": shape, "targets": (2, n_targets)}
+def _wrong_range(ranges, n_bands, layout):
+    shape = N_STATISTICS + len(layout.planes) - 1, n_bands
+    shapes = {"lowest": shape, "highest": shape, "targets": (2, layout.n_targets)}
     for name, wanted in shapes.items():
         if ranges[name].shape != wanted:
             yield f"{name} of training_range must have the shape {wanted}"
@@ -560,6 +562,11 @@ def _wrong_range(ranges, n_channels, n_targets):
         ranges["targets"][0] > ranges["targets"][1]
     ).any():
         yield "training_range must not end before it begins"
+
+
+def _wrong_error_scale(scale, n_targets):
+    if scale.shape != (n_targets,) or not (scale > 0).all():
+        yield f"error_scale must be {n_targets} positive numbers"
 
 
 def _wrong_reference(reference, architecture):

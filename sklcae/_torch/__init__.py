@@ -12,6 +12,8 @@ from sklcae._torch.networks.register import NETWORKS, name_of, weight_specs
 from sklcae._torch.networks.sersic import ProfileUnits
 from sklcae._torch.optimizers import LR_SCHEDULES, OPTIMIZERS
 from sklcae._torch.partners import Partners
+from sklcae._torch.rehearsal import Rehearsal
+from sklcae._torch.simulation import SimulatedGalaxies
 from sklcae._torch.training import ConditionalAutoencoderNet, build_net, check_device
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "LightScale",
     "Partners",
     "ProfileUnits",
+    "Rehearsal",
+    "SimulatedGalaxies",
     "build_net",
     "check_callbacks",
     "check_device",

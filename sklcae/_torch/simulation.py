@@ -9,6 +9,8 @@ from sklcae._torch.sersic import (
     E1,
     LOG_FLUX,
     LOG_RADIUS,
+    X,
+    Y,
     psf_waves,
     render,
     transform_size,
@@ -17,6 +19,10 @@ from sklcae._torch.workers import in_order
 
 # Images that are rendered at once.
 BLOCK = 8
+# A neighbour is so many pixels from the galaxy: at least this, and at most this share of
+# the larger side. Its flux is a share of that of the galaxy, even in the logarithm.
+NEAREST, FARTHEST_SHARE = 7.0, 0.6
+FLUX_RATIOS = (0.05, 2.0)
 # A new galaxy differs from one of the training set by this width in the rank of each
 # of its parameters, as a share of the training set.
 RANK_SIGMA = 0.05
@@ -48,9 +54,24 @@ class SimulatedGalaxies:
         The scale of the images.
     generator : torch.Generator
         Source of the galaxies and of their noise, on the CPU.
+    n_neighbours : float
+        Mean number of neighbours of a galaxy: galaxies of the same distribution, but
+        for their fluxes and distances.
+    sky : float
+        Standard deviation of the background that is left on a stamp, in units of the
+        mean noise of its pixels.
     """
 
-    def __init__(self, parameters, standardise, bands, light_scale, generator):
+    def __init__(
+        self,
+        parameters,
+        standardise,
+        bands,
+        light_scale,
+        generator,
+        n_neighbours=0.0,
+        sky=0.0,
+    ):
         self.bands = np.array(bands)
         self.e1 = self.bands[0, E1]
         values = _to_ratios(parameters, self.bands)
@@ -63,6 +84,7 @@ class SimulatedGalaxies:
         self.standardise = standardise
         self.light_scale = light_scale
         self.generator = generator
+        self.n_neighbours, self.sky = n_neighbours, sky
 
     def __call__(self, batch, executor=in_order):
         """Return the batch with other images and targets; partners too."""
@@ -70,9 +92,14 @@ class SimulatedGalaxies:
             batch = batch._replace(partners=self(batch.partners, executor))
         parameters = self._draw(len(batch.images))
         light = self._render(parameters, batch.psf, executor)
-        variance = self.light_scale.noise_of(batch).variance(light)
-        noise = torch.randn(light.shape, generator=self.generator)
-        images = self.light_scale.scaled(light + variance.sqrt() * noise)
+        if self.n_neighbours:
+            light = self._add_neighbours(light, parameters, batch.psf, executor)
+        noise = self.light_scale.noise_of(batch)
+        deviates = torch.randn(light.shape, generator=self.generator)
+        image = light + noise.variance(light).sqrt() * deviates
+        if self.sky:
+            image = image + self._draw_sky(noise.background.expand_as(light))
+        images = self.light_scale.scaled(image)
         targets = torch.from_numpy(self.standardise(parameters))
         return batch._replace(images=images, targets=targets, target_weights=None)
 
@@ -96,6 +123,45 @@ class SimulatedGalaxies:
             [e * np.cos(angle), e * np.sin(angle)]
         )
         return _from_ratios(drawn, self.bands)
+
+    def _add_neighbours(self, light, parameters, psf, executor):
+        """Return the light of galaxies with some parameters and of their neighbours."""
+        galaxies, others = self._draw_neighbours(parameters, psf.shape)
+        if not len(galaxies):
+            return light
+        return light.index_add(0, galaxies, self._render(others, psf[galaxies], executor))
+
+    def _draw_neighbours(self, parameters, shape):
+        """Draw neighbours of galaxies on stamps of a shape (n, n_bands, H, W).
+
+        Returns the number of the galaxy of each neighbour, and its parameters.
+        """
+        means = torch.full((len(parameters),), float(self.n_neighbours))
+        counts = torch.poisson(means, generator=self.generator).long()
+        galaxies = torch.arange(len(parameters)).repeat_interleave(counts)
+        near, drawn = parameters[galaxies.numpy()], self._draw(len(galaxies))
+        uniforms = torch.rand(3, len(galaxies), generator=self.generator)
+        share, turn, along = uniforms.double().numpy()
+        low, high = np.log(FLUX_RATIOS)
+        ratio = low + share * (high - low)
+        fluxes, radii = (np.unique(self.bands[:, kind]) for kind in (LOG_FLUX, LOG_RADIUS))
+        first = self.bands[0, LOG_FLUX]
+        drawn[:, fluxes] += (near[:, first] + ratio - drawn[:, first])[:, None]
+        # Fainter galaxies are smaller, with the same surface brightness.
+        drawn[:, radii] += ratio[:, None] / 2
+        farthest = max(FARTHEST_SHARE * max(shape[-2:]), NEAREST)
+        distance = NEAREST + along * (farthest - NEAREST)
+        angle = 2 * math.pi * turn
+        x, y = self.bands[0, X], self.bands[0, Y]
+        drawn[:, x] = near[:, x] + distance * np.cos(angle)
+        drawn[:, y] = near[:, y] + distance * np.sin(angle)
+        return galaxies, drawn
+
+    def _draw_sky(self, background):
+        """Draw the backgrounds (n, n_bands, 1, 1) of stamps with some variance."""
+        mean_noise = background.mean((2, 3), keepdim=True).sqrt()
+        deviates = torch.randn(mean_noise.shape, generator=self.generator)
+        return self.sky * mean_noise * deviates
 
     def _render(self, parameters, psf, executor):
         """Return the light (n, n_bands, H, W) of galaxies through their PSFs."""

@@ -82,8 +82,8 @@ class ConditionalAutoencoderNet(NeuralNet):
     The reconstruction loss "chi_square" needs a `LightScale`; with None there is no
     such term, and the decoder is not used. ``target_maps`` are the
     matrices and offsets of `DihedralAugmentation`; None for no augmentation.
-    ``simulation`` are the first arguments of `SimulatedGalaxies`: the parameters of the
-    training set, a function and the bands; None to train on the stamps as they are.
+    ``simulation`` are arguments of `SimulatedGalaxies` by name, all but the scale of
+    the light and the generator; None to train on the stamps as they are.
     ``n_iter_no_change`` and ``tol`` decide when to stop, given stamps to validate with.
     """
 
@@ -133,8 +133,8 @@ class ConditionalAutoencoderNet(NeuralNet):
             turned = DihedralAugmentation(*target_maps, generator)
             self.augmentations.append(turned)
         if simulation is not None:
-            simulated = SimulatedGalaxies(*simulation, light_scale.to("cpu"), generator)
-            self.augmentations.append(simulated)
+            parts = {"light_scale": light_scale.to("cpu"), "generator": generator}
+            self.augmentations.append(SimulatedGalaxies(**simulation, **parts))
 
     @property
     def _default_callbacks(self):

@@ -85,7 +85,8 @@ def noise_autocorrelation(noise_correlation):
         of a stamp than m / 2 deviate from it.
     """
     kernel = _kernel(noise_correlation)
-    line = np.convolve(kernel, kernel) / (kernel**2).sum()
+    line = np.convolve(kernel, kernel)
+    line = line / line[len(line) // 2]
     return np.outer(line, line)
 
 

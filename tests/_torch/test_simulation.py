@@ -11,10 +11,13 @@ from sklcae._noise import NoiseModel
 from sklcae._torch import Batch, LightScale
 from sklcae._torch.sersic import psf_waves, render, transform_size
 from sklcae._torch.simulation import (
+    FLUX_RATIOS,
+    NEAREST,
     SimulatedGalaxies,
     _from_ratios,
     _to_ratios,
 )
+from sklcae._torch.workers import in_order
 
 SCALE = LightScale(
     "asinh", *(np.full((1, 1, 1), v) for v in (-0.5, 3.0, 10.0)), NoiseModel(1.0, 4.0)
@@ -46,15 +49,19 @@ def make_batch(n):
     )
 
 
-def simulate(n=32, seed=0, **options):
-    simulated = SimulatedGalaxies(
+def make_simulation(seed=0, **options):
+    return SimulatedGalaxies(
         PARAMETERS,
         lambda parameters: parameters.astype(np.float32),
         ONE_BAND,
         SCALE,
         torch.Generator().manual_seed(seed),
+        **options,
     )
-    return simulated(make_batch(n), **options)
+
+
+def simulate(n=32, seed=0, executor=in_order, **options):
+    return make_simulation(seed, **options)(make_batch(n), executor)
 
 
 def test_images_are_those_of_the_targets_with_the_noise_of_the_stamp():
@@ -116,6 +123,84 @@ def test_partners_are_new_too_and_all_labels_are_known():
     assert simulated.target_weights is None
     assert not torch.equal(simulated.partners.images, simulated.images)
     assert (simulated.partners.targets != 0).any()
+
+
+def light_of_all(simulated, parameters, psf):
+    """Return the light of galaxies and of neighbours drawn again."""
+    galaxies, others = simulated._draw_neighbours(parameters, psf.shape)
+    light = simulated._render(parameters, psf, in_order)
+    for galaxy, other in zip(galaxies, others, strict=True):
+        one = simulated._render(other[None], psf[galaxy : galaxy + 1], in_order)
+        light[galaxy] += one[0]
+    return light
+
+
+def test_light_of_neighbours_is_added_with_its_noise():
+    parameters = PARAMETERS[:200]
+    psf = make_batch(200).psf
+    one, same = (make_simulation(n_neighbours=1.5) for _ in range(2))
+    light = one._add_neighbours(
+        one._render(parameters, psf, in_order), parameters, psf, in_order
+    )
+    torch.testing.assert_close(light, light_of_all(same, parameters, psf))
+    alone = one._render(parameters, psf, in_order)
+    assert (light - alone).amin() > -1e-3
+    has_none = ((light - alone).abs().amax((1, 2, 3)) < 1e-3).float().mean().item()
+    assert has_none == pytest.approx(np.exp(-1.5), abs=0.12)
+    noise = simulate(300, n_neighbours=3.0)
+    assert torch.equal(noise.images, simulate(300, n_neighbours=3.0).images)
+    assert noise.images.sum() > simulate(300).images.sum()
+
+
+def test_neighbours_have_the_distributions_that_are_documented():
+    simulated = make_simulation(n_neighbours=2.0)
+    parameters = np.repeat(PARAMETERS, 4, axis=0)
+    galaxies, others = simulated._draw_neighbours(parameters, (2000, 1, 64, 40))
+    own = parameters[galaxies]
+    counts = np.bincount(galaxies, minlength=len(parameters))
+    assert counts.mean() == pytest.approx(2, abs=0.1)
+    assert counts.var() == pytest.approx(2, abs=0.25)
+    distance = np.hypot(*(others - own)[:, 5:].T)
+    longest = 0.6 * 64
+    uniform = (distance - NEAREST) / (longest - NEAREST)
+    assert kstest(uniform, "uniform").pvalue > 1e-3
+    low, high = np.log(FLUX_RATIOS)
+    ratio = others[:, 0] - own[:, 0]
+    assert kstest((ratio - low) / (high - low), "uniform").pvalue > 1e-3
+    assert ks_2samp(others[:, 1] - ratio / 2, PARAMETERS[:, 1]).pvalue > 1e-3
+    assert ks_2samp(others[:, 2], PARAMETERS[:, 2]).pvalue > 1e-3
+    direction = np.arctan2(*(others - own)[:, 5:].T) / (2 * np.pi) + 0.5
+    assert kstest(direction, "uniform").pvalue > 1e-3
+
+
+def test_neighbours_have_colours_of_their_own():
+    arguments = BANDS, SCALE_OF_BANDS, torch.Generator().manual_seed(0)
+    simulated = SimulatedGalaxies(IN_BANDS, lambda p: p, *arguments, n_neighbours=2.0)
+    galaxies, others = simulated._draw_neighbours(IN_BANDS, (500, 3, 16, 16))
+    colors = np.diff(others[:, :3], axis=1)
+    assert ks_2samp(colors[:, 0], COLORS[:, 0]).pvalue > 1e-3
+    assert abs(np.corrcoef(colors[:, 0], COLORS[galaxies, 0])[0, 1]) < 0.1
+    np.testing.assert_allclose(np.diff(others[:, 3:6], axis=1), -0.05, atol=1e-12)
+
+
+def test_no_neighbours_drawn():
+    """A batch in which all counts are 0."""
+    few = simulate(3, n_neighbours=1e-9)
+    assert few.images.isfinite().all()
+
+
+def test_sky_has_the_deviation_that_is_asked_for():
+    """In units of the mean noise of the stamp, and without noise of its own."""
+    plain, raised = simulate(1000), simulate(1000, sky=5.0)
+    offset = (SCALE.light(raised.images) - SCALE.light(plain.images)).mean((1, 2, 3))
+    unit = np.sqrt(5.0)
+    assert kstest(offset.numpy() / (5.0 * unit), "norm").pvalue > 1e-3
+    residual = (
+        SCALE.light(raised.images)
+        - SCALE.light(plain.images)
+        - offset[:, None, None, None]
+    )
+    assert residual.abs().max() < 1e-2
 
 
 def test_constant_parameters_stay():

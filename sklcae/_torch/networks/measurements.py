@@ -31,11 +31,17 @@ FLUX_OVER_REFERENCE = 3.3
 BOX = 4
 N_STEPS = 4
 CENTER_SIGMA = 3.0
+# A pixel has light of a neighbour if it is above all pixels around its partner on the
+# other side of the galaxy by this many times the noise. So do pixels around it, up to
+# this distance. The background is measured within so many pixels of each of the edges.
+CONTRAST, REACH = 1.2, 2
+BORDER, N_EDGES = 4, 4
 # Brighter pixels count as if they had this light, in units of the mean noise.
 BRIGHTEST = 1e8
 # The noise of a stamp is the median over every fourth pixel.
 STRIDE = 4
 # Scales of features whose size is not about 1.
+EDGE_SCALE, LEVEL_SCALE = 0.5, 3.0
 LOGARITHM_SCALE, SIGNAL_TO_NOISE_SCALE, PSF_SCALE, CENTER_SCALE = 4.0, 5.0, 3.0, 8.0
 
 
@@ -61,14 +67,16 @@ class Measurements(NamedTuple):
 
 def n_features(n_bands):
     """Return the number of features of a stamp."""
-    n_shapelets = (2 * N_WIDTHS + N_WIDTHS_OF_PSF) * len(PAIRS)
-    return n_bands * (n_shapelets + N_WIDTHS + N_FEATURES + 2) + 2
+    n_shapelets = (3 * N_WIDTHS + N_WIDTHS_OF_PSF) * len(PAIRS)
+    n_others = N_WIDTHS + N_FEATURES + 2 + 2 * N_EDGES
+    return n_bands * (n_shapelets + n_others) + 2
 
 
-def measure(light, background, gain, psf):
+def measure(light, background, gain, psf, window):
     """Measure stamps.
 
-    All bands are measured around the same centre.
+    All bands are measured around the same centre. The light of neighbours is replaced
+    by that on the other side of the galaxy, and measured by itself.
 
     Parameters
     ----------
@@ -80,6 +88,8 @@ def measure(light, background, gain, psf):
         Electrons for each unit of light; None if the background holds all noise.
     psf : torch.Tensor of shape (n, n_bands, H, W)
         The PSFs.
+    window : torch.Tensor of shape (2, 2)
+        The least and the largest x and y in pixels where the centre may be.
 
     Returns
     -------
@@ -89,12 +99,14 @@ def measure(light, background, gain, psf):
     light = light.clamp(-BRIGHTEST, BRIGHTEST)
     n_bands = light.shape[1]
     noise = _noise_of_stamps(background.expand_as(light))
-    center = find_center(_sum_of_bands(light, noise))
     stable = stabilised(light, background, gain)
+    center = find_center(_sum_of_bands(light, noise), window)
+    own, own_stable = _without_neighbours(light, stable, center)
+    center = find_center(_sum_of_bands(own, noise), window)
     # From here on each band of a stamp is a row.
     centers = center.repeat_interleave(n_bands, dim=0)
-    rows = [part.flatten(0, 1) for part in (light, stable, psf, noise)]
-    features, log_flux = _measure_rows(*rows, centers)
+    parts = own, own_stable, stable - own_stable, psf, noise
+    features, log_flux = _measure_rows(*(p.flatten(0, 1) for p in parts), centers)
     stamp_center = light.new_tensor([light.shape[3] - 1, light.shape[2] - 1]) / 2
     of_center = (center - stamp_center) / CENTER_SCALE
     features = features.unflatten(0, (-1, n_bands)).flatten(1)
@@ -123,10 +135,83 @@ def _sum_of_bands(light, noise):
     return (light / noise[..., None, None] * weights[..., None, None]).sum(1)
 
 
-def _measure_rows(light, stable, psf, noise, center):
+def _without_neighbours(light, stable, center):
+    """Return light, and light of constant noise, of the galaxies at some centres.
+
+    Pixels with the light of a neighbour have the light of their partner.
+    """
+    smooth = _smoothed(stable)
+    turned = _half_turn(torch.cat([smooth, light, stable], 1), center).chunk(3, 1)
+    foreign = (smooth > _largest_around(turned[0], 1) + CONTRAST).to(light.dtype)
+    foreign = _largest_around(foreign, REACH)
+    # Where both sides have neighbours, the fainter one remains.
+    both = _half_turn(foreign, center) > 0
+    replace = (foreign > 0) & (~both | (turned[2] < stable))
+    return (
+        torch.where(replace, turned[1], light),
+        torch.where(replace, turned[2], stable),
+    )
+
+
+def _smoothed(images):
+    """Return the mean of images (n, n_bands, H, W) over boxes of 3 x 3 pixels."""
+    return F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+
+
+def _largest_around(images, reach):
+    """Return the largest value of (n, n_bands, H, W) within so many rows and columns.
+
+    Two passes along the axes are several times faster than a maximum pooling.
+    """
+    for axis in (2, 3):
+        length = images.shape[axis]
+        largest = images.clone()
+        for shift in range(1, min(reach, length - 1) + 1):
+            first, last = images.narrow(axis, 0, length - shift), images.narrow(
+                axis, shift, length - shift
+            )
+            for values, start in ((first, shift), (last, 0)):
+                part = largest.narrow(axis, start, length - shift)
+                torch.maximum(part, values, out=part)
+        images = largest
+    return images
+
+
+def _half_turn(images, center):
+    """Return images (n, n_bands, H, W) turned by 180 degrees about centres.
+
+    The centres are rounded to half a pixel. A pixel whose partner is outside gets the
+    nearest one.
+    """
+    sums = (2 * center).round().long()
+    for axis in (2, 3):
+        length = images.shape[axis]
+        pixels = torch.arange(length, device=images.device)
+        partner = (sums[:, 3 - axis, None] - pixels).clamp(0, length - 1)
+        shape = [len(images), 1, 1, 1]
+        shape[axis] = length
+        images = images.gather(axis, partner.view(shape).expand_as(images))
+    return images
+
+
+def _edges(images):
+    """Return the mean of images (n, H, W) along their four edges, (n, 4)."""
+    sides = [
+        images[:, :BORDER],
+        images[:, -BORDER:],
+        images[:, :, :BORDER],
+        images[:, :, -BORDER:],
+    ]
+    return torch.stack([side.mean((1, 2)) for side in sides], dim=1)
+
+
+def _measure_rows(light, stable, foreign, psf, noise, center):
     """Return the features of single bands (n, n_features), and logarithms of fluxes."""
     widths = shapelet_widths(light)
-    plain, stable = (shapelets(images, center, widths) for images in (light, stable))
+    edges = _edges(stable)
+    plain, stable, foreign = (
+        shapelets(images, center, widths) for images in (light, stable, foreign)
+    )
     plain = plain / noise[:, None, None]
     flux = _at_least(plain[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
     middle = light.new_tensor([psf.shape[2] // 2, psf.shape[1] // 2])
@@ -135,6 +220,9 @@ def _measure_rows(light, stable, psf, noise, center):
     features = [
         _relative(plain, flux, widths),
         _relative(stable, stable_flux, widths),
+        torch.asinh(_relative(foreign, stable_flux, widths)),
+        edges / EDGE_SCALE,
+        LEVEL_SCALE * edges * (widths[REFERENCE] / stable_flux[:, None]),
         torch.asinh(plain[:, :, 0] / SIGNAL_TO_NOISE_SCALE) / LOGARITHM_SCALE,
         flux.log()[:, None] / LOGARITHM_SCALE,
         noise.log()[:, None],
@@ -214,16 +302,15 @@ def _functions(length, center, widths):
     return torch.stack(functions, dim=-1) / widths[:, None].sqrt()
 
 
-def find_center(light):
+def find_center(light, window):
     """Return x and y (n, 2) of the brightest object, from light in units of the noise.
 
-    It is the centre of the light within a Gaussian around itself. The moments of a
+    The object is within the window (2, 2), the least and the largest x and y. It is the centre of the light within a Gaussian around itself. The moments of a
     profile fit find it in a similar way, see `sklcae._torch.moments`; here the Gaussian
     keeps its width.
     """
-    center = _brightest(light)
+    center = _brightest(light, window)
     height, width = light.shape[1:]
-    farthest = light.new_tensor([width - 1, height - 1])
     for _ in range(N_STEPS):
         along_x = _weights(width, center[:, 0])
         along_y = _weights(height, center[:, 1])
@@ -231,8 +318,12 @@ def find_center(light):
         total = moments[:, 0, 0].clamp(min=1e-3)
         shift = torch.stack([moments[:, 0, 1], moments[:, 1, 0]], 1) / total[:, None]
         moved = center + (2 * shift).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
-        center = torch.minimum(moved.clamp(min=0), farthest)
+        center = _within(moved, window)
     return center
+
+
+def _within(center, window):
+    return torch.minimum(torch.maximum(center, window[0]), window[1])
 
 
 def _weights(length, center):
@@ -242,14 +333,25 @@ def _weights(length, center):
     return torch.stack([weight, weight * offset], dim=2)
 
 
-def _brightest(light):
-    """Return x and y of the brightest box of pixels."""
+def _brightest(light, window):
+    """Return x and y of the brightest box of pixels with its middle in the window."""
     half = BOX // 2
-    boxes = F.avg_pool2d(light[:, None], BOX, half, padding=half)
-    place, n_columns = boxes.flatten(1).argmax(dim=1), boxes.shape[3]
-    place = torch.stack([place % n_columns, place // n_columns], dim=1)
+    boxes = F.avg_pool2d(light[:, None], BOX, half, padding=half)[:, 0]
     # The first box begins half a box outside of the stamp.
-    return (place * half - 0.5).to(light.dtype)
+    y, x = (half * _pixels(length, light) - 0.5 for length in boxes.shape[1:])
+    low, high = window
+    far = torch.hypot(
+        _outside(x, low[0], high[0]), _outside(y, low[1], high[1])[:, None]
+    )
+    # Without a middle in the window, the nearest boxes count.
+    boxes = torch.where(far <= far.min(), boxes, -torch.inf)
+    place, n_columns = boxes.flatten(1).argmax(dim=1), boxes.shape[2]
+    return torch.stack([x[place % n_columns], y[place // n_columns]], dim=1)
+
+
+def _outside(values, low, high):
+    """Return how far values are outside of an interval."""
+    return (low - values).clamp(min=0) + (values - high).clamp(min=0)
 
 
 def _pixels(length, like):

@@ -27,6 +27,8 @@ from sklcae._torch.shapelets import render_shapelets
 WIDTH, N_BLOCKS = 256, 3
 N_VARIANCE_UNITS = 64
 FIRST_WEIGHTS = 0.1
+# The centre of the galaxy is sought within so many scales of the mean centre.
+FARTHEST_CENTER_LATENT = 2.0
 # The guess of a latent is within so many scales of the targets.
 FARTHEST_GUESS = 10.0
 # The coefficient of a latent of 1. A step of the optimizer may change a latent by some
@@ -144,7 +146,8 @@ class SersicEncoder(Encoder):
         scale = self.light_scale.to(batch.images.device)
         noise = scale.noise_of(batch)
         light = scale.light(batch.images)
-        return measure(light, noise.background, noise.gain, batch.psf)
+        window = self.units.window(batch.images.shape)
+        return measure(light, noise.background, noise.gain, batch.psf, window)
 
 
 class _Units(nn.Module):
@@ -171,6 +174,17 @@ class _Units(nn.Module):
         logs = torch.where(self.is_logarithm[:n_logs] > 0, logs, plain)
         logs = logs - self.unit[:n_logs].log()
         return torch.cat([logs, others - self.origin[n_logs:]], dim=1)
+
+    def window(self, image_shape):
+        """Return the least and the largest x and y of the centres of most galaxies.
+
+        The stamps have a shape (..., H, W).
+        """
+        middle = self.mean[self.center] - self.origin[self.center]
+        room = FARTHEST_CENTER_LATENT * self.scale[self.center]
+        last = self.mean.new_tensor([image_shape[-1] - 1.0, image_shape[-2] - 1.0])
+        ends = torch.stack([middle - room, middle + room])
+        return torch.minimum(ends.clamp(min=0), last)
 
     def guess(self, latents, measured):
         """Return the latents of measured fluxes and centres; the others are 0."""

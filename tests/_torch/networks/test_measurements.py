@@ -9,15 +9,17 @@ from hypothesis.strategies import floats
 
 from sklcae._torch.networks.measurements import (
     LARGEST_ORDER,
+    N_EDGES,
     PAIRS,
     _sum_of_bands,
+    _without_neighbours,
     find_center,
-    measure,
     n_features,
     shapelet_widths,
     shapelets,
     stabilised,
 )
+from sklcae._torch.networks.measurements import measure as measure_in_window
 
 SHAPE = (40, 48)
 
@@ -31,6 +33,17 @@ def draw(x, y, sigma=3.0, flux=1000.0, e=0.0):
 
 
 PSF = draw(24, 20, 1.5, 1.0)
+
+
+def window_of(shape):
+    """Return the window that is the whole stamp."""
+    return torch.tensor([[0.0, 0.0], [shape[-1] - 1, shape[-2] - 1]])
+
+
+def measure(*planes, window=None):
+    """Measure stamps, by default wherever the galaxy is."""
+    window = window_of(planes[0].shape) if window is None else window
+    return measure_in_window(*planes, window)
 
 
 def measure_all(light, gain=4.0, background=None):
@@ -69,7 +82,69 @@ def test_coefficient_is_the_sum_of_the_image_times_the_shapelet():
 def test_centre_is_found_wherever_the_galaxy_is():
     places = [(24.0, 20.0), (21.3, 17.8), (30.6, 10.2), (8.4, 31.9)]
     light = torch.cat([draw(x, y, e=0.2) for x, y in places])
-    np.testing.assert_allclose(find_center(light), places, atol=0.02)
+    found = find_center(light, window_of(SHAPE))
+    np.testing.assert_allclose(found, places, atol=0.02)
+
+
+def test_centre_is_that_of_the_brightest_galaxy_in_the_window():
+    light = draw(20.3, 18.8) + draw(36.0, 30.0, flux=3000.0)
+    window = torch.tensor([[15.0, 15.0], [25.0, 24.0]])
+    found = find_center(light, window)
+    np.testing.assert_allclose(found, [[20.3, 18.8]], atol=0.05)
+    anywhere = find_center(light, window_of(SHAPE))
+    np.testing.assert_allclose(anywhere, [[36.0, 30.0]], atol=0.05)
+    # Between two boxes, the window has the middle of none.
+    point = torch.tensor([[20.2, 19.1], [20.2, 19.1]])
+    np.testing.assert_allclose(find_center(light, point), point[:1])
+
+
+NEIGHBOURS = {
+    "beside": [(33.0, 20.0, 1500.0)],
+    "two": [(33.0, 20.0, 800.0), (20.0, 32.0, 700.0)],
+    "opposite": [(33.0, 20.0, 800.0), (13.0, 20.0, 300.0)],
+    "at the edge": [(23.0, 38.5, 2000.0)],
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_light_of_neighbours_is_replaced(name):
+    """By that on the other side, where it is well above the noise."""
+    galaxy = draw(23.3, 19.8, sigma=2.5, flux=2000.0, e=0.1)[:, None]
+    others = sum(draw(x, y, 1.8, flux)[:, None] for x, y, flux in NEIGHBOURS[name])
+    center = torch.tensor([[23.3, 19.8]])
+    light = galaxy + others
+    own, stable = _without_neighbours(light, light, center)
+    assert torch.equal(own, stable)
+    left = (own - galaxy).abs().sum() / others.sum()
+    # The fainter one of two opposite sources has no partner without light.
+    assert left < (0.65 if name == "opposite" else 0.2)
+    window = torch.tensor([[18.0, 14.0], [28.0, 26.0]])
+    measured, alone = (
+        measure(image, torch.ones_like(image), None, PSF[None], window=window)
+        for image in (light, galaxy)
+    )
+    np.testing.assert_allclose(measured.center, alone.center, atol=0.3)
+    error = (measured.log_flux - alone.log_flux).abs().item()
+    assert error < 0.15
+
+
+def test_galaxy_alone_is_left_as_it_is():
+    """Whatever its shape, with its centre anywhere between pixels."""
+    for x, y in [(23.0, 20.0), (23.24, 19.77), (22.5, 20.4)]:
+        light = draw(x, y, 2.0, 1e5, e=0.3)[:, None]
+        stable = stabilised(light, torch.ones_like(light), 1.0)
+        own, _ = _without_neighbours(light, stable, torch.tensor([[x, y]]))
+        assert torch.equal(own, light)
+    noise = torch.randn(50, 1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    center = torch.tensor([[23.3, 19.8]]).expand(50, 2)
+    own, _ = _without_neighbours(noise, noise, center)
+    assert (own != noise).float().mean() < 0.01
+
+
+def test_background_is_in_the_features_only():
+    light = draw(23.4, 19.8, flux=1e4)
+    clean, raised = (measure_all(light + sky).features[0] for sky in (0.0, 0.5))
+    assert ((raised - clean).abs() > 0.5).sum() >= 4
 
 
 def test_guess_of_the_flux_is_proportional_to_it_and_near():
@@ -86,7 +161,8 @@ def test_bright_galaxies_differ_in_their_logarithms_only():
     ).features
     assert bright.shape == (n_features(1),)
     changed = (bright - brighter).abs() > 1e-3
-    assert changed.sum() == 7
+    # Seven logarithms, and the light at the edges.
+    assert 7 <= changed.sum() <= 7 + N_EDGES
 
 
 def test_noise_of_stabilised_light_is_one():
@@ -177,8 +253,9 @@ def test_weights_of_bands_are_the_inverse_of_their_variances():
     """Two galaxies, each in one band; the centre is the mean between them."""
     light = torch.cat([draw(x, 20.0, 4.0, 1e5) for x in (24.0, 25.0)])
     background = torch.tensor([1.0, 3.0])[:, None, None].expand_as(light)
-    measured = measure_bands(light, background=background)
-    assert measured.center[0, 0].item() == pytest.approx(24.25, abs=0.02)
+    noise = background.sqrt()[None, :, 0, 0]
+    center = find_center(_sum_of_bands(light[None], noise), window_of(SHAPE))
+    assert center[0, 0].item() == pytest.approx(24.25, abs=0.02)
 
 
 def test_colour_is_the_ratio_of_the_guessed_fluxes():

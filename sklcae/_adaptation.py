@@ -1,0 +1,203 @@
+"""Adapting a fitted model to the stamps of another survey."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from sklcae._fitting import make_batch, range_of, symmetry_of
+from sklcae._fixed_psf import gaussian_psf
+from sklcae._images import ScaledVariance, TrainingImages
+from sklcae._novelty import evenly_spaced
+from sklcae._profile_fitter import ProfileFitter
+from sklcae._profile_training import make_simulation, parameters_of_layout
+from sklcae._torch import Batch, Rehearsal, SimulatedGalaxies, build_net
+
+NAME = "ConditionalAutoencoderRegressor"
+# Steps of the optimizer, their largest learning rate, and the stamps of a step; each
+# comes with two simulated ones.
+N_STEPS, LEARNING_RATE, BATCH_SIZE = 300, 3e-4, 64
+# Steps of the fits that stand in for labels.
+MAX_STEPS = 30
+# Planes like those of the first training. The width that a pixel adds to a PSF.
+N_PLANES, PIXEL_FWHM = 64, 0.68
+# The share of labelled stamps that is held out, if it is this many at least, to measure
+# the error bars. The measured factor counts as much as that of so many stamps.
+HELD_OUT, LEAST_HELD_OUT, N_PRIOR = 0.25, 10, 10
+# The largest factor.
+MOST_CHANGED = 10.0
+
+
+def adapt_codec(codec, data, settings, history, seed):
+    """Return the codec and the history of a model adapted to other stamps.
+
+    Takes a codec with a net, checked data whose labels may all be NaN, the parameters
+    of the estimator in a namespace, the history of the model, and a seed.
+    """
+    check_adaptable(codec)
+    rng = np.random.default_rng(seed)
+    train, held_out = _split(data, rng)
+    if np.isnan(data.y).all():
+        data = data._replace(y=fitted_targets(codec, data.images))
+    images = TrainingImages(data.images, train, codec.image_scaler)
+    symmetry = symmetry_of(data.layout, settings)
+    net = _build_net(codec, settings, symmetry, data.y[train], rng)
+    n_batches = -(-len(train) // BATCH_SIZE)
+    net.fit_batches(
+        make_batch(data, codec, images, masked=bool(images.filled)),
+        n_epochs=max(1, round(N_STEPS / n_batches)),
+        n_before=len(history["epoch"]),
+        state={"history": history},
+    )
+    seen = range_of(images, data.y[train], codec, symmetry)
+    seen = seen.union(codec.training_range)
+    adapted = replace(codec, net=net, training_range=seen)
+    adapted = adapted.with_reference(data.images, evenly_spaced(train))
+    adapted = replace(
+        adapted,
+        reference=codec.reference.joined(adapted.reference),
+        error_scale=_error_scale(adapted, data, held_out),
+    )
+    return adapted, net.history_table()
+
+
+def check_adaptable(codec):
+    """Raise ValueError unless galaxies can be simulated for a codec."""
+    reason = None
+    if codec.guess is None:
+        reason = f"network={codec.network!r}"
+    elif codec.gain is None:
+        reason = "gain=None"
+    else:
+        names = codec.layout.target_names
+        missing = set(parameters_of_layout(codec.layout).names) - set(names)
+        reason = f"no targets {sorted(missing)}" if missing else None
+    if reason:
+        raise ValueError(
+            f"adapt needs a {NAME} that was fitted with network='sersic' or "
+            "augmentation='simulation', a gain, and all parameters of the profile as "
+            f"targets. Got one with {reason}."
+        )
+
+
+def fitted_targets(codec, images):
+    """Return the targets (n, n_targets) of profile fits; NaN where a fit failed."""
+    fitter = ProfileFitter.of_codec(codec, MAX_STEPS)
+    start = fitter.start_from(codec.read_targets(images).median())
+    measured = fitter.fit(images, start)
+    names = codec.layout.target_names
+    y = fitter.profile.named(measured.parameters, names, codec.pixel_scale)
+    failed = measured.at_limit.any(axis=1) | ~np.isfinite(y).all(axis=1)
+    if failed.all():
+        raise ValueError(
+            "X must have stamps with galaxies that a profile fits, without y. Got "
+            f"{len(images)} stamps whose fits all failed or ended at a bound."
+        )
+    y[failed] = np.nan
+    return y
+
+
+def _split(data, rng):
+    """Return rows to train on, and labelled rows to measure errors on."""
+    labelled = data.rows[~np.isnan(data.y[data.rows]).any(axis=1)]
+    n_held_out = round(HELD_OUT * len(labelled))
+    if n_held_out < LEAST_HELD_OUT:
+        return data.rows, labelled[:0]
+    held_out = np.sort(rng.permutation(labelled)[:n_held_out])
+    return np.setdiff1d(data.rows, held_out), held_out
+
+
+def _build_net(codec, settings, symmetry, y, rng):
+    """Return a net with the weights of a codec, which trains on three kinds of stamps.
+
+    They are the stamps themselves, new galaxies on their planes, and galaxies like
+    those of the first training on planes like theirs.
+    """
+    scale = codec.light_scale
+    net = build_net(
+        codec.network,
+        codec.architecture,
+        seed=int(rng.integers(np.iinfo(np.int32).max)),
+        module=codec.net.module_,
+        target_maps=symmetry.scaled(codec.target_scaler),
+        device=settings.device,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        reconstruction_loss=settings.reconstruction_loss,
+        physical_loss=codec.physical_loss,
+        light_scale=scale,
+        batch_size=BATCH_SIZE,
+        optimizer="adamw",
+        weight_decay=settings.weight_decay,
+        lr=LEARNING_RATE,
+        lr_schedule="one_cycle",
+        verbose=settings.verbose,
+    )
+    past = _past_targets(codec)
+    known = y[~np.isnan(y).any(axis=1)]
+    # As many of the new ones as of the others.
+    copies = np.resize(known, (len(past) if len(known) else 0, past.shape[1]))
+    here, there = (
+        SimulatedGalaxies(
+            **make_simulation(codec, targets, settings),
+            light_scale=scale.to("cpu"),
+            generator=net.generator,
+        )
+        for targets in (np.concatenate([past, copies]), past)
+    )
+    planes = _past_planes(codec, rng)
+    net.augmentations.append(Rehearsal(here, there, planes, net.generator))
+    return net
+
+
+def _past_targets(codec):
+    """Return targets like those of the first training, from its reference."""
+    latents = codec.reference.latents[:, : codec.layout.n_targets]
+    low, high = codec.training_range.targets
+    return codec.target_scaler.inverse_transform(latents).clip(low, high)
+
+
+def _past_planes(codec, rng):
+    """Return a `Batch` with planes like those of the first training.
+
+    PSFs are Gaussians with its widths. The noise of a stamp is even.
+    """
+    shape, planes = codec.layout.band_shape, codec.layout.planes
+    seen = codec.training_range
+    psf, variance = codec.psf, None
+    if psf is None:
+        ends = seen.of_plane("psf", planes)
+        widths = np.exp(rng.uniform(*ends, (N_PLANES, shape[0])))
+        widths = np.sqrt(np.maximum(widths**2 - PIXEL_FWHM**2, PIXEL_FWHM**2))
+        psf = np.concatenate(
+            [
+                np.concatenate([gaussian_psf(w, (1, *shape[1:])) for w in row], axis=1)
+                for row in widths
+            ]
+        )
+    if "variance" in planes:
+        ends = seen.of_plane("variance", planes)
+        noise = np.exp(rng.uniform(*ends, (len(psf), shape[0])))
+        variance = np.broadcast_to(noise[..., None, None] ** 2, (len(psf), *shape))
+        variance = ScaledVariance(variance, codec.light_unit)[:]
+        variance = torch.from_numpy(variance)
+    psf = torch.from_numpy(psf.astype(np.float32))
+    return Batch(psf, psf=psf, variance=variance)
+
+
+def _error_scale(codec, data, rows):
+    """Return the factors (n_targets,) of the predicted errors, from labelled rows."""
+    if not (codec.predicts_variance and len(rows)):
+        return codec.error_scale
+    targets = codec.read_targets(data.images.take(rows))
+    wanted = codec.target_scaler.to_logarithms(data.y[rows])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pulls = abs(targets.mean - wanted) / np.sqrt(targets.variance)
+    pulls = pulls[np.isfinite(pulls).all(axis=1)]
+    if not len(pulls):
+        return codec.error_scale
+    share = 2 * norm.cdf(1) - 1
+    factor = np.quantile(pulls, share, axis=0).clip(1 / MOST_CHANGED, MOST_CHANGED)
+    known = len(pulls) / (len(pulls) + N_PRIOR)
+    return codec.error_scale * factor**known
