@@ -6,18 +6,21 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
-from sklcae._fitting import make_batch, range_of, symmetry_of
+from sklcae._fitting import check_same_model, make_batch, range_of, symmetry_of
 from sklcae._fixed_psf import gaussian_psf
+from sklcae._gain import as_gain
 from sklcae._images import ScaledVariance, TrainingImages
 from sklcae._novelty import evenly_spaced
 from sklcae._profile_fitter import ProfileFitter
 from sklcae._profile_training import make_simulation, parameters_of_layout
-from sklcae._torch import Batch, Rehearsal, SimulatedGalaxies, build_net
+from sklcae._torch import Batch, BatchDataset, SimulatedGalaxies, build_net, joined
 
 NAME = "ConditionalAutoencoderRegressor"
-# Steps of the optimizer, their largest learning rate, and the stamps of a step; each
-# comes with two simulated ones.
-N_STEPS, LEARNING_RATE, BATCH_SIZE = 300, 3e-4, 64
+# Stamps of each kind: stamps of the survey, repeated if there are fewer, new galaxies
+# on their planes, and galaxies like those of the first training.
+N_OWN, N_HERE, N_THERE = 1000, 2000, 2000
+# Epochs of the training on all of them, and its largest learning rate.
+N_EPOCHS, LEARNING_RATE, BATCH_SIZE = 8, 3e-4, 64
 # Steps of the fits that stand in for labels.
 MAX_STEPS = 30
 # Planes like those of the first training. The width that a pixel adds to a PSF.
@@ -35,18 +38,20 @@ def adapt_codec(codec, data, settings, history, seed):
     Takes a codec with a net, checked data whose labels may all be NaN, the parameters
     of the estimator in a namespace, the history of the model, and a seed.
     """
-    check_adaptable(codec)
+    check_same_model(codec, settings, data.logarithmic)
+    data = data._replace(groups=None)
     rng = np.random.default_rng(seed)
     train, held_out = _split(data, rng)
     if np.isnan(data.y).all():
         data = data._replace(y=fitted_targets(codec, data.images))
     images = TrainingImages(data.images, train, codec.image_scaler)
     symmetry = symmetry_of(data.layout, settings)
-    net = _build_net(codec, settings, symmetry, data.y[train], rng)
-    n_batches = -(-len(train) // BATCH_SIZE)
+    net = _build_net(codec, settings, symmetry, rng)
+    own = make_batch(data, codec, images, masked=bool(images.filled))
+    batch = _with_simulated(own, codec, settings, data.y[train], net.generator, rng)
     net.fit_batches(
-        make_batch(data, codec, images, masked=bool(images.filled)),
-        n_epochs=max(1, round(N_STEPS / n_batches)),
+        batch.map(lambda values: values.numpy()),
+        n_epochs=N_EPOCHS,
         n_before=len(history["epoch"]),
         state={"history": history},
     )
@@ -62,8 +67,8 @@ def adapt_codec(codec, data, settings, history, seed):
     return adapted, net.history_table()
 
 
-def check_adaptable(codec):
-    """Raise ValueError unless galaxies can be simulated for a codec."""
+def check_adaptable(codec, gain):
+    """Raise ValueError unless galaxies can be simulated for a codec with this gain."""
     reason = None
     if codec.guess is None:
         reason = f"network={codec.network!r}"
@@ -78,6 +83,11 @@ def check_adaptable(codec):
             f"adapt needs a {NAME} that was fitted with network='sersic' or "
             "augmentation='simulation', a gain, and all parameters of the profile as "
             f"targets. Got one with {reason}."
+        )
+    if as_gain(gain) != codec.gain:
+        raise ValueError(
+            f"The 'gain' parameter of {NAME} must stay {codec.gain} to adapt an "
+            f"earlier fit; rescale changes it. Got {gain!r}."
         )
 
 
@@ -108,14 +118,9 @@ def _split(data, rng):
     return np.setdiff1d(data.rows, held_out), held_out
 
 
-def _build_net(codec, settings, symmetry, y, rng):
-    """Return a net with the weights of a codec, which trains on three kinds of stamps.
-
-    They are the stamps themselves, new galaxies on their planes, and galaxies like
-    those of the first training on planes like theirs.
-    """
-    scale = codec.light_scale
-    net = build_net(
+def _build_net(codec, settings, symmetry, rng):
+    """Return a net that trains a copy of the weights of a codec."""
+    return build_net(
         codec.network,
         codec.architecture,
         seed=int(rng.integers(np.iinfo(np.int32).max)),
@@ -126,7 +131,7 @@ def _build_net(codec, settings, symmetry, y, rng):
         beta=settings.beta,
         reconstruction_loss=settings.reconstruction_loss,
         physical_loss=codec.physical_loss,
-        light_scale=scale,
+        light_scale=codec.light_scale,
         batch_size=BATCH_SIZE,
         optimizer="adamw",
         weight_decay=settings.weight_decay,
@@ -134,21 +139,33 @@ def _build_net(codec, settings, symmetry, y, rng):
         lr_schedule="one_cycle",
         verbose=settings.verbose,
     )
+
+
+def _with_simulated(own, codec, settings, y, generator, rng):
+    """Return stamps of the survey and simulated stamps of both surveys, as tensors.
+
+    Simulated stamps of this survey have the parameters of its stamps or of the first
+    training, in equal numbers.
+    """
+    n = len(own.images)
+    stamps = BatchDataset(own)
     past = _past_targets(codec)
     known = y[~np.isnan(y).any(axis=1)]
-    # As many of the new ones as of the others.
     copies = np.resize(known, (len(past) if len(known) else 0, past.shape[1]))
     here, there = (
         SimulatedGalaxies(
             **make_simulation(codec, targets, settings),
-            light_scale=scale.to("cpu"),
-            generator=net.generator,
+            light_scale=codec.light_scale.to("cpu"),
+            generator=generator,
         )
         for targets in (np.concatenate([past, copies]), past)
     )
-    planes = _past_planes(codec, rng)
-    net.augmentations.append(Rehearsal(here, there, planes, net.generator))
-    return net
+    planes, like = _past_planes(codec, rng), stamps[rng.integers(n, size=N_HERE)]
+    rows = rng.integers(len(planes.psf), size=N_THERE)
+    before = planes.map(lambda plane: plane[rows])
+    return joined(
+        [stamps[np.resize(rng.permutation(n), N_OWN)], here(like), there(before)]
+    )
 
 
 def _past_targets(codec):

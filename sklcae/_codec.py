@@ -40,8 +40,9 @@ class Codec:
     (1, n_bands, H, W) is that of all stamps, or None if there is none or each stamp has
     its own. ``pixel_scale`` and ``guess``, from `guess_parameters`, are needed to turn
     latents into the parameters of a Sersic profile. Predicted errors are multiplied by
-    ``error_scale`` (n_targets,). The codec has no net and no training range before the training, and no
-    reference, the images of the training set to compare with, before its end.
+    ``error_scale`` (n_targets,). The codec has no net and no training range before the
+    training, and no reference, the images of the training set to compare with, before
+    its end.
     """
 
     layout: Layout

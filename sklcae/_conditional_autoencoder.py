@@ -23,6 +23,7 @@ from sklcae._compat import (
     StrOptions,
     _check_feature_names_in,
     _fit_context,
+    validate_parameter_constraints,
 )
 from sklcae._fit_monitor import FitMonitor
 from sklcae._fitting import Fit, fit_codec, symmetry_of, warn_if_not_learned
@@ -35,7 +36,7 @@ from sklcae._inputs import (
     check_wanted_targets,
 )
 from sklcae._recommended import recommended_settings
-from sklcae._rescaling import rescaled
+from sklcae._rescaling import rescaled, rescaled_width
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.checkpoint import open_checkpoint
 from sklcae._symmetry import check_turnable
@@ -178,9 +179,10 @@ class ConditionalAutoencoderRegressor(
         `pixel_scale`, `gain` and all parameters of the "sersic" network as targets.
     simulated_neighbours : float, default=0.0
         Mean number of other galaxies on the stamps of "simulation", so that predictions
-        are right for crowded stamps. Their number has a Poisson distribution, and their
-        shapes are those of y. They are 7 pixels to 0.6 sides of the stamp from the
-        galaxy, with 0.05 to 2 times its flux.
+        are right for crowded stamps. Their number has a Poisson distribution. They are
+        7 pixels to 0.6 sides of the stamp from the galaxy, with 0.05 to 2 times its
+        flux. Their other parameters are those of y, with smaller radii for smaller
+        fluxes, so that the surface brightness stays.
     simulated_sky : float, default=0.0
         Standard deviation of the background that is left on the stamps of "simulation",
         in units of the noise of a pixel, so that predictions are right for stamps whose
@@ -864,11 +866,11 @@ class ConditionalAutoencoderRegressor(
     def adapt(self, X, y=None, random_state=None):
         """Adapt a fitted model to the stamps of another survey.
 
-        The model is trained for another 300 steps, with all of its weights, on three
-        kinds of stamps: those of X, new galaxies on the PSFs and noise maps of X, and
-        galaxies like those of the first training on planes like theirs, so that the
-        model stays as good for these. It takes less than a minute. If the stamps have
-        another pixel scale or gain, call :meth:`rescale` first.
+        All weights are trained at a low rate for a few epochs, on three kinds of
+        stamps: those of X, new galaxies on the PSFs and noise maps of X, and galaxies
+        like those of the first training on planes like theirs, so that the model stays
+        as good for these. It takes less than a minute. If the stamps have another pixel
+        scale or gain, call :meth:`rescale` first.
 
         Parameters
         ----------
@@ -899,7 +901,7 @@ class ConditionalAutoencoderRegressor(
         check_is_fitted(self)
         self._validate_params()
         codec = self.codec_
-        check_adaptable(codec)
+        check_adaptable(codec, self.gain)
         if y is None:
             n = len(self._check_images(X))
             y = np.full((n, codec.layout.n_targets), np.nan)
@@ -929,23 +931,29 @@ class ConditionalAutoencoderRegressor(
         -------
         self : ConditionalAutoencoderRegressor
             The model with other scalers and another training range. The parameters
-            `pixel_scale` and `gain` are set, so that a clone is for the same stamps.
+            `pixel_scale` and `gain` are set, and `psf` if it is a width, which stays
+            the same in pixels.
 
         Raises
         ------
         ValueError
             If `pixel_scale` or `gain` is not positive; if the model was fitted with
-            neither the "sersic" network nor "simulation", or `gain` is given for a model
-            that was fitted with None; if `gain` is not the same multiple of the gains of
-            all bands.
+            neither the "sersic" network nor "simulation", or `gain` is given for a
+            model that was fitted with None; if `gain` is not the same multiple of the
+            gains of all bands.
         """
         check_is_fitted(self)
         given = {"pixel_scale": pixel_scale, "gain": gain}
         given = {name: value for name, value in given.items() if value is not None}
         validate_parameter_constraints(
-            {name: self._parameter_constraints[name] for name in given}, given, "rescale"
+            {name: self._parameter_constraints[name] for name in given},
+            given,
+            "rescale",
         )
         codec = rescaled(self.codec_, pixel_scale, gain)
+        if pixel_scale is not None:
+            ratio = pixel_scale / self.codec_.pixel_scale
+            given["psf"] = rescaled_width(self.psf, ratio)
         self.set_params(**given)
         self.codec_ = codec
         vars(self).pop("_optimizer_state_", None)
@@ -1000,8 +1008,9 @@ class ConditionalAutoencoderRegressor(
             warn_user(
                 f"{len(outside)} of {len(images)} images are outside the range of the "
                 f"training set, the first in row {outside[0]}: in the brightness of "
-                "their pixels, their noise, their PSF or their masked share. Do not trust their "
-                "predictions; their standard deviations are NaN. See is_outside.",
+                "their pixels, their noise, their PSF or their masked share. Do not "
+                "trust their predictions; their standard deviations are NaN. See "
+                "is_outside.",
                 OutsideTrainingWarning,
             )
         return targets

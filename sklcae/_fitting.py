@@ -173,7 +173,7 @@ def _hold_out(data, settings, seeds):
 def _begin(data, rows, settings, symmetry, start, seed):
     """Return the codec before the training, without a net."""
     if start is not None:
-        _check_same_model(start.codec, settings, data.logarithmic)
+        check_same_model(start.codec, settings, data.logarithmic)
         return replace(
             start.codec,
             layout=data.layout,
@@ -226,7 +226,7 @@ def psf_of_settings(settings, layout):
     return fixed_psf(settings.psf, scale, layout, "ConditionalAutoencoderRegressor")
 
 
-def _check_same_model(codec, settings, logarithmic):
+def check_same_model(codec, settings, logarithmic):
     """Refuse to continue from weights with another meaning."""
     psf = psf_of_settings(settings, codec.layout)
     if not np.array_equal(psf, codec.psf):

@@ -45,12 +45,19 @@ def rescaled(codec, pixel_scale, gain):
     return codec.copy()
 
 
+def rescaled_width(psf, ratio):
+    """Return the parameter `psf`, with widths times a ratio."""
+    if psf is None or np.ndim(psf) > 1:
+        return psf
+    return psf * ratio if np.ndim(psf) == 0 else [width * ratio for width in psf]
+
+
 def _ratio_of_units(codec, gain):
     """Return the numbers for some light in the new unit over those in the old one."""
     if codec.gain is None:
         raise ValueError(
-            f"The 'gain' parameter of rescale must be None for a {NAME} that was fitted "
-            f"with gain=None. Got {gain!r}."
+            f"The 'gain' parameter of rescale must be None for a {NAME} that was "
+            f"fitted with gain=None. Got {gain!r}."
         )
     check_gain(gain, codec.layout.band_shape[0], "rescale")
     ratios = np.ravel(codec.gain) / np.ravel(as_gain(gain))

@@ -54,12 +54,17 @@ def model(trained):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(_adaptation, "N_STEPS", 4)
+    for name in ("N_OWN", "N_HERE", "N_THERE"):
+        monkeypatch.setattr(_adaptation, name, 64)
+    monkeypatch.setattr(_adaptation, "N_EPOCHS", 2)
 
 
 @pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
 @pytest.mark.parametrize("labelled", [True, False])
-def test_the_other_survey_is_read_better_and_the_own_as_well(model, own, labelled):
+def test_the_other_survey_is_read_better_and_the_own_as_well(
+    model, own, labelled, monkeypatch
+):
+    monkeypatch.setattr(_adaptation, "N_EPOCHS", 4)
     X, y = make_other_survey(150)
     X_test, y_test = make_other_survey(300, random_state=1)
     before, own_before = error(model, X_test, y_test), error(model, *own)
@@ -67,17 +72,18 @@ def test_the_other_survey_is_read_better_and_the_own_as_well(model, own, labelle
     n_epochs = model.n_iter_
     assert model.adapt(X, y if labelled else None, random_state=0) is model
     after, own_after = error(model, X_test, y_test), error(model, *own)
-    assert (after < 0.6 * before).all(), (before, after)
-    assert (own_after < 1.1 * own_before).all(), (own_before, own_after)
+    # The flux hardly depends on the seeing; the radius is wrong by 30 %.
+    assert after[1] < 0.3 * before[1]
+    assert after[0] < 1.2 * before[0]
+    assert (own_after < 1.2 * own_before).all()
     assert not model.is_outside(X_test).any()
     assert not model.is_outside(own[0]).any()
     assert model.n_iter_ > n_epochs
     assert (np.ravel(model.codec_.error_scale != 1)).any() == labelled
 
 
-def test_held_out_stamps_calibrate_the_errors(model, own, monkeypatch):
+def test_held_out_stamps_calibrate_the_errors(model, own, quick, monkeypatch):
     """Labels that are noisier than the images: errors hold them all the same."""
-    monkeypatch.setattr(_adaptation, "N_STEPS", 1)
     monkeypatch.setattr(_adaptation, "LEARNING_RATE", 1e-12)
     X, y = own
     _, std = model.predict(X, return_std=True)
@@ -138,19 +144,26 @@ def test_wrong_input_leaves_the_model_as_it_was(model, own, quick):
     np.testing.assert_array_equal(model.predict(own[0]), expected)
     with pytest.raises(NotFittedError):
         make_model().adapt(X, y)
+    for name, value in {"gain": 2.0, "pixel_scale": 0.3}.items():
+        before = getattr(model, name)
+        with pytest.raises(ValueError, match=f"'{name}' parameter of Cond.* must stay"):
+            model.set_params(**{name: value}).adapt(X, y)
+        model.set_params(**{name: before})
 
 
 def test_galaxies_must_be_known_by_all_of_their_parameters(own):
     X, y = own
     settings = {"reconstruction_loss": "chi_square", "max_epochs": 1}
-    few = make_model(augmentation="dihedral", **settings).fit(X, y.iloc[:, :2])
+    settings["augmentation"] = "dihedral"
+    logarithms = ["flux", "half_light_radius"]
+    few = make_model(log_targets=logarithms, **settings).fit(X, y.iloc[:, :2])
     with pytest.raises(ValueError, match=r"adapt needs .* no targets \['e1', 'e2'"):
         few.adapt(X, y.iloc[:, :2])
-    without = make_model(gain=None, augmentation="dihedral", **settings).fit(X, y)
+    without = make_model(gain=None, **settings).fit(X, y)
     with pytest.raises(ValueError, match=r"adapt needs .* gain=None"):
         without.adapt(X, y)
     plain = ConditionalAutoencoderRegressor(max_epochs=1, latent_dim=9)
-    with pytest.raises(ValueError, match="adapt needs .* network='paper'"):
+    with pytest.raises(ValueError, match=r"adapt needs .* network='paper'"):
         plain.fit(X[:, 0], y).adapt(X[:, 0], y)
 
 
@@ -161,9 +174,7 @@ def test_planes_of_the_past_are_like_those_of_the_training(model, own):
     # The noise of all stamps is the same, the square root of 14.
     unit = model.codec_.light_unit
     np.testing.assert_allclose(planes.variance * unit**2, 14.0, rtol=1e-4)
-    sharpest, widest = (
-        gaussian_psf(f / 0.2, (1, *SHAPE)).max() for f in (0.5, 0.9)
-    )
+    sharpest, widest = (gaussian_psf(f / 0.2, (1, *SHAPE)).max() for f in (0.5, 0.9))
     peaks = planes.psf.amax((1, 2, 3)).numpy()
     assert (peaks < 1.05 * sharpest).all()
     assert (peaks > 0.95 * widest).all()

@@ -73,6 +73,26 @@ class Batch(NamedTuple):
         return Batch(self.images, variance=self.variance, psf=self.psf)
 
 
+def joined(batches):
+    """Return all stamps of several batches of tensors.
+
+    Weights and masks that only some of them have are 1 for the others.
+    """
+    fields = {}
+    for name in Batch._fields:
+        values = [getattr(batch, name) for batch in batches]
+        like = next((value for value in values if value is not None), None)
+        if like is not None:
+            filled = [
+                like.new_ones((len(batch.images), *like.shape[1:]))
+                if value is None
+                else value
+                for batch, value in zip(batches, values, strict=True)
+            ]
+            fields[name] = torch.cat(filled)
+    return Batch(**fields)
+
+
 # Fields that have a value for each pixel, and are flipped and turned together.
 PIXELS = ("images", "mask", "variance")
 

@@ -19,8 +19,8 @@ from sklcae._torch.workers import in_order
 
 # Images that are rendered at once.
 BLOCK = 8
-# A neighbour is so many pixels from the galaxy: at least this, and at most this share of
-# the larger side. Its flux is a share of that of the galaxy, even in the logarithm.
+# A neighbour is at least so many pixels from the galaxy, and at most this share of the
+# larger side. Its flux over that of the galaxy is even in the logarithm.
 NEAREST, FARTHEST_SHARE = 7.0, 0.6
 FLUX_RATIOS = (0.05, 2.0)
 # A new galaxy differs from one of the training set by this width in the rank of each
@@ -129,7 +129,9 @@ class SimulatedGalaxies:
         galaxies, others = self._draw_neighbours(parameters, psf.shape)
         if not len(galaxies):
             return light
-        return light.index_add(0, galaxies, self._render(others, psf[galaxies], executor))
+        return light.index_add(
+            0, galaxies, self._render(others, psf[galaxies], executor)
+        )
 
     def _draw_neighbours(self, parameters, shape):
         """Draw neighbours of galaxies on stamps of a shape (n, n_bands, H, W).
@@ -144,7 +146,9 @@ class SimulatedGalaxies:
         share, turn, along = uniforms.double().numpy()
         low, high = np.log(FLUX_RATIOS)
         ratio = low + share * (high - low)
-        fluxes, radii = (np.unique(self.bands[:, kind]) for kind in (LOG_FLUX, LOG_RADIUS))
+        fluxes, radii = (
+            np.unique(self.bands[:, kind]) for kind in (LOG_FLUX, LOG_RADIUS)
+        )
         first = self.bands[0, LOG_FLUX]
         drawn[:, fluxes] += (near[:, first] + ratio - drawn[:, first])[:, None]
         # Fainter galaxies are smaller, with the same surface brightness.

@@ -11,8 +11,8 @@ relative), their bias in percent, the share of errors within one standard deviat
 the change of the three errors in the old survey, and seconds. "gap" is the share of
 the gap that 1,000 labels close, the mean over the logarithms of the three errors.
 
-``--alternatives`` adds rows for other ways with 100 labels: without simulated stamps,
-without those of the old survey, the last layers alone, and low-rank changes.
+``--alternatives`` adds rows for other ways with 100 labels: other shares of simulated
+stamps, the last layers alone, low-rank changes, and other learning rates.
 """
 
 import argparse
@@ -23,12 +23,11 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import torch
-from profile_fits import MIXED, NAMES, PLANES, STAMPS
+from profile_fits import MIXED, STAMPS
 from torch import nn
 from torch.nn.utils import parametrize
 
 from sklcae import ConditionalAutoencoderRegressor, _adaptation
-from sklcae._torch import Rehearsal
 from sklcae.datasets import make_galaxies
 
 SETTINGS = {**STAMPS, "return_X_y": True}
@@ -67,14 +66,14 @@ def make_low_rank(module):
 
 
 @contextmanager
-def patched(name, value):
-    """Replace an attribute of the module for a while."""
-    before = getattr(_adaptation, name)
-    setattr(_adaptation, name, value)
+def patched(**values):
+    """Replace attributes of the module for a while."""
+    before = {name: getattr(_adaptation, name) for name in values}
+    vars(_adaptation).update(values)
     try:
         yield
     finally:
-        setattr(_adaptation, name, before)
+        vars(_adaptation).update(before)
 
 
 def with_change(change):
@@ -87,32 +86,17 @@ def with_change(change):
         net.initialize_optimizer()
         return net
 
-    return patched("_build_net", build_changed)
-
-
-class Alone(Rehearsal):
-    """Train on the stamps alone."""
-
-    def __call__(self, batch, executor=None):
-        """Return the batch."""
-        return batch
-
-
-class WithoutPast(Rehearsal):
-    """Train on the stamps and on simulated ones of the same survey."""
-
-    def __call__(self, batch, executor=None):
-        """Return a batch of twice the length."""
-        from sklcae._torch.rehearsal import joined
-
-        return joined([batch, self.here(batch)])
+    return patched(_build_net=build_changed)
 
 
 ALTERNATIVES = {
-    "no simulated stamps": lambda: patched("Rehearsal", Alone),
-    "none of the old survey": lambda: patched("Rehearsal", WithoutPast),
+    "no simulated stamps": lambda: patched(N_OWN=5000, N_HERE=1, N_THERE=1),
+    "none of the old survey": lambda: patched(N_HERE=4000, N_THERE=1),
+    "no stamps of the survey": lambda: patched(N_OWN=1, N_HERE=3000),
     "last layers alone": lambda: with_change(freeze_all_but_heads),
     "low rank": lambda: with_change(make_low_rank),
+    "rate of 1e-3": lambda: patched(LEARNING_RATE=1e-3),
+    "rate of 1e-4": lambda: patched(LEARNING_RATE=1e-4),
 }
 
 

@@ -21,7 +21,7 @@ saved model are scored too, with the same bound.
 
 "psf" gives stamps of 1.2 arcsec seeing to fits that are told 0.7, and prints the area
 under the curve (ROC AUC) of the flag's statistic. "flags" prints which errors above
-three standard deviations are flagged.
+three standard deviations are flagged, of fits with neighbours and masked cosmic rays.
 """
 
 import argparse
@@ -245,7 +245,8 @@ def run_flags(n, seed, model):
     X = wrong.data.copy()
     X[:, 2] = plain.data[0, 2]
     parts["psf"] = X, wrong.target
-    estimators = {"fit": make_fitter("isolated").fit(plain.data)}
+    fitter = make_fitter("isolated", mask_cosmic_rays=True)
+    estimators = {"fit": fitter.fit(plain.data)}
     if model is not None:
         estimators["one pass"] = model
     for title, estimator in estimators.items():

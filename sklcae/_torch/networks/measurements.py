@@ -31,9 +31,10 @@ FLUX_OVER_REFERENCE = 3.3
 BOX = 4
 N_STEPS = 4
 CENTER_SIGMA = 3.0
-# A pixel has light of a neighbour if it is above all pixels around its partner on the
-# other side of the galaxy by this many times the noise. So do pixels around it, up to
-# this distance. The background is measured within so many pixels of each of the edges.
+# A pixel has light of a neighbour if, in an image smoothed over 3 x 3 pixels, it is
+# above all pixels around its partner on the other side of the galaxy by this many times
+# the noise of a pixel. So do pixels around it, up to this distance. The background is
+# measured within so many pixels of each edge.
 CONTRAST, REACH = 1.2, 2
 BORDER, N_EDGES = 4, 4
 # Brighter pixels count as if they had this light, in units of the mean noise.
@@ -167,8 +168,9 @@ def _largest_around(images, reach):
         length = images.shape[axis]
         largest = images.clone()
         for shift in range(1, min(reach, length - 1) + 1):
-            first, last = images.narrow(axis, 0, length - shift), images.narrow(
-                axis, shift, length - shift
+            first, last = (
+                images.narrow(axis, 0, length - shift),
+                images.narrow(axis, shift, length - shift),
             )
             for values, start in ((first, shift), (last, 0)):
                 part = largest.narrow(axis, start, length - shift)
@@ -305,9 +307,10 @@ def _functions(length, center, widths):
 def find_center(light, window):
     """Return x and y (n, 2) of the brightest object, from light in units of the noise.
 
-    The object is within the window (2, 2), the least and the largest x and y. It is the centre of the light within a Gaussian around itself. The moments of a
-    profile fit find it in a similar way, see `sklcae._torch.moments`; here the Gaussian
-    keeps its width.
+    The object is within the window (2, 2), the least and the largest x and y. It is the
+    centre of the light within a Gaussian around itself. The moments of a profile fit
+    find it in a similar way, see `sklcae._torch.moments`; here the Gaussian keeps its
+    width.
     """
     center = _brightest(light, window)
     height, width = light.shape[1:]
