@@ -12,8 +12,7 @@ neighbours, is a hit. SDSS uses a test of this form [1]_. The pair of pixels acr
 track finds it where the pair along the track does not.
 
 L.A.Cosmic (the package astroscrappy) compares a pixel with the median of its neighbours
-and does not use the PSF. With as few false hits it found 96 to 97 % of the hits on
-stamps of 64 x 64 pixels, against 96 to 99 % here, in twice the time.
+and does not use the PSF.
 
 References
 ----------

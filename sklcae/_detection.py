@@ -8,9 +8,8 @@ peak of the image. The noise of the contrast is known for each pixel. A peak mus
 significant, and so must the valley between it and a higher peak: noise on a bright
 galaxy makes peaks, but no deep valleys.
 
-Source Extractor (the package sep) separates sources by their share of the flux instead.
-On galaxies with one neighbour it found 91 to 95 % of the neighbours with a
-signal-to-noise ratio above 20, against 99.8 % here.
+Source Extractor (the package sep) separates sources by their share of the flux instead,
+without the noise of each pixel.
 
 References
 ----------

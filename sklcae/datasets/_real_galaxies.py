@@ -296,11 +296,8 @@ moffat_beta, sky_level, gain, read_noise, noise, planes
     Notes
     -----
     Light beyond the edge of the original image is missing, and a fit takes the edge for
-    a property of the galaxy. For 43 Sersic profiles drawn without noise into images of
-    the size of their COSMOS originals, 1 to 4 arcsec, and seen with 0.7 arcsec, the
-    median fit gave 3 % less flux and a Sersic index 40 % lower. For 55 profiles in
-    images larger by 2.4 arcsec on each side it gave 0.3 % more flux and an index 3 %
-    lower. A column "image_flux" far below "flux" shows that much light is missing.
+    a property of the galaxy: mostly for a lower Sersic index. A column "image_flux" far
+    below "flux" shows that much light is missing.
 
     The noise of the original image stays in the stamps. It is neither whitened nor
     continued beyond the edge of the image. It is correlated over about the width of the

@@ -17,7 +17,8 @@ share with a flux wrong by more than half; "bias" the median relative error in p
 and "over" the dispersion over the bound with all sources and the sky free, for each
 parameter; "in 68" is the percentage of galaxies within one standard deviation. The
 bound of a parameter is the median of its errors. With ``--model`` the predictions of a
-saved model are scored too, with the same bound.
+saved model are scored too, with the same bound, or alone with ``--one-pass``; "ground"
+is the model of `load_pretrained`.
 
 "psf" gives stamps of 1.2 arcsec seeing to fits that are told 0.7, and prints the area
 under the curve (ROC AUC) of the flag's statistic. "flags" prints which errors above
@@ -33,7 +34,11 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor
+from sklcae import (
+    ConditionalAutoencoderRegressor,
+    ProfileFitRegressor,
+    load_pretrained,
+)
 from sklcae._profiles import ONE_BAND, PARAMETERS
 from sklcae._torch.sersic import psf_waves, render_with_jacobian, transform_size
 from sklcae.datasets import make_galaxies
@@ -150,11 +155,13 @@ def predict(estimator, X):
     return y, y_std, 1000 * (time.process_time() - start) / len(X)
 
 
-def run_case(case, n, seed, model):
+def run_case(case, n, seed, model, fits=True):
     galaxies = simulate(case, n, seed)
     bound, X, y = joint_errors(galaxies), galaxies.data, galaxies.target
-    methods = {"fit": make_fitter(case).fit(X)}
-    if case != "isolated":
+    methods = {}
+    if fits:
+        methods["fit"] = make_fitter(case).fit(X)
+    if fits and case != "isolated":
         methods["fit, plain"] = make_fitter("plain").fit(X)
     if model is not None:
         methods["one pass"] = model
@@ -162,7 +169,7 @@ def run_case(case, n, seed, model):
         found, std, cost = predict(estimator, X)
         print(f"\n{case}, {name}: {cost:.1f} core-ms a stamp")
         print(score(found, std, y, bound).round(2).to_string(index=False), flush=True)
-        if case == "cosmic":
+        if case == "cosmic" and fits:
             flagged = estimator.flags(X)["cosmic_ray"]
             hit = galaxies.cosmic_ray_mask.any(axis=(1, 2))
             print(
@@ -278,9 +285,14 @@ def main():
     parser.add_argument("cases", nargs="+", choices=[*cases, "colours", "psf", "flags"])
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--model", help="a saved model")
+    parser.add_argument("--model", help="a saved model, or 'ground'")
+    parser.add_argument("--one-pass", action="store_true", help="the model alone")
     options = parser.parse_args()
-    model = options.model and ConditionalAutoencoderRegressor.load(options.model)
+    model = None
+    if options.model == "ground":
+        model = load_pretrained(options.model)
+    elif options.model:
+        model = ConditionalAutoencoderRegressor.load(options.model)
     for case in options.cases:
         if case == "colours":
             run_colours(options.n, options.seed)
@@ -288,7 +300,8 @@ def main():
             run = run_psf if case == "psf" else run_flags
             run(options.n, options.seed, model)
         else:
-            run_case(case, options.n, options.seed, model)
+            fits = not options.one_pass
+            run_case(case, options.n, options.seed, model, fits)
 
 
 if __name__ == "__main__":
