@@ -94,12 +94,17 @@ class ProfileUnits(NamedTuple):
 class SersicEncoder(Encoder):
     """Shapelets of several widths, and dense layers that read latents off them.
 
-    The encoder first measures each stamp: the centre of the galaxy, and around it the
-    coefficients of shapelets [1]_ of six widths and orders up to 4, in the light and in
-    light that is stretched to constant noise. They are divided by the flux within a
-    Gaussian. That flux, signal-to-noise ratios, the noise and the centre are measured
-    too. The PSF is measured in the same way, with four widths. Several bands are
-    measured around one centre, found in their sum, and each is divided by its own flux.
+    The encoder first measures each stamp. The centre of the galaxy is sought where the
+    training set has most centres. Pixels that are brighter than their partners on the
+    other side of it have light of a neighbour, and get the light of the partner. Around
+    the centre the encoder computes the coefficients of shapelets [1]_ of six widths and
+    orders up to 4, in the light, in light that is stretched to constant noise, and in
+    the light that was replaced. They are divided by the flux within a Gaussian. That
+    flux, signal-to-noise ratios, the noise, the centre and the light along the edges
+    are measured too. The PSF is measured in the same way, with four widths. Several
+    bands are measured around one centre, found in their sum, and each is divided by its
+    own flux.
+
     A dense layer, three residual blocks and a dense layer lead from the measurements to
     the latents. The measured fluxes and the centre are added to their latents, so that
     the layers only learn the correction. All latents are linear. z_rest begins with the
