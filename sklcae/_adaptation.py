@@ -6,19 +6,32 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
-from sklcae._fitting import check_same_model, make_batch, range_of, symmetry_of
+from sklcae._fitting import (
+    check_same_model,
+    make_batch,
+    range_of,
+    symmetry_of,
+    warn_of_unusual,
+)
 from sklcae._fixed_psf import gaussian_psf
 from sklcae._gain import as_gain
 from sklcae._images import ScaledVariance, TrainingImages
 from sklcae._novelty import evenly_spaced
 from sklcae._profile_fitter import ProfileFitter
-from sklcae._profile_training import make_simulation, parameters_of_layout
+from sklcae._profile_training import (
+    check_profiles,
+    check_reconstruction,
+    make_simulation,
+    parameters_of_layout,
+)
 from sklcae._torch import Batch, BatchDataset, SimulatedGalaxies, build_net, joined
 
 NAME = "ConditionalAutoencoderRegressor"
 # Stamps of each kind: stamps of the survey, repeated if there are fewer, new galaxies
 # on their planes, and galaxies like those of the first training.
 N_OWN, N_HERE, N_THERE = 1000, 2000, 2000
+# There are fewer if all of their planes have more values.
+MOST_VALUES = 2**27
 # Epochs of the training on all of them, and its largest learning rate.
 N_EPOCHS, LEARNING_RATE, BATCH_SIZE = 8, 3e-4, 64
 # Steps of the fits that stand in for labels.
@@ -39,32 +52,54 @@ def adapt_codec(codec, data, settings, history, seed):
     of the estimator in a namespace, the history of the model, and a seed.
     """
     check_same_model(codec, settings, data.logarithmic)
+    check_profiles(settings, data.layout, data.logarithmic)
+    check_reconstruction(settings)
     data = data._replace(groups=None)
     rng = np.random.default_rng(seed)
-    train, held_out = _split(data, rng)
-    if np.isnan(data.y).all():
-        data = data._replace(y=fitted_targets(codec, data.images))
-    images = TrainingImages(data.images, train, codec.image_scaler)
-    symmetry = symmetry_of(data.layout, settings)
+    images, y, held_out = _training_set(codec, data, settings, rng)
+    symmetry = None
+    if settings.augmentation is not None:
+        symmetry = symmetry_of(data.layout, settings)
+    past = codec
+    seen = range_of(images, y[images.rows], codec, symmetry)
+    codec = replace(
+        codec,
+        image_scaler=images.image_scaler,
+        training_range=seen.union(codec.training_range),
+    )
     net = _build_net(codec, settings, symmetry, rng)
-    own = make_batch(data, codec, images, masked=bool(images.filled))
-    batch = _with_simulated(own, codec, settings, data.y[train], net.generator, rng)
+    own = make_batch(data._replace(y=y), codec, images, masked=bool(images.filled))
+    batch = _with_simulated(own, past, settings, y[images.rows], net.generator, rng)
     net.fit_batches(
         batch.map(lambda values: values.numpy()),
         n_epochs=N_EPOCHS,
         n_before=len(history["epoch"]),
         state={"history": history},
     )
-    seen = range_of(images, data.y[train], codec, symmetry)
-    seen = seen.union(codec.training_range)
-    adapted = replace(codec, net=net, training_range=seen)
-    adapted = adapted.with_reference(data.images, evenly_spaced(train))
+    adapted = replace(codec, net=net)
+    adapted = adapted.with_reference(data.images, evenly_spaced(images.rows))
     adapted = replace(
         adapted,
-        reference=codec.reference.joined(adapted.reference),
+        reference=past.reference.joined(adapted.reference),
         error_scale=_error_scale(adapted, data, held_out),
     )
     return adapted, net.history_table()
+
+
+def _training_set(codec, data, settings, rng):
+    """Return images to train on, the targets of all rows, and rows held out."""
+    train, held_out = _split(data, rng)
+    y = data.y
+    if np.isnan(y).all():
+        train = np.sort(rng.permutation(train)[:N_OWN])
+        y = np.full_like(y, np.nan)
+        y[train] = fitted_targets(codec, data.images.take(train))
+    scaler = codec.image_scaler.with_fences_of(data.images, train)
+    images = TrainingImages(data.images, train, scaler)
+    warn_of_unusual([images], data.images, settings)
+    if settings.limits == "robust":
+        images.keep_usual()
+    return images, y, held_out
 
 
 def check_adaptable(codec, gain):
@@ -125,7 +160,7 @@ def _build_net(codec, settings, symmetry, rng):
         codec.architecture,
         seed=int(rng.integers(np.iinfo(np.int32).max)),
         module=codec.net.module_,
-        target_maps=symmetry.scaled(codec.target_scaler),
+        target_maps=None if symmetry is None else symmetry.scaled(codec.target_scaler),
         device=settings.device,
         alpha=settings.alpha,
         beta=settings.beta,
@@ -148,6 +183,7 @@ def _with_simulated(own, codec, settings, y, generator, rng):
     training, in equal numbers.
     """
     n = len(own.images)
+    n_own, n_here, n_there = _numbers_of_stamps(codec.layout)
     stamps = BatchDataset(own)
     past = _past_targets(codec)
     known = y[~np.isnan(y).any(axis=1)]
@@ -160,12 +196,19 @@ def _with_simulated(own, codec, settings, y, generator, rng):
         )
         for targets in (np.concatenate([past, copies]), past)
     )
-    planes, like = _past_planes(codec, rng), stamps[rng.integers(n, size=N_HERE)]
-    rows = rng.integers(len(planes.psf), size=N_THERE)
+    planes, like = _past_planes(codec, rng), stamps[rng.integers(n, size=n_here)]
+    rows = rng.integers(N_PLANES, size=n_there)
     before = planes.map(lambda plane: plane[rows])
     return joined(
-        [stamps[np.resize(rng.permutation(n), N_OWN)], here(like), there(before)]
+        [stamps[np.resize(rng.permutation(n), n_own)], here(like), there(before)]
     )
+
+
+def _numbers_of_stamps(layout):
+    """Return the numbers of stamps of each kind, fewer if they are large."""
+    numbers = np.array([N_OWN, N_HERE, N_THERE])
+    share = MOST_VALUES / (layout.n_features * numbers.sum())
+    return np.ceil(numbers * min(1.0, share)).astype(int)
 
 
 def _past_targets(codec):
@@ -181,25 +224,21 @@ def _past_planes(codec, rng):
     PSFs are Gaussians with its widths. The noise of a stamp is even.
     """
     shape, planes = codec.layout.band_shape, codec.layout.planes
-    seen = codec.training_range
+    seen, size = codec.training_range, (N_PLANES, codec.layout.band_shape[0])
     psf, variance = codec.psf, None
     if psf is None:
-        ends = seen.of_plane("psf", planes)
-        widths = np.exp(rng.uniform(*ends, (N_PLANES, shape[0])))
+        widths = np.exp(rng.uniform(*seen.of_plane("psf", planes), size))
         widths = np.sqrt(np.maximum(widths**2 - PIXEL_FWHM**2, PIXEL_FWHM**2))
-        psf = np.concatenate(
-            [
-                np.concatenate([gaussian_psf(w, (1, *shape[1:])) for w in row], axis=1)
-                for row in widths
-            ]
-        )
+        one_band = (1, *shape[1:])
+        psfs = [gaussian_psf(width, one_band) for width in widths.ravel()]
+        psf = np.reshape(psfs, (N_PLANES, *shape))
     if "variance" in planes:
-        ends = seen.of_plane("variance", planes)
-        noise = np.exp(rng.uniform(*ends, (len(psf), shape[0])))
-        variance = np.broadcast_to(noise[..., None, None] ** 2, (len(psf), *shape))
+        noise = np.exp(rng.uniform(*seen.of_plane("variance", planes), size))
+        variance = np.broadcast_to(noise[..., None, None] ** 2, (N_PLANES, *shape))
         variance = ScaledVariance(variance, codec.light_unit)[:]
         variance = torch.from_numpy(variance)
-    psf = torch.from_numpy(psf.astype(np.float32))
+    psf = np.broadcast_to(psf, (N_PLANES, *shape)).astype(np.float32)
+    psf = torch.from_numpy(psf)
     return Batch(psf, psf=psf, variance=variance)
 
 

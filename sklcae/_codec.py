@@ -321,6 +321,7 @@ def light_scale_of(codec):
 def architecture_of(codec):
     """Return the sizes of the network of a codec, or of an object with its parts."""
     layout, profile, light_scale = codec.layout, None, None
+    seen = getattr(codec, "training_range", None)
     if codec.guess is not None:
         profile = units_of_profile(
             layout,
@@ -328,6 +329,7 @@ def architecture_of(codec):
             codec.pixel_scale,
             mean_noise(codec.image_scaler),
             codec.guess,
+            None if seen is None else seen.targets,
         )
         light_scale = light_scale_of(codec)
     return Architecture(

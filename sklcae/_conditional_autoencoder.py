@@ -180,9 +180,9 @@ class ConditionalAutoencoderRegressor(
     simulated_neighbours : float, default=0.0
         Mean number of other galaxies on the stamps of "simulation", so that predictions
         are right for crowded stamps. Their number has a Poisson distribution. They are
-        7 pixels to 0.6 sides of the stamp from the galaxy, with 0.05 to 2 times its
-        flux. Their other parameters are those of y, with smaller radii for smaller
-        fluxes, so that the surface brightness stays.
+        7 pixels to 0.6 times the larger side of the stamp from the galaxy, with 0.05 to
+        2 times its flux. Their other parameters are those of y; radii are multiplied by
+        the square root of that ratio, so that faint neighbours are small.
     simulated_sky : float, default=0.0
         Standard deviation of the background that is left on the stamps of "simulation",
         in units of the noise of a pixel, so that predictions are right for stamps whose
@@ -869,8 +869,9 @@ class ConditionalAutoencoderRegressor(
         All weights are trained at a low rate for a few epochs, on three kinds of
         stamps: those of X, new galaxies on the PSFs and noise maps of X, and galaxies
         like those of the first training on planes like theirs, so that the model stays
-        as good for these. It takes less than a minute. If the stamps have another pixel
-        scale or gain, call :meth:`rescale` first.
+        as good for these. If the stamps have another pixel scale or gain, call
+        :meth:`rescale` first. A later `fit` with `warm_start`, or `partial_fit`, trains
+        the errors anew and forgets their scale.
 
         Parameters
         ----------
@@ -879,9 +880,10 @@ class ConditionalAutoencoderRegressor(
         y : array-like of shape (n_samples, n_targets), default=None
             Their parameters; NaN is an unknown target. A quarter of the stamps whose
             parameters are all known is held out, and the predicted errors are scaled
-            until they hold 68 % of these. Without y the parameters of profile fits take
-            the place of labels, which come from the PSFs and the noise of the stamps;
-            the errors are not scaled then.
+            towards holding 68 % of these, the more the more there are. With fewer than
+            38 such stamps none is held out. Without y the parameters of profile fits of
+            a thousand stamps at most take the place of labels; they come from the PSFs
+            and the noise of the stamps. The errors are not scaled then.
         random_state : int, RandomState instance or None, default=None
             Source of the new galaxies and of the stamps held out.
 
@@ -897,10 +899,17 @@ class ConditionalAutoencoderRegressor(
             network nor "simulation", no gain, or a parameter of the profile that is no
             target. If X or y is not like those of the fit; if y is None and all profile
             fits fail. After any exception the model is unchanged.
+
+        Warns
+        -----
+        UserWarning
+            If pixels of some stamps are far beyond those of the others, as in
+            :meth:`fit`.
         """
         check_is_fitted(self)
         self._validate_params()
         codec = self.codec_
+        check_device(self.device)
         check_adaptable(codec, self.gain)
         if y is None:
             n = len(self._check_images(X))
@@ -931,13 +940,14 @@ class ConditionalAutoencoderRegressor(
         -------
         self : ConditionalAutoencoderRegressor
             The model with other scalers and another training range. The parameters
-            `pixel_scale` and `gain` are set, and `psf` if it is a width, which stays
-            the same in pixels.
+            `pixel_scale` and `gain` are set, and with them a `psf` that is a width,
+            which stays the same in pixels, and `softening`.
 
         Raises
         ------
         ValueError
-            If `pixel_scale` or `gain` is not positive; if the model was fitted with
+            If `pixel_scale` or `gain` is not positive, or so large or small that the
+            noise leaves the range of its type; if the model was fitted with
             neither the "sersic" network nor "simulation", or `gain` is given for a
             model that was fitted with None; if `gain` is not the same multiple of the
             gains of all bands.
@@ -954,6 +964,8 @@ class ConditionalAutoencoderRegressor(
         if pixel_scale is not None:
             ratio = pixel_scale / self.codec_.pixel_scale
             given["psf"] = rescaled_width(self.psf, ratio)
+        if self.softening is not None:
+            given["softening"] = codec.image_scaler.softening
         self.set_params(**given)
         self.codec_ = codec
         vars(self).pop("_optimizer_state_", None)

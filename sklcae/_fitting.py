@@ -71,7 +71,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     """
     seeds = checkpoint.seeds or _draw_seeds(settings)
     train, held_out = _hold_out(data, settings, seeds)
-    check_profiles(settings, data.layout)
+    check_profiles(settings, data.layout, data.logarithmic)
     check_reconstruction(settings)
     _check_some_targets(data.y[train], data.layout.target_names, settings.network)
     symmetry = None
@@ -83,7 +83,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     if start is None:
         _warn_of_stretch(settings)
     if start is None or settings.limits == "robust":
-        _warn_of_unusual(parts, data.images, settings)
+        warn_of_unusual(parts, data.images, settings)
     if settings.limits == "robust":
         for part in filter(None, parts):
             part.keep_usual()
@@ -91,6 +91,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     seen = range_of(parts[0], data.y[train], codec, symmetry)
     if start is not None:
         seen = seen.union(start.codec.training_range)
+    codec = replace(codec, training_range=seen)
     batch, validation = _make_batches(data, codec, parts)
     _check_some_exchange(batch, settings.gamma)
     # The net takes a copy.
@@ -101,7 +102,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
         # Each step makes its own images: none need to be read.
         batch = batch._replace(images=np.zeros((len(train), 1, 1, 1), np.float32))
     net = _training_net(codec, settings, symmetry, simulation, seeds["net"], module)
-    codec = replace(codec, net=net, training_range=seen)
+    codec = replace(codec, net=net)
 
     def finish(codec):
         rows = evenly_spaced(train)
@@ -229,7 +230,9 @@ def psf_of_settings(settings, layout):
 def check_same_model(codec, settings, logarithmic):
     """Refuse to continue from weights with another meaning."""
     psf = psf_of_settings(settings, codec.layout)
-    if not np.array_equal(psf, codec.psf):
+    same = (psf is None) == (codec.psf is None)
+    # A width that `rescale` set may differ in the last digit.
+    if not same or (psf is not None and not np.allclose(psf, codec.psf, atol=1e-12)):
         raise ValueError(
             "The 'psf' parameter of ConditionalAutoencoderRegressor must stay as it "
             "was to continue an earlier fit."
@@ -391,7 +394,7 @@ def _warn_of_stretch(settings):
         )
 
 
-def _warn_of_unusual(parts, images, settings):
+def warn_of_unusual(parts, images, settings):
     """Warn of images whose pixels would set the range of all."""
     rows = [part.rows[~part.usual] for part in parts if part is not None]
     rows = np.concatenate(rows)

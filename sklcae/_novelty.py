@@ -178,7 +178,8 @@ class TrainingRange(NamedTuple):
         """
         row = N_STATISTICS + planes[1:].index(kind)
         room = np.log(ROOM_OF_PLANES[kind])
-        return np.stack([self.lowest[row] + room, self.highest[row] - room])
+        # By rounding, the ends of a plane that is constant may change places.
+        return np.sort([self.lowest[row] + room, self.highest[row] - room], axis=0)
 
     def excess(self, statistics):
         """Return how far images are outside, in units of the range; 0 inside, (n,)."""

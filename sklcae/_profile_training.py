@@ -12,10 +12,13 @@ from sklcae._profiles import (
 )
 from sklcae._torch import ProfileUnits
 from sklcae._torch.moments import guess_all
+from sklcae._torch.sersic import E1
 
 NAME = "ConditionalAutoencoderRegressor"
 # So many images of the training set give first guesses.
 N_GUESSED = 256
+# Centres are sought so many pixels beyond those of the training set.
+ROOM_OF_CENTERS = 0.5
 # The least spread of a guessed parameter, in its unit or logarithm.
 LEAST_SPREAD = 0.1
 
@@ -25,8 +28,12 @@ def parameters_of_layout(layout):
     return ProfileParameters.of_targets(layout.target_names, layout.band_shape[0])
 
 
-def check_profiles(settings, layout):
-    """Raise ValueError unless stamps and targets are those of Sersic profiles."""
+def check_profiles(settings, layout, logarithmic=()):
+    """Raise ValueError unless stamps and targets are those of Sersic profiles.
+
+    The targets in the ``logarithmic`` columns are regressed in their logarithm.
+    """
+    _check_simulated(settings)
     if not uses_profiles(settings):
         return
     cause = "network='sersic'"
@@ -43,7 +50,14 @@ def check_profiles(settings, layout):
             f"{cause}, unless 'planes' have a 'psf', see sklcae.stack_planes. Got None "
             f"with planes={layout.planes}."
         )
-    names, wanted = layout.target_names or [], parameters_of_layout(layout).names
+    names, parameters = layout.target_names or [], parameters_of_layout(layout)
+    wanted = parameters.names
+    logs = [names[i] for i in logarithmic if kind_of(names[i]) not in LOGARITHMIC]
+    if logs and settings.network == "sersic":
+        raise ValueError(
+            f"The 'log_targets' parameter of {NAME} must be among {LOGARITHMIC} with "
+            f"{cause}. Got {logs}."
+        )
     if settings.network == "sersic":
         wrong = [name for name in names if name not in wanted]
         _check_names(names, wrong, wanted, cause)
@@ -58,11 +72,34 @@ def check_profiles(settings, layout):
         cause = "augmentation='simulation'"
         missing = [name for name in wanted if name not in names]
         _check_names(names, missing, wanted, cause)
+        _check_known(names, parameters.all_names)
         if settings.gain is None:
             raise ValueError(
                 f"The 'gain' parameter of {NAME} must be a number, or one for each "
                 f"band, with {cause}, for the noise of new galaxies. Got None."
             )
+
+
+def _check_simulated(settings):
+    """Raise ValueError if simulated galaxies are asked for that nobody makes."""
+    for name in ("simulated_neighbours", "simulated_sky"):
+        value = getattr(settings, name)
+        if value and settings.augmentation != "simulation":
+            raise ValueError(
+                f"The {name!r} parameter of {NAME} must be 0 unless "
+                f"augmentation='simulation'. Got {value!r} with "
+                f"augmentation={settings.augmentation!r}."
+            )
+
+
+def _check_known(names, known):
+    """Raise ValueError if a target of new galaxies would be unknown."""
+    others = [name for name in names if name not in known]
+    if others:
+        raise ValueError(
+            f"The targets must be among {list(known)} with augmentation='simulation', "
+            f"which makes new galaxies. Got others too: {others}."
+        )
 
 
 def check_reconstruction(settings):
@@ -88,12 +125,13 @@ def _check_names(names, wrong, wanted, cause):
         )
 
 
-def units_of_profile(layout, target_scaler, pixel_scale, light_unit, guess):
+def units_of_profile(layout, target_scaler, pixel_scale, light_unit, guess, seen):
     """Return the `ProfileUnits` of a network for stamps and targets with a layout.
 
     The targets are scaled by mean and scale, or in the logarithm. A parameter that is
     no target takes the next of the other latents, scaled by its guess, see
-    `guess_parameters`. The light is in a unit of the images.
+    `guess_parameters`. The light is in a unit of the images. ``seen`` (2, n_targets)
+    are the least and the largest targets of the training set, or None.
     """
     names, parameters = layout.target_names, parameters_of_layout(layout)
     columns, mean, scale, is_logarithm = [], [], [], []
@@ -122,7 +160,17 @@ def units_of_profile(layout, target_scaler, pixel_scale, light_unit, guess):
         tuple(units.get(kind, 1.0) for kind in kinds),
         tuple(origins.get(kind, 0.0) for kind in kinds),
         parameters.columns,
+        _window_of_centers(names, seen),
     )
+
+
+def _window_of_centers(names, seen):
+    """Return the least and the largest x and y of the centres, or None if unknown."""
+    if seen is None or not {"x0", "y0"} <= set(names):
+        return None
+    low, high = (ends[[names.index(name) for name in ("x0", "y0")]] for ends in seen)
+    room = ROOM_OF_CENTERS
+    return tuple(map(tuple, np.stack([low - room, high + room]) - CORNER))
 
 
 def guess_parameters(images, noise, pixel_scale, parameters):
@@ -198,10 +246,12 @@ def make_simulation(codec, y, settings):
             "augmentation='simulation'. Got none."
         )
     values = parameters.rendered(known, names, scale)
-    if not np.isfinite(values).all():
+    e1 = parameters.columns[0][E1]
+    too_elliptical = np.hypot(*values.T[e1 : e1 + 2]) >= 1
+    if not np.isfinite(values).all() or too_elliptical.any():
         raise ValueError(
-            "y must have positive fluxes, radii and indices with "
-            "augmentation='simulation'. Got others."
+            "y must have positive fluxes, radii and indices, and ellipticities below "
+            "1, with augmentation='simulation'. Got others."
         )
     unit = np.zeros(len(parameters.names))
     unit[parameters.of_kind("flux")] = np.log(codec.light_unit)

@@ -14,7 +14,9 @@ NAME = "ConditionalAutoencoderRegressor"
 
 
 def rescaled(codec, pixel_scale, gain):
-    """Return a codec for stamps with another pixel scale and gain; None for the same.
+    """Return a codec for stamps with another pixel scale and gain.
+
+    None leaves the pixel scale or the gain as it is.
 
     A network of Sersic profiles works in pixels and electrons. So only its scalers and
     its training range change, and the same light in the same pixels has the same
@@ -71,7 +73,7 @@ def _ratio_of_units(codec, gain):
 
 def _rescaled_targets(scaler, names, factors):
     scaler = copy.deepcopy(scaler)
-    for column, name in enumerate(names or []):
+    for column, name in enumerate(names):
         factor = factors.get(kind_of(name), 1.0)
         if column in scaler.logarithmic:
             scaler.mean_[column] += np.log(factor)
@@ -88,12 +90,18 @@ def _rescaled_images(scaler, light):
     # Without a stretch the scaled quantity has the unit of the images.
     is_linear = scaler.stretch == "linear"
     names += ["minimum_", "range_"] if is_linear else ["softening_"]
-    with np.errstate(over="ignore"):
-        for name in names:
-            values = getattr(scaler, name)
-            largest = np.finfo(values.dtype).max
-            changed = (values.astype(np.float64) * light).clip(-largest, largest)
-            setattr(scaler, name, changed.astype(values.dtype))
+    for name in names:
+        values = getattr(scaler, name)
+        # Fences may be the largest numbers.
+        largest = np.finfo(values.dtype).max
+        changed = (values.astype(np.float64) * light).clip(-largest, largest)
+        setattr(scaler, name, changed.astype(values.dtype))
+    used = scaler.noise_, scaler.range_, scaler.softening_
+    if not all((part > 0).all() and (part < largest).all() for part in used):
+        raise ValueError(
+            "The 'gain' parameter of rescale must leave the noise within the range of "
+            f"{scaler.noise_.dtype}. Got a gain {1 / light:g} times that of the fit."
+        )
     if scaler.softening is not None:
         scaler.softening = scaler.softening * light
     return scaler
@@ -106,8 +114,7 @@ def _rescaled_range(codec, names, factors):
     for bound in (lowest, highest):
         bound[linear] *= light
         bound[logarithmic] += np.log(light)
-    of_targets = [factors.get(kind_of(name), 1.0) for name in names or []]
-    targets = seen.targets * (of_targets or 1.0)
+    targets = seen.targets * [factors.get(kind_of(name), 1.0) for name in names]
     return seen._replace(lowest=lowest, highest=highest, targets=targets)
 
 

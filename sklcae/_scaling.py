@@ -1,5 +1,6 @@
 """Scaling of images to [0, 1]."""
 
+import copy
 from math import prod
 
 import numpy as np
@@ -85,6 +86,15 @@ class ImageScaler:
             least, greatest = (np.where(beyond, np.nan, e) for e in (least, greatest))
         self._set_range(np.fmin.reduce(least), np.fmax.reduce(greatest))
         return self
+
+    def with_fences_of(self, images, rows):
+        """Return a scaler whose fences also hold the usual ones of other images."""
+        least, greatest = _extremes(images, rows)
+        lower, upper = _fences(least, greatest, self.sky_, self.noise_)
+        wider = copy.copy(self)
+        wider.lower_fence_ = np.minimum(self.lower_fence_, lower)
+        wider.upper_fence_ = np.maximum(self.upper_fence_, upper)
+        return wider
 
     def _measure_sky(self, sample):
         shape = (sample.shape[1], 1, 1)

@@ -179,3 +179,70 @@ def test_planes_of_the_past_are_like_those_of_the_training(model, own):
     assert (peaks < 1.05 * sharpest).all()
     assert (peaks > 0.95 * widest).all()
     assert peaks.max() / peaks.min() > 2
+
+
+def test_brighter_stamps_are_inside_afterwards(model, quick):
+    X, y = make_other_survey(60)
+    X[:, 0] *= 30.0
+    y[:, 0] *= 30.0
+    model.adapt(X, y, random_state=0)
+    assert not model.is_outside(X).any()
+    upper = model.image_scaler_.upper_fence_
+    assert (X[:, 0].max() < upper).all()
+
+
+def test_unusual_stamps_are_named_and_left_out(model, quick):
+    X, y = make_other_survey(60)
+    X[7, 0, 3, 4] = 1e8
+    with pytest.warns(UserWarning, match="1 of 60 images have pixels far beyond"):
+        model.adapt(X, y, random_state=0)
+    assert model.is_outside(X)[7]
+
+
+@pytest.mark.parametrize("variance", [7.0, 14.0, 3.3, 0.1])
+def test_even_noise(own, quick, variance):
+    """The ends of the range of a constant may change places by rounding."""
+    X, y = own[0][:80].copy(), own[1][:80]
+    X[:, 1] = variance
+    make_model(max_epochs=1).fit(X, y).adapt(X, y, random_state=0)
+
+
+def test_nothing_turns_without_augmentation(own, quick):
+    X, y = own[0][:100], own[1][:100]
+    model = make_model(
+        augmentation=None,
+        test_time_augmentation=False,
+        max_epochs=1,
+        reconstruction_loss="chi_square",
+    ).fit(X, y)
+    expected = model.target_range_
+    model.adapt(X, y, random_state=0)
+    np.testing.assert_array_equal(model.target_range_, expected)
+
+
+def test_checks_of_fit_are_made(model, quick):
+    X, y = make_other_survey(40)
+    with pytest.raises(ValueError, match="'device' parameter must name"):
+        model.set_params(device="nonsense").adapt(X, y)
+    model.set_params(device="cpu")
+    y[3, 3] = 1.2
+    with pytest.raises(ValueError, match="ellipticities below 1"):
+        model.adapt(X, y)
+
+
+def test_one_psf_and_many_noise_maps(own):
+    X, y = own[0][:80, :2].copy(), own[1][:80]
+    X[:, 1] *= np.linspace(0.5, 4, 80)[:, None, None]
+    model = make_model(planes=("image", "variance"), psf=0.7, max_epochs=1).fit(X, y)
+    planes = _adaptation._past_planes(model.codec_, np.random.default_rng(0))
+    assert len(planes.psf) == len(planes.variance) == 64
+    assert planes.variance[:, 0, 0, 0].unique().numel() == 64
+
+
+def test_large_stamps_are_fewer(model):
+    layout = model.codec_.layout
+    assert _adaptation._numbers_of_stamps(layout).tolist() == [1000, 2000, 2000]
+    large = layout._replace(image_shape=(3, 512, 512))
+    numbers = _adaptation._numbers_of_stamps(large)
+    assert numbers.sum() * large.n_features < 1.1 * 2**27
+    assert (numbers > 1).all()

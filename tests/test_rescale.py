@@ -128,3 +128,30 @@ def test_wrong_arguments_leave_the_model_as_it_was(stamps):
     plain = ConditionalAutoencoderRegressor(max_epochs=1, latent_dim=9)
     with pytest.raises(ValueError, match=r"rescale needs a Cond.*network='paper'"):
         plain.fit(X[:, 0], stamps[1]).rescale(gain=2.0)
+
+
+def test_softening_is_rescaled(stamps):
+    model = make_model(softening=30.0).fit(*stamps).rescale(gain=GAIN)
+    assert model.softening == model.image_scaler_.softening == pytest.approx(7.5)
+    X, y = in_new_units(stamps)
+    y["half_light_radius"] *= 0.2 / SCALE
+    model.set_params(warm_start=True, max_epochs=1).fit(X, y)
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.187, 0.33, 1.0])
+def test_training_continues_with_a_width_for_any_scale(stamps, scale):
+    X, y = stamps
+    model = make_model(planes=("image", "variance"), psf=0.7, max_epochs=1)
+    model.fit(X[:, :2], y).rescale(pixel_scale=scale).set_params(warm_start=True)
+    y = y.assign(half_light_radius=y["half_light_radius"] * scale / 0.2)
+    model.fit(X[:, :2], y)
+
+
+@pytest.mark.parametrize("gain", [1e60, 1e-60])
+def test_absurd_gains_are_refused(stamps, gain):
+    model = make_model(max_epochs=1).fit(*stamps)
+    expected = model.predict(stamps[0])
+    with pytest.raises(ValueError, match="'gain' parameter of rescale must leave"):
+        model.rescale(gain=gain)
+    np.testing.assert_array_equal(model.predict(stamps[0]), expected)
+    assert model.gain == 1.0

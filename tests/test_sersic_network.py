@@ -347,3 +347,61 @@ def test_light_of_an_image_is_the_image(stretch, stamps):
         scale.light(scaled) * codec.light_unit, images, rtol=1e-4, atol=1e-2
     )
     np.testing.assert_allclose(scale.scaled(scale.light(scaled)), scaled, atol=1e-5)
+
+
+def test_galaxies_are_sought_where_those_of_the_training_set_are(stamps, model):
+    """All of them, also the few that are far from the others."""
+    X, y = stamps
+    window = model.codec_.architecture.profile.window
+    np.testing.assert_allclose(window, [[9.0, 9.0], [14.0, 14.0]], atol=0.3)
+    far = y.copy()
+    far.loc[3, "x0"] = 4.0
+    settings = {"augmentation": "dihedral", "reconstruction_loss": "chi_square"}
+    other = make_model(**settings, max_epochs=1).fit(X, far)
+    [low, high] = other.codec_.architecture.profile.window
+    assert low[0] == pytest.approx(3.0)
+    assert high[1] == pytest.approx(20.0)
+    few = make_model(log_targets=["flux"], **settings, max_epochs=1)
+    assert few.fit(X, y[["flux"]]).codec_.architecture.profile.window is None
+
+
+def test_settings_of_the_simulation_need_it(stamps):
+    settings = {"augmentation": "dihedral", "reconstruction_loss": "chi_square"}
+    for name in ("simulated_neighbours", "simulated_sky"):
+        with pytest.raises(ValueError, match=f"'{name}' parameter .* must be 0 unless"):
+            make_model(**settings, **{name: 1.0}).fit(*stamps)
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            make_model(**{name: -1.0}).fit(*stamps)
+
+
+def test_neighbours_and_sky_are_simulated(stamps):
+    X, y = stamps
+    plain = make_model(max_epochs=1).fit(X, y)
+    for name in ("simulated_neighbours", "simulated_sky"):
+        other, same = (make_model(max_epochs=1, **{name: 1.0}).fit(X, y) for _ in "ab")
+        assert other.history_["train_loss"] == same.history_["train_loss"]
+        assert other.history_["train_loss"] != plain.history_["train_loss"]
+
+
+def test_logarithms_of_places_and_shapes_are_refused(stamps):
+    X, y = stamps
+    model = make_model(
+        augmentation=None,
+        test_time_augmentation=False,
+        reconstruction_loss="chi_square",
+        log_targets=["flux", "x0"],
+    )
+    with pytest.raises(ValueError, match=r"'log_targets' parameter .* Got \['x0'\]"):
+        model.fit(X, y)
+
+
+def test_targets_that_no_new_galaxy_has_are_refused(stamps):
+    X, y = stamps
+    for name in ("mag", "flux_ratio"):
+        model = make_model(
+            network="neural_field",
+            invariant_targets=[name],
+            reconstruction_loss="chi_square",
+        )
+        with pytest.raises(ValueError, match=f"Got others too: .'{name}'."):
+            model.fit(X, y.assign(**{name: 1.0}))

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklcae._codec import architecture_of as architecture_of_codec
 from sklcae._inputs import Layout, target_names_of
-from sklcae._novelty import MAX_IMAGES, N_STATISTICS
+from sklcae._novelty import MAX_IMAGES, N_STATISTICS, TrainingRange
 from sklcae._planes import check_psf, is_kinds
 from sklcae._profile_training import parameters_of_layout
 from sklcae._scaling import LIMITS, STRETCHES
@@ -442,6 +442,8 @@ def architecture_of(codec):
     """Return the architecture in the state of a codec."""
     parts = SimpleNamespace(**codec)
     parts.layout = Layout(**codec["layout"])
+    if codec.get("training_range"):
+        parts.training_range = TrainingRange(**codec["training_range"])
     if codec["guess"] is not None:
         parts.image_scaler = SimpleNamespace(**codec["image_scaler"])
         parts.target_scaler = SimpleNamespace(**codec["target_scaler"])

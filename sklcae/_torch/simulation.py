@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from sklcae._torch.networks.measurements import noise_of_stamps
 from sklcae._torch.sersic import (
     E1,
     LOG_FLUX,
@@ -59,7 +60,7 @@ class SimulatedGalaxies:
         for their fluxes and distances.
     sky : float
         Standard deviation of the background that is left on a stamp, in units of the
-        mean noise of its pixels.
+        median noise of its pixels.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class SimulatedGalaxies:
         )
         first = self.bands[0, LOG_FLUX]
         drawn[:, fluxes] += (near[:, first] + ratio - drawn[:, first])[:, None]
-        # Fainter galaxies are smaller, with the same surface brightness.
+        # Fainter neighbours are smaller.
         drawn[:, radii] += ratio[:, None] / 2
         farthest = max(FARTHEST_SHARE * max(shape[-2:]), NEAREST)
         distance = NEAREST + along * (farthest - NEAREST)
@@ -163,9 +164,8 @@ class SimulatedGalaxies:
 
     def _draw_sky(self, background):
         """Draw the backgrounds (n, n_bands, 1, 1) of stamps with some variance."""
-        mean_noise = background.mean((2, 3), keepdim=True).sqrt()
-        deviates = torch.randn(mean_noise.shape, generator=self.generator)
-        return self.sky * mean_noise * deviates
+        level = noise_of_stamps(background)[:, :, None, None]
+        return self.sky * level * torch.randn(level.shape, generator=self.generator)
 
     def _render(self, parameters, psf, executor):
         """Return the light (n, n_bands, H, W) of galaxies through their PSFs."""

@@ -190,10 +190,10 @@ def test_no_neighbours_drawn():
 
 
 def test_sky_has_the_deviation_that_is_asked_for():
-    """In units of the mean noise of the stamp, and without noise of its own."""
+    """In units of the median noise of the stamp, and without noise of its own."""
     plain, raised = simulate(1000), simulate(1000, sky=5.0)
     offset = (SCALE.light(raised.images) - SCALE.light(plain.images)).mean((1, 2, 3))
-    unit = np.sqrt(5.0)
+    unit = np.sqrt(2.0)
     assert kstest(offset.numpy() / (5.0 * unit), "norm").pvalue > 1e-3
     residual = (
         SCALE.light(raised.images)
@@ -201,6 +201,14 @@ def test_sky_has_the_deviation_that_is_asked_for():
         - offset[:, None, None, None]
     )
     assert residual.abs().max() < 1e-2
+
+
+def test_sky_does_not_depend_on_bad_pixels():
+    simulated = make_simulation(sky=2.0)
+    background = torch.full((500, 1, 16, 16), 9.0)
+    background[:, :, 3, 5] = 1e12
+    drawn = simulated._draw_sky(background)
+    assert drawn.std().item() == pytest.approx(6.0, rel=0.1)
 
 
 def test_constant_parameters_stay():

@@ -99,7 +99,7 @@ def measure(light, background, gain, psf, window):
     """
     light = light.clamp(-BRIGHTEST, BRIGHTEST)
     n_bands = light.shape[1]
-    noise = _noise_of_stamps(background.expand_as(light))
+    noise = noise_of_stamps(background.expand_as(light))
     stable = stabilised(light, background, gain)
     center = find_center(_sum_of_bands(light, noise), window)
     own, own_stable = _without_neighbours(light, stable, center)
@@ -118,7 +118,7 @@ def measure(light, background, gain, psf, window):
     )
 
 
-def _noise_of_stamps(background):
+def noise_of_stamps(background):
     """Return the noise (n, n_bands) of variances (n, n_bands, H, W)."""
     # A few pixels with a huge variance, which marks bad ones, do not change the median.
     # PyTorch's median of an expanded tensor is wrong.

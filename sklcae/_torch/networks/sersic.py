@@ -27,8 +27,6 @@ from sklcae._torch.shapelets import render_shapelets
 WIDTH, N_BLOCKS = 256, 3
 N_VARIANCE_UNITS = 64
 FIRST_WEIGHTS = 0.1
-# The centre of the galaxy is sought within so many scales of the mean centre.
-FARTHEST_CENTER_LATENT = 2.0
 # The guess of a latent is within so many scales of the targets.
 FARTHEST_GUESS = 10.0
 # The coefficient of a latent of 1. A step of the optimizer may change a latent by some
@@ -70,6 +68,9 @@ class ProfileUnits(NamedTuple):
         The zero of the renderer: half a pixel for x0 and y0.
     bands : tuple of tuple of int
         For each band the numbers of the seven parameters that the renderer takes.
+    window : tuple of tuple of float or None
+        The least x and y of the centres, and the largest ones, in pixels from the
+        centre of the first pixel. None is the whole stamp.
     """
 
     columns: tuple[int, ...]
@@ -79,6 +80,7 @@ class ProfileUnits(NamedTuple):
     unit: tuple[float, ...]
     origin: tuple[float, ...]
     bands: tuple[tuple[int, ...], ...] = (tuple(range(N_PARAMETERS)),)
+    window: tuple[tuple[float, float], ...] | None = None
 
     def n_free(self, n_targets):
         """Return the number of parameters that are no targets."""
@@ -163,6 +165,7 @@ class _Units(nn.Module):
         self.columns = list(profile.columns)
         self.fluxes = [band[LOG_FLUX] for band in profile.bands]
         self.center = [profile.bands[0][i] for i in (X, Y)]
+        self.ends = profile.window
         # The first parameters are rendered from their logarithms.
         self.n_logarithms = profile.bands[0][E1]
         for name in ("mean", "scale", "unit", "origin", "is_logarithm"):
@@ -181,14 +184,15 @@ class _Units(nn.Module):
         return torch.cat([logs, others - self.origin[n_logs:]], dim=1)
 
     def window(self, image_shape):
-        """Return the least and the largest x and y of the centres of most galaxies.
+        """Return the least and the largest x and y where a centre may be, (2, 2).
 
         The stamps have a shape (..., H, W).
         """
-        middle = self.mean[self.center] - self.origin[self.center]
-        room = FARTHEST_CENTER_LATENT * self.scale[self.center]
         last = self.mean.new_tensor([image_shape[-1] - 1.0, image_shape[-2] - 1.0])
-        ends = torch.stack([middle - room, middle + room])
+        stamp = torch.stack([torch.zeros_like(last), last])
+        if self.ends is None:
+            return stamp
+        ends = self.mean.new_tensor(self.ends)
         return torch.minimum(ends.clamp(min=0), last)
 
     def guess(self, latents, measured):
