@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 from scipy.stats import norm
 
 from sklcae._fitting import (
@@ -196,9 +195,9 @@ def _with_simulated(own, codec, settings, y, generator, rng):
         )
         for targets in (np.concatenate([past, copies]), past)
     )
-    planes, like = _past_planes(codec, rng), stamps[rng.integers(n, size=n_here)]
-    rows = rng.integers(N_PLANES, size=n_there)
-    before = planes.map(lambda plane: plane[rows])
+    like = stamps[rng.integers(n, size=n_here)]
+    planes = BatchDataset(_past_planes(codec, rng))
+    before = planes[rng.integers(N_PLANES, size=n_there)]
     return joined(
         [stamps[np.resize(rng.permutation(n), n_own)], here(like), there(before)]
     )
@@ -236,9 +235,7 @@ def _past_planes(codec, rng):
         noise = np.exp(rng.uniform(*seen.of_plane("variance", planes), size))
         variance = np.broadcast_to(noise[..., None, None] ** 2, (N_PLANES, *shape))
         variance = ScaledVariance(variance, codec.light_unit)[:]
-        variance = torch.from_numpy(variance)
     psf = np.broadcast_to(psf, (N_PLANES, *shape)).astype(np.float32)
-    psf = torch.from_numpy(psf)
     return Batch(psf, psf=psf, variance=variance)
 
 

@@ -175,7 +175,7 @@ def test_planes_of_the_past_are_like_those_of_the_training(model, own):
     unit = model.codec_.light_unit
     np.testing.assert_allclose(planes.variance * unit**2, 14.0, rtol=1e-4)
     sharpest, widest = (gaussian_psf(f / 0.2, (1, *SHAPE)).max() for f in (0.5, 0.9))
-    peaks = planes.psf.amax((1, 2, 3)).numpy()
+    peaks = planes.psf.max(axis=(1, 2, 3))
     assert (peaks < 1.05 * sharpest).all()
     assert (peaks > 0.95 * widest).all()
     assert peaks.max() / peaks.min() > 2
@@ -225,7 +225,7 @@ def test_checks_of_fit_are_made(model, quick):
     with pytest.raises(ValueError, match="'device' parameter must name"):
         model.set_params(device="nonsense").adapt(X, y)
     model.set_params(device="cpu")
-    y[3, 3] = 1.2
+    y[::2, 3] = 1.2
     with pytest.raises(ValueError, match="ellipticities below 1"):
         model.adapt(X, y)
 
@@ -236,7 +236,7 @@ def test_one_psf_and_many_noise_maps(own):
     model = make_model(planes=("image", "variance"), psf=0.7, max_epochs=1).fit(X, y)
     planes = _adaptation._past_planes(model.codec_, np.random.default_rng(0))
     assert len(planes.psf) == len(planes.variance) == 64
-    assert planes.variance[:, 0, 0, 0].unique().numel() == 64
+    assert len(np.unique(planes.variance[:, 0, 0, 0])) == 64
 
 
 def test_large_stamps_are_fewer(model):

@@ -111,12 +111,15 @@ ROOMS = [
     "_codec",
     "_fitting",
     "_profile_fitter",
+    "_adaptation",
+    "_rescaling",
     "_flags",
     "_storage",
     "_fit_monitor",
     "_recommended",
     "_conditional_autoencoder",
     "_profile_fit",
+    "_pretrained",
     "__init__",
 ]
 
