@@ -196,7 +196,7 @@ def test_excess_is_zero_inside_and_grows_outside():
     statistics = rng.normal(size=(50, 5, 2))
     statistics[:, 4] = 0
     seen = TrainingRange.of_training(
-        statistics, np.ones((2, 1, 1)), rng.normal(size=(50, 3))
+        statistics, np.ones((2, 1, 1)), rng.normal(size=(50, 3)), ("image",)
     )
     assert not seen.excess(statistics).any()
     far, further, lost = (statistics[:1].copy() for _ in range(3))
