@@ -28,7 +28,7 @@ from sklcae._torch import Batch, BatchDataset, SimulatedGalaxies, build_net, joi
 NAME = "ConditionalAutoencoderRegressor"
 # Stamps of each kind: stamps of the survey, repeated if there are fewer, new galaxies
 # on their planes, and galaxies like those of the first training.
-N_OWN, N_HERE, N_THERE = 1000, 2000, 2000
+N_OWN, N_HERE, N_THERE = 1000, 1500, 3000
 # There are fewer if all of their planes have more values.
 MOST_VALUES = 2**27
 # Epochs of the training on all of them, and its largest learning rate.
@@ -68,7 +68,11 @@ def adapt_codec(codec, data, settings, history, seed):
     )
     net = _build_net(codec, settings, symmetry, rng)
     own = make_batch(data._replace(y=y), codec, images, masked=bool(images.filled))
-    batch = _with_simulated(own, past, settings, y[images.rows], net.generator, rng)
+    some = rng.permutation(images.rows)[:N_OWN]
+    sky = backgrounds_left(past, data.images.take(some), y[some])
+    batch = _with_simulated(
+        own, past, settings, y[images.rows], sky, net.generator, rng
+    )
     net.fit_batches(
         batch.map(lambda values: values.numpy()),
         n_epochs=N_EPOCHS,
@@ -175,11 +179,11 @@ def _build_net(codec, settings, symmetry, rng):
     )
 
 
-def _with_simulated(own, codec, settings, y, generator, rng):
+def _with_simulated(own, codec, settings, y, sky, generator, rng):
     """Return stamps of the survey and simulated stamps of both surveys, as tensors.
 
     Simulated stamps of this survey have the parameters of its stamps or of the first
-    training, in equal numbers.
+    training, in equal numbers, and the backgrounds that are left on its stamps.
     """
     n = len(own.images)
     n_own, n_here, n_there = _numbers_of_stamps(codec.layout)
@@ -187,20 +191,41 @@ def _with_simulated(own, codec, settings, y, generator, rng):
     past = _past_targets(codec)
     known = y[~np.isnan(y).any(axis=1)]
     copies = np.resize(known, (len(past) if len(known) else 0, past.shape[1]))
-    here, there = (
-        SimulatedGalaxies(
-            **make_simulation(codec, targets, settings),
-            light_scale=codec.light_scale.to("cpu"),
-            generator=generator,
-        )
-        for targets in (np.concatenate([past, copies]), past)
-    )
+    parts = {"light_scale": codec.light_scale.to("cpu"), "generator": generator}
+    there = make_simulation(codec, past, settings) | parts
+    here = make_simulation(codec, np.concatenate([past, copies]), settings) | parts
+    if len(sky):
+        here["sky"] = sky
     like = stamps[rng.integers(n, size=n_here)]
     planes = BatchDataset(_past_planes(codec, rng))
     before = planes[rng.integers(N_PLANES, size=n_there)]
     return joined(
-        [stamps[np.resize(rng.permutation(n), n_own)], here(like), there(before)]
+        [
+            stamps[np.resize(rng.permutation(n), n_own)],
+            SimulatedGalaxies(**here)(like),
+            SimulatedGalaxies(**there)(before),
+        ]
     )
+
+
+def backgrounds_left(codec, images, y):
+    """Return the backgrounds (m, n_bands) of stamps whose targets are all known.
+
+    They are medians of what the galaxies leave of the images, in units of the median
+    noise of the stamp.
+    """
+    rows = np.flatnonzero(~np.isnan(y).any(axis=1))
+    if not len(rows):
+        return np.zeros((0, images.shape[1]))
+    images = images.take(rows)
+    z_phy = codec.scale_targets(y[rows])
+    rest = np.zeros((len(rows), codec.latent_dim - z_phy.shape[1]), np.float32)
+    light = codec.light_of(images, np.hstack([z_phy, rest]))
+    left = images[:] - codec.image_scaler.sky_ - light
+    noise = codec.image_scaler.noise_[:, 0, 0]
+    if images.variance is not None:
+        noise = np.sqrt(np.median(images.variance[:], axis=(2, 3)))
+    return np.nanmedian(left, axis=(2, 3)) / noise
 
 
 def _numbers_of_stamps(layout):

@@ -867,11 +867,11 @@ class ConditionalAutoencoderRegressor(
         """Adapt a fitted model to the stamps of another survey.
 
         All weights are trained at a low rate for a few epochs, on three kinds of
-        stamps: those of X, new galaxies on the PSFs and noise maps of X, and galaxies
-        like those of the first training on planes like theirs, so that the model stays
-        as good for these. If the stamps have another pixel scale or gain, call
-        :meth:`rescale` first. A later `fit` with `warm_start`, or `partial_fit`, trains
-        the errors anew and forgets their scale.
+        stamps: those of X, new galaxies on the PSFs and noise maps of X and with the
+        backgrounds left on X, and galaxies like those of the first training on planes
+        like theirs, so that the model remembers these. If the stamps have another pixel
+        scale or gain, call :meth:`rescale` first. A later `fit` with `warm_start`, or
+        `partial_fit`, trains the errors anew and forgets their scale.
 
         Parameters
         ----------

@@ -241,8 +241,30 @@ def test_one_psf_and_many_noise_maps(own):
 
 def test_large_stamps_are_fewer(model):
     layout = model.codec_.layout
-    assert _adaptation._numbers_of_stamps(layout).tolist() == [1000, 2000, 2000]
+    assert _adaptation._numbers_of_stamps(layout).tolist() == [1000, 1500, 3000]
     large = layout._replace(image_shape=(3, 512, 512))
     numbers = _adaptation._numbers_of_stamps(large)
     assert numbers.sum() * large.n_features < 1.1 * 2**27
     assert (numbers > 1).all()
+
+
+def test_backgrounds_left_are_measured(model, own):
+    X, y = own[0][:50].copy(), own[1][:50].to_numpy().copy()
+    X[:, 0] += np.linspace(-1, 2, 50)[:, None, None] * np.sqrt(X[:, 1])
+    y[7, 2] = np.nan
+    images = model._check_images(X)
+    left = _adaptation.backgrounds_left(model.codec_, images, y)
+    wanted = np.delete(np.linspace(-1, 2, 50), 7)
+    np.testing.assert_allclose(left[:, 0], wanted, atol=0.25)
+    y[:] = np.nan
+    assert _adaptation.backgrounds_left(model.codec_, images, y).shape == (0, 1)
+
+
+def test_a_background_of_the_survey_is_learned(model, own):
+    """From forty stamps: new galaxies are drawn with the backgrounds of these."""
+    X, y = (part[:200] for part in own)
+    raised = X.copy()
+    raised[:, 0] += 0.7 * np.sqrt(X[:, 1])
+    before = error(model, raised, y)
+    model.adapt(raised[:40], y[:40], random_state=0)
+    assert error(model, raised[40:], y[40:])[0] < 0.6 * before[0]

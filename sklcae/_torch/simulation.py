@@ -58,9 +58,9 @@ class SimulatedGalaxies:
     n_neighbours : float
         Mean number of neighbours of a galaxy: galaxies of the same distribution, but
         for their fluxes and distances.
-    sky : float
+    sky : float or ndarray of shape (m, n_bands)
         Standard deviation of the background that is left on a stamp, in units of the
-        median noise of its pixels.
+        median noise of its pixels; or backgrounds in that unit, to draw from.
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class SimulatedGalaxies:
         self.standardise = standardise
         self.light_scale = light_scale
         self.generator = generator
-        self.n_neighbours, self.sky = n_neighbours, sky
+        self.n_neighbours = n_neighbours
+        self.sky = torch.as_tensor(sky, dtype=torch.float32)
 
     def __call__(self, batch, executor=in_order):
         """Return the batch with other images and targets; partners too."""
@@ -98,7 +99,7 @@ class SimulatedGalaxies:
         noise = self.light_scale.noise_of(batch)
         deviates = torch.randn(light.shape, generator=self.generator)
         image = light + noise.variance(light).sqrt() * deviates
-        if self.sky:
+        if self.sky.any():
             image = image + self._draw_sky(noise.background.expand_as(light))
         images = self.light_scale.scaled(image)
         targets = torch.from_numpy(self.standardise(parameters))
@@ -165,6 +166,11 @@ class SimulatedGalaxies:
     def _draw_sky(self, background):
         """Draw the backgrounds (n, n_bands, 1, 1) of stamps with some variance."""
         level = noise_of_stamps(background)[:, :, None, None]
+        if self.sky.ndim:
+            rows = torch.randint(
+                len(self.sky), level.shape[:1], generator=self.generator
+            )
+            return self.sky[rows][:, :, None, None] * level
         return self.sky * level * torch.randn(level.shape, generator=self.generator)
 
     def _render(self, parameters, psf, executor):

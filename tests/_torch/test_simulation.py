@@ -211,6 +211,18 @@ def test_sky_does_not_depend_on_bad_pixels():
     assert drawn.std().item() == pytest.approx(6.0, rel=0.1)
 
 
+def test_sky_is_drawn_from_given_backgrounds():
+    skies = np.array([[-1.0], [0.5], [2.0]])
+    simulated = make_simulation(sky=skies)
+    drawn = simulated._draw_sky(torch.full((600, 1, 16, 16), 9.0))
+    values, counts = drawn.flatten().unique(return_counts=True)
+    np.testing.assert_allclose(values, 3 * skies[:, 0])
+    assert (counts > 150).all()
+    raised = SCALE.light(simulate(50, sky=np.array([[4.0]])).images)
+    offset = (raised - SCALE.light(simulate(50).images)).mean()
+    assert offset.item() == pytest.approx(4 * np.sqrt(2), rel=1e-3)
+
+
 def test_constant_parameters_stay():
     parameters = PARAMETERS.copy()
     parameters[:, 2] = 0.25
