@@ -1,9 +1,14 @@
 """Options, markers and settings that every test shares."""
 
+import os
+
 import matplotlib as mpl
 import pytest
 from hypothesis import settings
 
+# Processes of pytest-xdist share the cores: threads of PyTorch would wait for others.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 mpl.use("Agg")
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
