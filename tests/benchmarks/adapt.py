@@ -100,6 +100,13 @@ ALTERNATIVES = {
 }
 
 
+def merge_low_rank(model):
+    """Put the changes into the weights."""
+    for part in list(model.net_.module_.modules()):
+        if parametrize.is_parametrized(part):
+            parametrize.remove_parametrizations(part, "weight")
+
+
 def errors(model, X, y):
     """Return errors, biases and shares within one standard deviation, of three each."""
     with warnings.catch_warnings():
@@ -150,6 +157,7 @@ def main():
         model, start = load(), time.perf_counter()
         labels = () if n is None else (train[1][:n],)
         model.adapt(train[0][: n or 1000], *labels, random_state=0)
+        merge_low_rank(model)
         add(name, model, time.perf_counter() - start)
 
     adapt("1000 stamps, no labels", None)
