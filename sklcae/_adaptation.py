@@ -211,8 +211,8 @@ def _with_simulated(own, codec, settings, y, sky, generator, rng):
 def backgrounds_left(codec, images, y):
     """Return the backgrounds (m, n_bands) of stamps whose targets are all known.
 
-    They are medians of what the galaxies leave of the images, in units of the median
-    noise of the stamp.
+    They are medians of the residuals, image minus galaxy, in units of the median noise
+    of the stamp.
     """
     rows = np.flatnonzero(~np.isnan(y).any(axis=1))
     if not len(rows):

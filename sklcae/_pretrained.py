@@ -28,9 +28,10 @@ def load_pretrained(name="ground"):
     background left        0.3 times the noise of a pixel
     ====================== ==========================================
 
-    Images outside of it get a warning, and NaN as errors. The model must not be used
-    for stars, for images from space, whose PSF is sharper, or for correlated noise
-    (its errors are then too small).
+    Stamps whose brightness, noise or PSF is outside of it get a warning, and NaN as
+    errors. Correlated noise, other shapes and more neighbours are not noticed. The
+    model must not be used for stars, for images from space, whose PSF is sharper, or
+    for correlated noise (its errors are then too small).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Adapting a model to another survey: how much of the gap, and what it costs.
+"""Adapt a model to another survey: accuracy in both surveys, and time.
 
     PYTHONPATH=. python tests/benchmarks/adapt.py model.sklcae
 
