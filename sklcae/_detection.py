@@ -6,7 +6,8 @@ sloping one has little.
 A neighbour on the slope of a large galaxy is a peak of the contrast even if it is not a
 peak of the image. The noise of the contrast is known for each pixel. A peak must be
 significant, and so must the valley between it and a higher peak: noise on a bright
-galaxy makes peaks, but no deep valleys.
+galaxy makes peaks, but no deep valleys. Where the noise of adjacent pixels is
+correlated, the noise of the contrast is measured instead.
 
 Source Extractor (the package sep) separates sources by their share of the flux instead,
 without the noise of each pixel.
@@ -23,8 +24,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
+from scipy.stats import median_abs_deviation
 
-from sklcae._noise import NoiseModel
+from sklcae._noise import NoiseModel, is_correlated
 
 # The widths of both Gaussians over the width of the PSF: for compact sources, then for
 # extended ones.
@@ -195,14 +197,35 @@ def _find_peaks(pixels, sigma, known=()):
     Peaks at ``known`` places are left out.
     """
     found = [tuple(place) for place in known]
+    is_resampled = _has_correlated_noise(pixels)
     for narrow, wide in SCALES:
         contrast, noise = _contrast(pixels, narrow * sigma, wide * sigma)
+        if is_resampled:
+            noise = noise * _excess_of_noise(contrast, noise)
         for x, y in _local_maxima(contrast, LEAST_CONTRAST * noise):
             distances = (np.hypot(x - a, y - b) for a, b in found)
             is_new = all(d >= SAME_SOURCE * narrow * sigma for d in distances)
             if is_new and _stands_out(x, y, contrast, noise, found):
                 found.append((x, y))
     return np.array(found[len(known) :], dtype=np.float64).reshape(-1, 2)
+
+
+def _has_correlated_noise(pixels):
+    """Return whether the noise of adjacent pixels is correlated."""
+    if not pixels.counts.any():
+        return False
+    sky = np.median(pixels.image[pixels.counts])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residuals = (pixels.image - sky) / np.sqrt(pixels.variance)
+    residuals = np.where(pixels.counts, residuals, np.nan)
+    return is_correlated(residuals)
+
+
+def _excess_of_noise(contrast, noise):
+    """Return the noise of a contrast over that of independent pixels, at least 1."""
+    usable = np.isfinite(noise)
+    significance = contrast[usable] / noise[usable]
+    return max(1.0, median_abs_deviation(significance, scale="normal"))
 
 
 def _local_maxima(contrast, least):

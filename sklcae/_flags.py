@@ -1,11 +1,12 @@
 """Flags: for each stamp, the reasons not to trust its parameters."""
 
 import numpy as np
-from scipy.stats import median_abs_deviation
+from scipy.stats import median_abs_deviation, norm
 from sklearn.utils import gen_batches
 
 from sklcae._cosmic_rays import find_cosmic_rays
 from sklcae._images import CHUNK_SIZE
+from sklcae._noise import is_correlated
 from sklcae._novelty import misfits_of
 from sklcae._profile_fitter import ProfileFitter
 from sklcae._sources import find_others
@@ -20,17 +21,19 @@ FLAGS = {
     "neighbours": "There are other sources on the stamp.",
     "blended": "Their light is more than a twentieth of the light where the galaxy is.",
     "sky_off": "The background differs from 0 by more than five of its errors.",
+    "correlated_noise": "The noise of adjacent pixels is correlated by more than about "
+    "0.2, and the errors do not allow for it.",
     "poor_fit": "Chi-square is more than five of its deviations too large.",
-    "wrong_psf": "The width of the PSF is wrong by more than five of its errors.",
+    "wrong_psf": "The width of the PSF is wrong by more than three of its errors.",
     "at_bound": "A parameter is at its bound.",
-    "not_converged": "A step of the fit would move a parameter by three of its errors, "
+    "not_converged": "A step of the fit would move a parameter by two of its errors, "
     "or the fit has no errors.",
     "outside_training": "The image is unlike the images of the training set.",
 }
 MOST_MASKED, MOST_OUTSIDE = 0.1, 1 / 3
 MOST_BLENDED = 0.05
-LARGEST_EXCESS = 5.0
-LARGEST_STEP = 3.0
+LARGEST_SKY, LARGEST_EXCESS, LARGEST_PSF_MISFIT = 5.0, 5.0, 3.0
+LARGEST_STEP = 2.0
 # Pixels are saturated if so many share the highest value, which is above the median by
 # so many times the median deviation.
 LEAST_SATURATED, LEAST_CONTRAST = 3, 10.0
@@ -64,10 +67,10 @@ def flag_profiles(fitter, images, measured):
     flags = no_flags(len(images))
     flags["at_bound"] = measured.at_limit.any(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        flags["not_converged"] = ~_is_at_minimum(measured)
+        flags["not_converged"] = ~_are_small(measured.steps, measured.errors)
         flags["sky_off"] = _is_sky_off(measured)
         flags["poor_fit"] = _excess_of_chi_square(fitter, measured) > LARGEST_EXCESS
-        flags["wrong_psf"] = abs(measured.psf_misfit) > LARGEST_EXCESS
+        flags["wrong_psf"] = abs(measured.psf_misfit) > LARGEST_PSF_MISFIT
     central = fitter.render(images, measured, central=True)
     total = fitter.render(images, measured)
     fluxes = measured.parameters[:, fitter.profile.of_kind("flux")]
@@ -77,30 +80,39 @@ def flag_profiles(fitter, images, measured):
         for name, flag in found.items():
             flags[name][row] = flag
     flags["neighbours"] |= measured.n_neighbours > 0
+    if fitter.noise_correlation is None:
+        residuals = fitter.residuals(images, measured)
+        flags["correlated_noise"][:] = [any(map(is_correlated, r)) for r in residuals]
     return _of_seen(flags, images)
 
 
-def _is_at_minimum(measured):
-    """Return whether the next step is small, and there are errors, (n,)."""
+def _are_small(steps, errors):
+    """Return whether the next step (n, m) is small, and there are errors, (n,)."""
     # A sky that is not fitted has no step and no error.
-    return (abs(measured.steps) <= LARGEST_STEP * measured.errors).all(axis=1)
+    return (abs(steps) <= LARGEST_STEP * errors).all(axis=1)
 
 
 def _is_sky_off(measured):
     n_bands = measured.sky.shape[1]
     steps, errors = measured.steps[:, -n_bands:], measured.errors[:, -n_bands:]
     sky = measured.sky + np.nan_to_num(steps)
-    return ((errors > 0) & (abs(sky) > LARGEST_EXCESS * errors)).any(axis=1)
+    return ((errors > 0) & (abs(sky) > LARGEST_SKY * errors)).any(axis=1)
 
 
 def _excess_of_chi_square(fitter, measured):
-    """Return by how many of its deviations chi-square is too large, (n,)."""
+    """Return by how many of its deviations chi-square is too large, (n,).
+
+    It is that after the next step of the fit.
+    """
     n_fitted = measured.steps.shape[1]
     n_fitted = n_fitted + measured.n_neighbours * measured.parameters.shape[1]
     n_free = np.maximum(measured.n_pixels - n_fitted, 1)
     correlation = fitter.noise_correlation
     widening = 1.0 if correlation is None else (correlation**2).sum()
-    return (measured.chi_square - n_free) / np.sqrt(2 * n_free * widening)
+    left = measured.chi_square - n_free
+    for fitted in measured.scenes:
+        left[fitted.rows] -= fitted.decrease
+    return left / np.sqrt(2 * n_free * widening)
 
 
 def _flags_of_stamp(stamp, central, total, fluxes):
@@ -175,8 +187,9 @@ def _has_cosmic_ray(stamp):
 def flag_predictions(codec, images):
     """Return the flags of the predictions for `Images`, by name, each (n,).
 
-    A network of Sersic profiles is compared with chi-square around its predictions,
-    without a fit. Of other networks the reconstructions are compared with the images.
+    For a network of Sersic profiles the flags come from chi-square at its predictions,
+    without a fit, and a step may be twice the predicted error. For other networks the
+    reconstructions are compared with the images.
     """
     targets = codec.read_targets(images)
     if codec.architecture.profile is None:
@@ -184,10 +197,28 @@ def flag_predictions(codec, images):
     else:
         fitter = ProfileFitter.of_codec(codec, max_steps=0)
         start = fitter.start_from(targets.median())
-        flags = flag_profiles(fitter, images, fitter.fit(images, start, checks=True))
+        measured = fitter.fit(images, start, checks=True)
+        flags = flag_profiles(fitter, images, measured)
         flags["cosmic_ray"] = find_hit_stamps(fitter, images)
+        flags["not_converged"] = _are_off(fitter, targets, measured)
+        flags["not_converged"] &= ~flags["no_pixels"]
     flags["outside_training"] = targets.outside & ~flags["no_pixels"]
     return flags
+
+
+def _are_off(fitter, targets, measured):
+    """Return whether predictions are far from the minimum of chi-square, (n,).
+
+    The larger of the predicted error and of that of chi-square counts. The network does
+    not predict the background.
+    """
+    n = len(fitter.profile.names)
+    steps, errors = measured.steps[:, :n], measured.errors[:, :n]
+    if targets.variance is not None:
+        within_one_sigma = 2 * norm.cdf(1) - 1
+        low, high = map(fitter.start_from, targets.interval(within_one_sigma))
+        errors = np.fmax(errors, abs(high - low) / 2)
+    return ~_are_small(steps, errors)
 
 
 def _flag_reconstructions(codec, images):

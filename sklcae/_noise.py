@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 # The largest shift in pixels at which noise is correlated. A correlation below so many
 # of its errors counts as 0.
@@ -11,6 +12,13 @@ CUT = 5.0
 # The error of a median over that of a mean.
 ERROR_OF_MEDIAN = 1.25
 LEAST_CORRELATION = 3.0
+# The correlation of adjacent pixels is measured where the mean around a pixel, by a
+# Gaussian of this width, is small. Without this mean white noise has a correlation of
+# WHITE, and other noise has this share of its correlation more.
+SMOOTHING, LARGEST_MEAN = 1.0, 0.5
+WHITE, SHARE = -0.2, 0.62
+# A larger correlation matters. Residuals with a smaller mean square are no noise.
+LEAST_RELEVANT, LEAST_SQUARE = 0.2, 0.01
 # The power spectrum of an autocorrelation may be as negative as this share of its peak.
 LARGEST_NEGATIVE = 0.1
 
@@ -74,6 +82,42 @@ def _autocorrelation_of(residuals):
                 correlation[row, column] = mean
     correlation[tuple(sides)] = 1
     return correlation
+
+
+def is_correlated(residuals):
+    """Return whether the noise of adjacent pixels is correlated by more than about 0.2.
+
+    The smoothed residuals (H, W) are subtracted first, and pixels are left out where
+    these are large: there is light without a model. NaN is ignored.
+    """
+    return adjacent_correlation(residuals) > LEAST_RELEVANT
+
+
+def adjacent_correlation(residuals):
+    """Return the correlation of the noise of adjacent pixels, about.
+
+    It is 0 if it is below three of its errors.
+    """
+    seen = ~np.isnan(residuals)
+    filled = np.where(seen, residuals, 0).astype(np.float64)
+    mean = _smooth(filled) / _smooth(seen.astype(np.float64)).clip(min=0.5)
+    used = seen & (abs(mean) < LARGEST_MEAN)
+    noise = np.where(used, filled - mean, 0)
+    square = (noise**2).sum() / max(used.sum(), 1)
+    if square < LEAST_SQUARE:
+        return 0.0
+    products = n_pairs = 0
+    for shift in ((0, 1), (1, 0)):
+        back = -shift[0], -shift[1]
+        products += (_from(noise, *shift) * _from(noise, *back)).sum()
+        n_pairs += (_from(used, *shift) & _from(used, *back)).sum()
+    excess = products / max(n_pairs, 1) / square - WHITE
+    is_clear = excess > LEAST_CORRELATION / np.sqrt(max(n_pairs, 1))
+    return min(float(excess / SHARE), 1.0) if is_clear else 0.0
+
+
+def _smooth(values):
+    return ndimage.gaussian_filter(values, SMOOTHING, mode="constant")
 
 
 def is_correlation(correlation):

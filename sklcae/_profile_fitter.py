@@ -72,9 +72,10 @@ class FittedScenes(NamedTuple):
     """Fits of the stamps with the same number of sources.
 
     ``rows`` (m,) are the stamps. ``parameters`` (m, n_fitted), their ``covariance`` and
-    next ``steps`` are those of all sources and of the backgrounds. ``converged`` (m,)
-    is whether the fit is at a minimum with a covariance, and ``unseen`` (m, n_fitted)
-    whether a parameter belongs to a band without a pixel.
+    next ``steps`` are those of all sources and of the backgrounds. The next step lowers
+    chi-square by about ``decrease`` (m,). ``converged`` (m,) is whether the fit is at a
+    minimum with a covariance, and ``unseen`` (m, n_fitted) whether a parameter belongs
+    to a band without a pixel.
     """
 
     rows: np.ndarray
@@ -83,6 +84,7 @@ class FittedScenes(NamedTuple):
     parameters: np.ndarray
     covariance: np.ndarray
     steps: np.ndarray
+    decrease: np.ndarray
     converged: np.ndarray
     unseen: np.ndarray
 
@@ -326,8 +328,17 @@ class ProfileFitter:
         strength = np.einsum("nii->ni", fits.hessian)[:, fluxes].max(axis=1)
         converged &= strength > LEAST_SIGNAL_TO_NOISE**2
         steps = np.einsum("nij,nj->ni", covariance, fits.gradient)
+        decrease = np.nan_to_num(np.einsum("nj,nj->n", fits.gradient, steps))
         fitted = FittedScenes(
-            rows, scene, limits, fits.parameters, covariance, steps, converged, unseen
+            rows=rows,
+            scene=scene,
+            limits=limits,
+            parameters=fits.parameters,
+            covariance=covariance,
+            steps=steps,
+            decrease=decrease,
+            converged=converged,
+            unseen=unseen,
         )
         return fitted, fits
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor, stack_planes
 from sklcae._fixed_psf import gaussian_psf
@@ -177,6 +178,43 @@ def test_networks_without_a_profile(images):
     spoiled = X.copy()
     spoiled[:, ::2, ::2] += 1e5
     assert model.flags(spoiled).poor_fit.all()
+
+
+def test_predictions_within_their_errors_have_no_flags(data, network):
+    """The errors of a network exceed those of a fit, and so may its errors."""
+    X = with_noise(data[0], 11)
+    y, y_std = network.predict(X, return_std=True)
+    flags = pd.DataFrame(network.flags(X)).drop(columns="neighbours")
+    right = (abs(y - data[1]) < 2 * y_std).all(axis=1)
+    assert right.mean() > 0.5
+    assert flags[right].any(axis=1).mean() < 0.2
+
+
+def correlated(clean, sigma):
+    """Return images whose noise is smoothed by a Gaussian, with the same variance."""
+    noise = np.random.default_rng(12).normal(size=clean.shape)
+    noise = gaussian_filter(noise, (0, sigma, sigma), mode="wrap")
+    return clean + NOISE * noise / noise.std()
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8])
+def test_correlated_noise(data, network, sigma):
+    bright = images_of(data[1], SHAPE)
+    X = correlated(bright, sigma)
+    model = fitter(max_neighbours=0)
+    assert model.fit(X).flags(X).correlated_noise.all()
+    assert network.flags(X).correlated_noise.all()
+    known = fitter(max_neighbours=0, noise_correlation="estimate").fit(X)
+    assert not known.flags(X).correlated_noise.any()
+
+
+def test_neighbours_are_no_correlated_noise(data):
+    other = data[1].copy()
+    other[:, 5:] = 6.0
+    X = with_noise(data[0] + images_of(other, SHAPE), 13)
+    flags = fitter(max_neighbours=0).fit(X).flags(X)
+    assert flags.poor_fit.all()
+    assert flags.correlated_noise.mean() < 0.1
 
 
 def test_planes(data):

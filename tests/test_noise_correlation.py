@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sklcae import ProfileFitRegressor
-from sklcae._noise import is_correlation, measure_autocorrelation
+from sklcae._noise import (
+    adjacent_correlation,
+    is_correlation,
+    measure_autocorrelation,
+)
 from tests._torch.test_residuals import gaussian_correlation
 from tests.profiles import FWHM, NOISE, SHAPE, draw_truth, images_of
 
@@ -52,6 +56,36 @@ def test_autocorrelation_of_any_stamp(height, width, seed):
     assert (abs(found) <= 1).all()
     assert found[found.shape[0] // 2, found.shape[1] // 2] == 1
     assert found.shape == (2 * min(5, height - 1) + 1, 2 * min(5, width - 1) + 1)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8, 1.5])
+def test_correlation_of_adjacent_pixels(sigma):
+    noise = correlated_noise(20, 3, sigma)
+    noise[:, 5:9, 4:20] = np.nan
+    found = np.array([adjacent_correlation(one) for one in noise])
+    products = noise[:, 1:] * noise[:, :-1]
+    expected = np.nanmean(products, axis=(1, 2)) / np.nanmean(noise**2, axis=(1, 2))
+    np.testing.assert_allclose(found.mean(), expected.mean(), rtol=0.3)
+    assert min(found) > 0.2
+
+
+def test_adjacent_pixels_without_a_correlation():
+    rng = np.random.default_rng(4)
+    noise = rng.normal(size=(40, *SHAPE))
+    assert max(map(adjacent_correlation, noise)) < 0.2
+    # Light without a model is no noise.
+    light = images_of(draw_truth(40, 5, flux=(500.0, 2_000.0))) / NOISE
+    assert max(map(adjacent_correlation, noise + light)) < 0.2
+    smooth = 1e-4 * light[0]
+    for image in (smooth, np.full(SHAPE, np.nan), np.zeros((1, 1)), np.ones((1, 5))):
+        assert adjacent_correlation(image) == 0
+
+
+def test_correlated_noise_makes_no_sources(data):
+    images = data[0][:40]
+    model = ProfileFitRegressor(psf=FWHM, noise=NOISE, max_neighbours=4).fit(images)
+    n_neighbours = model.fit_report(images).n_neighbours
+    assert (n_neighbours > 0).mean() < 0.1
 
 
 @pytest.mark.parametrize("correlation", ["estimate", gaussian_correlation(SIGMA)])

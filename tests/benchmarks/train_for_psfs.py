@@ -4,7 +4,8 @@
 
 The 10,000 stamps are those of ``profile_fits.py --psf mixed``, with other seeds; the
 galaxies are new in every epoch. ``--psf one --fwhm 0.9`` trains a specialist for one
-PSF. ``profile_fits.py --estimator model.sklcae --one-pass`` scores the model.
+PSF, and ``--sky 0.3`` simulates a background left over, in units of the noise.
+``profile_fits.py --estimator model.sklcae --one-pass`` scores the model.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("--psf", choices=["one", "mixed"], default="mixed")
     parser.add_argument("--fwhm", type=float, default=PSF_FWHM, help="in arcsec")
     parser.add_argument("--max-epochs", type=int, default=200)
+    parser.add_argument("--sky", type=float, default=0.0, help="background left")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     X, y = simulate(options.n, options.psf, options.fwhm)
@@ -48,6 +50,7 @@ def main():
         pixel_scale=PIXEL_SCALE,
         target_names=NAMES,
         max_epochs=options.max_epochs,
+        simulated_sky=options.sky,
         random_state=options.seed,
         verbose=1,
     )
