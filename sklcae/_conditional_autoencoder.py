@@ -838,7 +838,7 @@ class ConditionalAutoencoderRegressor(
         The flags have the names and the meaning of :meth:`ProfileFitRegressor.flags`.
         With ``network="sersic"`` they come from chi-square at the predictions, with a
         free background, without a fit: "not_converged" means that a step of a fit would
-        move a parameter by more than three of its errors.
+        move a parameter by more than two of its errors, predicted or of chi-square.
 
         Other networks have the flags "no_pixels", "masked", "saturated", "poor_fit",
         where chi-square is larger than for all images that are kept of the training

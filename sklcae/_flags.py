@@ -27,7 +27,7 @@ FLAGS = {
     "wrong_psf": "The width of the PSF is wrong by more than three of its errors.",
     "at_bound": "A parameter is at its bound.",
     "not_converged": "A step of the fit would move a parameter by two of its errors, "
-    "or the fit has no errors.",
+    "or there are no errors.",
     "outside_training": "The image is unlike the images of the training set.",
 }
 MOST_MASKED, MOST_OUTSIDE = 0.1, 1 / 3

@@ -756,20 +756,23 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             neighbours
                 There are other sources on the stamp.
             blended
-                Their light is more than a twentieth of the light where the galaxy is:
-                the blendedness [1]_.
+                Their light is more than a twentieth of the light where the galaxy is
+                (blendedness, [1]_).
             sky_off
                 The background differs from 0 by more than five of its errors.
+            correlated_noise
+                The noise of adjacent pixels is correlated by more than about 0.2, and
+                the errors do not allow for it.
             poor_fit
                 Chi-square is more than five of its deviations too large.
             wrong_psf
-                The width of the PSF is wrong by more than five of its errors, from a
+                The width of the PSF is wrong by more than three of its errors, from a
                 score test.
             at_bound
                 A parameter is at its bound.
             not_converged
-                A step of the fit would move a parameter by three of its errors, or the
-                fit has no errors.
+                A step of the fit would move a parameter by two of its errors, or there
+                are no errors.
             outside_training
                 The image is unlike the images of the training set of `estimator`.
 

@@ -1,5 +1,7 @@
 """Flags: stamps whose parameters are not to be trusted."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,15 @@ def test_names(images, network):
     flags = fitter().fit(images).flags(images)
     assert list(flags) == list(FLAGS) == list(network.flags(images))
     assert all(flag.dtype == bool and flag.shape == (N,) for flag in flags.values())
+
+
+@pytest.mark.parametrize("name", list(FLAGS))
+def test_the_meaning_is_the_same_everywhere(name):
+    page = Path(__file__).parents[1] / "docs" / "guide" / "flags.rst"
+    meaning = FLAGS[name].removesuffix(".")
+    for text in (ProfileFitRegressor.flags.__doc__, page.read_text()):
+        words = " ".join(text.replace("     - ", "").split())
+        assert f"{name} {meaning}" in words
 
 
 def test_clean_galaxies_have_no_flags(images):
