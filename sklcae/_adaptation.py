@@ -1,6 +1,7 @@
 """Adapting a fitted model to the stamps of another survey."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 from scipy.stats import norm
@@ -10,6 +11,7 @@ from sklcae._fitting import (
     make_batch,
     range_of,
     symmetry_of,
+    training_net,
     warn_of_unusual,
 )
 from sklcae._fixed_psf import gaussian_psf
@@ -23,7 +25,7 @@ from sklcae._profile_training import (
     make_simulation,
     parameters_of_layout,
 )
-from sklcae._torch import Batch, BatchDataset, SimulatedGalaxies, build_net, joined
+from sklcae._torch import Batch, BatchDataset, SimulatedGalaxies, joined
 
 NAME = "ConditionalAutoencoderRegressor"
 # Stamps of each kind: stamps of the survey, repeated if there are fewer, new galaxies
@@ -158,25 +160,18 @@ def _split(data, rng):
 
 def _build_net(codec, settings, symmetry, rng):
     """Return a net that trains a copy of the weights of a codec."""
-    return build_net(
-        codec.network,
-        codec.architecture,
-        seed=int(rng.integers(np.iinfo(np.int32).max)),
-        module=codec.net.module_,
-        target_maps=None if symmetry is None else symmetry.scaled(codec.target_scaler),
-        device=settings.device,
-        alpha=settings.alpha,
-        beta=settings.beta,
-        reconstruction_loss=settings.reconstruction_loss,
-        physical_loss=codec.physical_loss,
-        light_scale=codec.light_scale,
-        batch_size=BATCH_SIZE,
-        optimizer="adamw",
-        weight_decay=settings.weight_decay,
-        lr=LEARNING_RATE,
-        lr_schedule="one_cycle",
-        verbose=settings.verbose,
-    )
+    changed = {
+        "gamma": 0.0,
+        "physical_loss": codec.physical_loss,
+        "batch_size": BATCH_SIZE,
+        "optimizer": "adamw",
+        "lr": LEARNING_RATE,
+        "lr_schedule": "one_cycle",
+        "callbacks": None,
+    }
+    settings = SimpleNamespace(**(vars(settings) | changed))
+    seed = int(rng.integers(np.iinfo(np.int32).max))
+    return training_net(codec, settings, symmetry, None, seed, codec.net.module_)
 
 
 def _with_simulated(own, codec, settings, y, sky, generator, rng):

@@ -101,7 +101,7 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
         simulation = make_simulation(codec, data.y[train], settings)
         # Each step makes its own images: none need to be read.
         batch = batch._replace(images=np.zeros((len(train), 1, 1, 1), np.float32))
-    net = _training_net(codec, settings, symmetry, simulation, seeds["net"], module)
+    net = training_net(codec, settings, symmetry, simulation, seeds["net"], module)
     codec = replace(codec, net=net)
 
     def finish(codec):
@@ -270,7 +270,11 @@ def _name_or_network(network):
     return name_of(network) or network
 
 
-def _training_net(codec, settings, symmetry, simulation, seed, module):
+def training_net(codec, settings, symmetry, simulation, seed, module):
+    """Return a net to train, for a codec without one, from the parameters.
+
+    ``module`` is a network to begin with, or None for a new one.
+    """
     maps = None if symmetry is None else symmetry.scaled(codec.target_scaler)
     return build_net(
         codec.network,
