@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from sklcae._fixed_psf import FixedPSF
 from sklcae._gain import gain_of_light
-from sklcae._images import PreparedImages, ScaledVariance
+from sklcae._images import PreparedImages, ScaledVariance, parts_of
 from sklcae._inputs import Layout
 from sklcae._noise import NoiseModel
 from sklcae._novelty import Reference, TrainingRange, misfits_of
@@ -161,7 +160,7 @@ class Codec:
     def is_outside(self, images):
         """Return whether images are outside the training range, (n,)."""
         prepared = self._prepare(images).images
-        for part in gen_batches(len(images), DESCRIBED_AT_ONCE):
+        for part in parts_of(len(images), DESCRIBED_AT_ONCE):
             prepared[part]
         outside = prepared.excess > 0
         outside[images.empty] = True
@@ -210,7 +209,7 @@ class Codec:
         """Return excess, latents, misfits and, if predicted, variances of images."""
         parts = [
             self._describe_part(images.take(rows[part]))
-            for part in gen_batches(len(rows), DESCRIBED_AT_ONCE)
+            for part in parts_of(len(rows), DESCRIBED_AT_ONCE)
         ]
         return {
             name: np.concatenate([part[name] for part in parts]) for name in parts[0]

@@ -16,6 +16,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._adaptation import adapt_codec, check_adaptable
+from sklcae._blocks import by_blocks, has_no_rows, over_blocks, without_rows
 from sklcae._codec import Codec, usable_device
 from sklcae._compat import (
     CallbackSupportMixin,
@@ -25,6 +26,7 @@ from sklcae._compat import (
     _fit_context,
     validate_parameter_constraints,
 )
+from sklcae._dask import token_of
 from sklcae._fit_monitor import FitMonitor
 from sklcae._fitting import Fit, fit_codec, symmetry_of, warn_if_not_learned
 from sklcae._flags import flag_predictions
@@ -40,7 +42,7 @@ from sklcae._rescaling import rescaled, rescaled_width
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.checkpoint import open_checkpoint
 from sklcae._symmetry import check_turnable
-from sklcae._targets import check_coverage
+from sklcae._targets import TargetDistribution, check_coverage
 from sklcae._torch import (
     LR_SCHEDULES,
     NETWORKS,
@@ -694,6 +696,7 @@ class ConditionalAutoencoderRegressor(
         """Number of epochs in the history."""
         return len(self.history_["epoch"])
 
+    @by_blocks
     def transform(self, X):
         """Encode images.
 
@@ -761,6 +764,7 @@ class ConditionalAutoencoderRegressor(
         y = self._like_y(targets.median())
         return (y, self._like_y(targets.std())) if return_std else y
 
+    @by_blocks
     def _predict_once(self, X):
         """Predict without turns and warnings: a start for profile fits."""
         targets = self.codec_.read_targets(self._check_images(X))
@@ -801,6 +805,7 @@ class ConditionalAutoencoderRegressor(
         lower, upper = self._read_targets(X).interval(coverage)
         return self._like_y(lower), self._like_y(upper)
 
+    @by_blocks
     def is_outside(self, X):
         """Find images outside the range of the training set.
 
@@ -832,6 +837,7 @@ class ConditionalAutoencoderRegressor(
         """
         return self.codec_.is_outside(self._check_images(X))
 
+    @by_blocks
     def flags(self, X):
         """Flag the stamps whose predictions are not to be trusted.
 
@@ -1013,19 +1019,29 @@ class ConditionalAutoencoderRegressor(
         layout = self.codec_.layout
         self._check_test_time_augmentation(layout)
         turns = symmetry_of(layout, self) if self.test_time_augmentation else None
-        images = self._check_images(X)
-        targets = self.codec_.read_targets(images, turns)
-        outside = np.setdiff1d(np.flatnonzero(targets.outside), images.empty)
+
+        def read(block, rows):
+            images = self._check_images(block)
+            targets = self.codec_.read_targets(images, turns)
+            return targets.mean, targets.variance, targets.outside, images.is_empty
+
+        if has_no_rows(X):
+            results = without_rows(read(self._stand_in(X), None))
+        else:
+            results = over_blocks(X, read)
+        mean, variance, is_outside, is_empty = results
+        outside = np.flatnonzero(is_outside & ~is_empty)
         if len(outside):
             warn_user(
-                f"{len(outside)} of {len(images)} images are outside the range of the "
+                f"{len(outside)} of {len(mean)} images are outside the range of the "
                 f"training set, the first in row {outside[0]}: in the brightness of "
                 "their pixels, their noise, their PSF or their masked share. Do not "
                 "trust their predictions; their standard deviations are NaN. See "
                 "is_outside.",
                 OutsideTrainingWarning,
             )
-        return targets
+        logarithmic = self.target_scaler_.logarithmic
+        return TargetDistribution(mean, variance, logarithmic, is_outside)
 
     def _like_y(self, y):
         return y.ravel() if self.codec_.layout.y_ndim == 1 else y
@@ -1110,6 +1126,7 @@ class ConditionalAutoencoderRegressor(
             OutsideTrainingWarning,
         )
 
+    @by_blocks
     def score_samples(self, X):
         """Score how similar images are to the training set.
 
@@ -1186,6 +1203,7 @@ class ConditionalAutoencoderRegressor(
         psf = check_psf_of_images(psf, len(latents), codec.layout, codec.psf)
         return self._like_X(self.codec_.decode(latents, psf))
 
+    @by_blocks
     def reconstruct(self, X):
         """Encode images and decode them again.
 
@@ -1236,6 +1254,12 @@ class ConditionalAutoencoderRegressor(
         rest = [f"z_rest{i}" for i in range(self.codec_.architecture.n_rest)]
         return np.asarray([*phy, *rest], dtype=object)
 
+    def _stand_in(self, X):
+        """Return one stamp in the place of none, whose form is checked."""
+        check_is_fitted(self)
+        check_images(self, X, self.codec_.layout)
+        return np.ones((1, self.n_features_in_), getattr(X, "dtype", np.float64))
+
     def _check_images(self, X):
         """Return checked images (n, C, H, W) for the fitted model."""
         check_is_fitted(self)
@@ -1246,6 +1270,9 @@ class ConditionalAutoencoderRegressor(
         if len(layout.planes) > 1:
             return images
         return images.reshape(len(images), *layout.sample_shape)
+
+    def __dask_tokenize__(self):
+        return token_of(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -2,10 +2,9 @@
 
 import numpy as np
 from scipy.stats import median_abs_deviation, norm
-from sklearn.utils import gen_batches
 
 from sklcae._cosmic_rays import find_cosmic_rays
-from sklcae._images import CHUNK_SIZE
+from sklcae._images import parts_of
 from sklcae._noise import is_correlated
 from sklcae._novelty import misfits_of
 from sklcae._profile_fitter import ProfileFitter
@@ -227,7 +226,7 @@ def _flag_reconstructions(codec, images):
     A fit is poor if its misfit is larger than that of all images of the reference.
     """
     flags = no_flags(len(images))
-    for part in gen_batches(len(images), CHUNK_SIZE):
+    for part in parts_of(len(images)):
         some = images.take(np.arange(len(images))[part])
         latents = codec.encode(some)
         residuals = codec.residuals(some, latents)

@@ -4,11 +4,11 @@ from math import isqrt, prod
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_array, gen_batches
+from sklearn.utils import assert_all_finite, check_array
 
 from sklcae._array_likes import without_traps
 from sklcae._compat import _check_feature_names, _get_feature_names
-from sklcae._images import CHUNK_SIZE, float_type
+from sklcae._images import float_type, parts_of
 from sklcae._planes import check_planes, count_bands, split_planes
 from sklcae._warning import warn_user
 from sklcae.exceptions import ImageShapeError
@@ -28,12 +28,15 @@ def check_rows(estimator, X, y, planes, layout):
     """
     X, given = without_traps(X, "X", masked=estimator.allow_nan), X
     X, shape = flatten_images(X)
+    if layout is not None and getattr(X, "shape", None) == (0, 0):
+        # Dask passes an array without any axis to learn the form of a result.
+        X, shape = np.zeros((0, layout.n_features), X.dtype), None
     if y is None:
         raise ValueError(
             f"This {_name(estimator)} estimator requires y to be passed, but the "
             "target y is None."
         )
-    rows = _check_numbers(estimator, X)
+    rows = _check_numbers(estimator, X, may_be_empty=layout is not None)
     if layout is None:
         # validate_data would write the names to the estimator.
         names = _get_feature_names(X)
@@ -61,7 +64,7 @@ def _name(estimator):
 
 def _check_other_planes(stamps, planes):
     """Raise ValueError unless variances and PSFs can be used."""
-    for part in gen_batches(len(stamps), CHUNK_SIZE):
+    for part in parts_of(len(stamps)):
         some = stamps[part].astype(float_type(stamps.dtype), copy=False)
         check_planes(split_planes(some, planes), part.start)
 
@@ -131,9 +134,11 @@ def _check_shape(estimator, rows, shape, layout, found):
         )
 
 
-def _check_numbers(estimator, X):
+def _check_numbers(estimator, X, may_be_empty):
     """Return X as an array with two axes, without a copy if it is a numeric array."""
     checks = {"input_name": "X", "estimator": estimator}
+    if may_be_empty:
+        checks["ensure_min_samples"] = 0
     if isinstance(X, np.ndarray) and X.dtype.kind in "buif":
         return check_array(X, dtype=None, ensure_all_finite=False, **checks)
     return check_array(
@@ -143,8 +148,9 @@ def _check_numbers(estimator, X):
 
 def _find_empty(estimator, X):
     """Return rows without a pixel; raise ValueError unless they and NaN are allowed."""
-    parts = [_masked_in(estimator, X[part]) for part in gen_batches(len(X), CHUNK_SIZE)]
-    masked, empty = map(np.concatenate, zip(*parts, strict=True))
+    masked, empty = np.zeros((2, len(X)), bool)
+    for part in parts_of(len(X)):
+        masked[part], empty[part] = _masked_in(estimator, X[part])
     if masked.any() and not estimator.allow_nan:
         raise ValueError(
             "Input X contains NaN. Set allow_nan=True if NaN stands for a masked "

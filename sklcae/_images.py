@@ -12,6 +12,11 @@ CHUNK_SIZE = 64
 LARGEST_SCALED = 1e30
 
 
+def parts_of(n_rows, size=CHUNK_SIZE):
+    """Return slices that divide some rows, none if there are no rows."""
+    return list(gen_batches(n_rows, size)) if n_rows else []
+
+
 class Images:
     """Images (n, n_bands, H, W) that become native floats when some of them are read.
 
@@ -25,20 +30,37 @@ class Images:
         self.raw, self.empty, self.kinds = raw, np.asarray(empty, dtype=int), kinds
         self.dtype = float_type(raw.dtype)
         # Views: of a memory map only the rows that are taken are read.
-        self._image, variance, psf = split_planes(raw, kinds)
-        self.shape = self._image.shape
-        self.variance = None if variance is None else VarianceMaps(self, variance)
+        image, variance, psf = split_planes(raw, kinds)
+        self.shape, self._image = image.shape, NativeRows(image, self.dtype)
+        if variance is not None:
+            variance = VarianceMaps(self._image, NativeRows(variance, self.dtype))
+        self.variance = variance
         self.psf = None if psf is None else PSFs(psf)
 
     def __len__(self):
         return len(self.raw)
 
     def __getitem__(self, which):
-        return self._image[which].astype(self.dtype, copy=False)
+        return self._image[which]
+
+    @property
+    def is_empty(self):
+        """Whether all pixels are masked, (n,)."""
+        return np.isin(np.arange(len(self)), self.empty)
 
     def take(self, rows):
         """Return some rows with all of their planes, in memory."""
         return Images(self.raw[rows], kinds=self.kinds)
+
+
+class NativeRows:
+    """Rows of an array in any numeric type, read as native floats of a type."""
+
+    def __init__(self, raw, dtype):
+        self.raw, self.dtype = raw, dtype
+
+    def __getitem__(self, which):
+        return self.raw[which].astype(self.dtype, copy=False)
 
 
 class VarianceMaps:
@@ -48,12 +70,11 @@ class VarianceMaps:
     would spread.
     """
 
-    def __init__(self, images, raw):
-        self.images, self.raw = images, raw
+    def __init__(self, images, variance):
+        self.images, self.variance = images, variance
 
     def __getitem__(self, which):
-        variance = self.raw[which].astype(self.images.dtype, copy=False)
-        return filled_variance(Planes(self.images[which], variance))
+        return filled_variance(Planes(self.images[which], self.variance[which]))
 
 
 class ScaledVariance:
@@ -140,7 +161,7 @@ class TrainingImages:
     def __init__(self, images, rows, image_scaler):
         self.images, self.rows, self.image_scaler = images, rows, image_scaler
         self.filled = {}
-        looks = [self._look(rows[part]) for part in gen_batches(len(rows), CHUNK_SIZE)]
+        looks = [self._look(rows[part]) for part in parts_of(len(rows))]
         self.statistics, self.usual = map(np.concatenate, zip(*looks, strict=True))
 
     def _look(self, rows):

@@ -12,17 +12,18 @@ from sklearn.utils import (
     check_array,
     check_consistent_length,
     check_random_state,
-    gen_batches,
 )
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._array_likes import without_traps
+from sklcae._blocks import by_blocks
 from sklcae._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklcae._dask import token_of
 from sklcae._fixed_psf import SHORTEST_SIDE, effective_fwhm, fixed_psf
 from sklcae._flags import find_hit_stamps, flag_profiles
 from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
-from sklcae._images import CHUNK_SIZE, Images
+from sklcae._images import Images, parts_of
 from sklcae._inputs import Layout, check_images, target_names_of
 from sklcae._noise import is_correlation, measure_autocorrelation
 from sklcae._planes import check_kinds
@@ -503,6 +504,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise AttributeError("X had no column names in fit.")
         return np.asarray(names, dtype=object)
 
+    @by_blocks
     def predict(self, X, return_std=False, return_cov=False, neighbours=None):
         """Fit a profile to each stamp.
 
@@ -559,6 +561,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             results.append(covariance)
         return tuple(results) if len(results) > 1 else results[0]
 
+    @by_blocks
     def predict_interval(self, X, coverage=0.68, neighbours=None):
         """Fit a profile to each stamp, and return central intervals.
 
@@ -595,6 +598,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         lower, upper = self.fitter_.interval(measured, coverage)
         return self._like_y(lower), self._like_y(upper)
 
+    @by_blocks
     def fit_report(self, X, neighbours=None):
         """Fit a profile to each stamp, and report on the fits.
 
@@ -727,6 +731,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             table[name], table[f"{name}_std"] = values[:, column], std[:, column]
         return table
 
+    @by_blocks
     def flags(self, X, neighbours=None):
         """Fit a profile to each stamp, and flag the results that are not to be trusted.
 
@@ -865,7 +870,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         named = fitter.profile.named(
             draws.reshape(-1, draws.shape[2]), self.target_names_, fitter.pixel_scale
         )
-        return named.reshape(*draws.shape[:2], -1)
+        return named.reshape(*draws.shape[:2], named.shape[1])
 
     def score(self, X, y, sample_weight=None):
         """Return R2 of the fitted parameters, the mean over the targets.
@@ -904,7 +909,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         measured = fitter.fit(images, start, places, checks)
         failed = ~measured.converged
         failed[images.empty] = False
-        if warn:
+        if warn and len(images):
             _warn_of_narrow_psfs(fitter, images)
         if warn and failed.any():
             warn_user(
@@ -916,7 +921,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return images, measured
 
     def _start(self, X, n):
-        if self.estimator_ is None:
+        if self.estimator_ is None or n == 0:
             return np.full((n, len(self.fitter_.profile.names)), np.nan)
         # Means over the turns of an image would cost more than they save.
         predict = getattr(self.estimator_, "_predict_once", self.estimator_.predict)
@@ -980,6 +985,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         from sklcae._storage.model import load_model
 
         return load_model(path, "ProfileFitRegressor")
+
+    def __dask_tokenize__(self):
+        return token_of(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -1094,7 +1102,7 @@ def _warn_of_narrow_psfs(fitter, images):
     if images.psf is None:
         widths = effective_fwhm(fitter.psf).min(axis=1)
     else:
-        parts = gen_batches(len(images), CHUNK_SIZE)
+        parts = parts_of(len(images))
         widths = np.concatenate(
             [effective_fwhm(images.psf[part]).min(axis=1) for part in parts]
         )

@@ -5,7 +5,8 @@ from math import prod
 
 import numpy as np
 from scipy.stats import median_abs_deviation
-from sklearn.utils import gen_batches
+
+from sklcae._images import parts_of
 
 
 def _keep(values):
@@ -23,7 +24,6 @@ SOFTENING_IN_NOISE = 10.0
 LEAST_NOISE = 1e-6
 # Images are read a few at a time, and background and noise are estimated from a sample
 # of this many pixels, 1,024 stamps of 64 x 64: the images are never copied as a whole.
-CHUNK_SIZE = 64
 SAMPLE_PIXELS = 2**22
 
 # The fences of `_fences`. In simulated training sets the largest pixel of the brightest
@@ -158,7 +158,7 @@ def _extremes(images, rows):
     """
     parts = [
         [f.reduce(chunk, (2, 3), keepdims=True) for f in (np.fmin, np.fmax)]
-        for chunk in (images[rows[p]] for p in gen_batches(len(rows), CHUNK_SIZE))
+        for chunk in (images[rows[p]] for p in parts_of(len(rows)))
     ]
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 

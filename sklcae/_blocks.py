@@ -1,0 +1,115 @@
+"""Arrays on disk (Zarr, HDF5, Dask), read a block of rows at a time."""
+
+from functools import wraps
+from inspect import signature
+
+import numpy as np
+from sklearn.utils import Bunch, gen_batches
+
+# A block has about so many bytes, and whole chunks of the array.
+BLOCK_SIZE = 2**26
+
+
+def is_on_disk(X):
+    """Return whether an array is read in chunks: of Zarr, HDF5, Dask or the like."""
+    if isinstance(X, np.ndarray):
+        return False
+    has_chunks = all(hasattr(X, name) for name in ("chunks", "shape", "dtype"))
+    return has_chunks and len(X.shape) in (2, 3, 4) and X.shape[0] > 0
+
+
+def has_no_rows(X):
+    """Return whether an array has no rows."""
+    shape = getattr(X, "shape", ())
+    return len(shape) > 1 and shape[0] == 0
+
+
+def blocks_of(X):
+    """Return slices of rows of an array on disk, of whole chunks."""
+    n_rows = max(1, BLOCK_SIZE // max(1, _bytes_of_row(X)))
+    n_chunk = _rows_of_chunk(X)
+    return list(gen_batches(X.shape[0], max(1, n_rows // n_chunk) * n_chunk))
+
+
+def _bytes_of_row(X):
+    return int(np.prod(X.shape[1:], dtype=float)) * np.dtype(X.dtype).itemsize
+
+
+def _rows_of_chunk(X):
+    """Return the rows of a chunk: of a shard, where several chunks share a file."""
+    chunks = getattr(X, "shards", None) or X.chunks
+    first = chunks[0] if chunks else 1
+    return max(1, int(max(first) if isinstance(first, tuple) else first))
+
+
+def by_blocks(method):
+    """Decorate a method of X whose results belong to the rows, for arrays on disk.
+
+    A block of an array on disk is read and measured at a time, and the results are
+    joined: they are those for the array in memory. A table of ``neighbours`` is divided
+    too. Errors say where the block begins.
+    """
+    names = signature(method)
+
+    @wraps(method)
+    def decorated(self, X, *args, **kwargs):
+        if has_no_rows(X) and hasattr(self, "_stand_in"):
+            return without_rows(method(self, self._stand_in(X), *args, **kwargs))
+        if not is_on_disk(X):
+            return method(self, X, *args, **kwargs)
+        given = names.bind(self, X, *args, **kwargs).arguments
+        del given["self"], given["X"]
+        table = given.pop("neighbours", None)
+
+        def measure(block, rows):
+            others = {} if table is None else {"neighbours": _rows_of(table, rows)}
+            return method(self, block, **given, **others)
+
+        return over_blocks(X, measure)
+
+    return decorated
+
+
+def over_blocks(X, function):
+    """Return the joined results of a function of blocks and of their rows."""
+    if not is_on_disk(X):
+        return function(X, slice(0, None))
+    results = []
+    for rows in blocks_of(X):
+        try:
+            results.append(function(np.asarray(X[rows]), rows))
+        except ValueError as error:
+            if rows.start:
+                error.add_note(f"Rows are counted from row {rows.start} of X.")
+            raise
+    return _joined(results)
+
+
+def _rows_of(table, rows):
+    """Return the part of a table of neighbours that belongs to some stamps."""
+    columns = {name: np.asarray(table[name]) for name in ("stamp", "x0", "y0")}
+    inside = (columns["stamp"] >= rows.start) & (columns["stamp"] < rows.stop)
+    columns = {name: values[inside] for name, values in columns.items()}
+    return columns | {"stamp": columns["stamp"] - rows.start}
+
+
+def without_rows(result):
+    """Return a result for no rows from that for one, as Dask asks for."""
+    if result is None:
+        return None
+    if isinstance(result, tuple):
+        return tuple(map(without_rows, result))
+    if isinstance(result, dict):
+        return Bunch(**{name: without_rows(part) for name, part in result.items()})
+    return result[:0]
+
+
+def _joined(results):
+    first = results[0]
+    if first is None:
+        return None
+    if isinstance(first, tuple):
+        return tuple(_joined(parts) for parts in zip(*results, strict=True))
+    if isinstance(first, dict):
+        return Bunch(**{name: _joined([r[name] for r in results]) for name in first})
+    return np.concatenate(results)
