@@ -24,7 +24,7 @@ from sklcae._torch.shapelets import render_shapelets
 
 # Width and number of the residual blocks of the encoder, width of its layers for the
 # variance, and the share of the usual size of the first weights of the latents.
-WIDTH, N_BLOCKS = 256, 3
+WIDTH, N_BLOCKS = 248, 3
 N_VARIANCE_UNITS = 64
 FIRST_WEIGHTS = 0.1
 # The guess of a latent is within so many scales of the targets.
