@@ -51,7 +51,7 @@ MAX_STEPS = 30
 N_PLANES, PIXEL_FWHM = 1000, 0.68
 # The share of labelled stamps that is held out, if it is this many at least, to measure
 # the error bars. The measured factor counts as much as that of so many stamps.
-HELD_OUT, LEAST_HELD_OUT, N_PRIOR = 0.25, 10, 50
+HELD_OUT, LEAST_HELD_OUT, N_PRIOR = 0.25, 10, 20
 # The largest factor.
 MOST_CHANGED = 10.0
 
