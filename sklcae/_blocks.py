@@ -6,6 +6,8 @@ from inspect import signature
 import numpy as np
 from sklearn.utils import Bunch, gen_batches
 
+from sklcae._neighbours import Places, check_neighbours
+
 # A block has about so many bytes, and whole chunks of the array.
 BLOCK_SIZE = 2**26
 
@@ -59,11 +61,12 @@ def by_blocks(method):
             return method(self, X, *args, **kwargs)
         given = names.bind(self, X, *args, **kwargs).arguments
         del given["self"], given["X"]
-        table = given.pop("neighbours", None)
+        places = check_neighbours(given.pop("neighbours", None), X.shape[0])
 
         def measure(block, rows):
-            others = {} if table is None else {"neighbours": _rows_of(table, rows)}
-            return method(self, block, **given, **others)
+            if places is not None:
+                given["neighbours"] = Places(places[rows])
+            return method(self, block, **given)
 
         return over_blocks(X, measure)
 
@@ -83,14 +86,6 @@ def over_blocks(X, function):
                 error.add_note(f"Rows are counted from row {rows.start} of X.")
             raise
     return _joined(results)
-
-
-def _rows_of(table, rows):
-    """Return the part of a table of neighbours that belongs to some stamps."""
-    columns = {name: np.asarray(table[name]) for name in ("stamp", "x0", "y0")}
-    inside = (columns["stamp"] >= rows.start) & (columns["stamp"] < rows.stop)
-    columns = {name: values[inside] for name, values in columns.items()}
-    return columns | {"stamp": columns["stamp"] - rows.start}
 
 
 def without_rows(result):

@@ -78,10 +78,11 @@ def flag_profiles(fitter, images, measured):
         found = _flags_of_stamp(stamp, central[row], total[row], np.exp(fluxes[row]))
         for name, flag in found.items():
             flags[name][row] = flag
+        if fitter.noise_correlation is None:
+            flags["correlated_noise"][row] = _has_correlated_noise(
+                stamp, total[row], measured.sky[row]
+            )
     flags["neighbours"] |= measured.n_neighbours > 0
-    if fitter.noise_correlation is None:
-        residuals = fitter.residuals(images, measured)
-        flags["correlated_noise"][:] = [any(map(is_correlated, r)) for r in residuals]
     return _of_seen(flags, images)
 
 
@@ -135,6 +136,18 @@ def _flags_of_stamp(stamp, central, total, fluxes):
         "neighbours": bool(others.any()),
         "blended": bool(overlap / (1 + overlap) > MOST_BLENDED),
     }
+
+
+def _has_correlated_noise(stamp, light, sky):
+    """Return whether the noise around the sources is correlated, in any band.
+
+    In bright pixels a small error of the model is larger than the noise.
+    """
+    noise = np.sqrt(stamp.variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residuals = (stamp.images - light - sky[:, None, None]) / noise
+    residuals[~stamp.counts | (light > noise)] = np.nan
+    return any(map(is_correlated, residuals))
 
 
 def _light_of_others(stamp, central, total):

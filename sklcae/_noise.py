@@ -12,13 +12,16 @@ CUT = 5.0
 # The error of a median over that of a mean.
 ERROR_OF_MEDIAN = 1.25
 LEAST_CORRELATION = 3.0
-# The correlation of adjacent pixels is measured where the mean around a pixel, by a
-# Gaussian of this width, is small. Without this mean white noise has a correlation of
-# WHITE, and other noise has this share of its correlation more.
-SMOOTHING, LARGEST_MEAN = 1.0, 0.5
-WHITE, SHARE = -0.2, 0.62
+# The correlation of adjacent pixels is measured after the residuals, smoothed by a
+# narrow Gaussian, are subtracted. White noise then has a correlation of WHITE, and
+# other noise has this share of its correlation more. Pixels are left out where the
+# residuals, smoothed by a wide Gaussian, are larger than the largest mean.
+NARROW, WIDE, LARGEST_MEAN = 1.0, 3.0, 0.3
+WHITE, SHARE = -0.178, 0.75
 # A larger correlation matters. Residuals with a smaller mean square are no noise.
-LEAST_RELEVANT, LEAST_SQUARE = 0.2, 0.01
+LEAST_RELEVANT, LEAST_SQUARE = 0.2, 0.001
+# With a smaller share of the pixels nothing is known of the noise.
+LEAST_USED = 0.1
 # The power spectrum of an autocorrelation may be as negative as this share of its peak.
 LARGEST_NEGATIVE = 0.1
 
@@ -87,8 +90,8 @@ def _autocorrelation_of(residuals):
 def is_correlated(residuals):
     """Return whether the noise of adjacent pixels is correlated by more than about 0.2.
 
-    The smoothed residuals (H, W) are subtracted first, and pixels are left out where
-    these are large: there is light without a model. NaN is ignored.
+    Light without a model in the residuals (H, W) is left out, and NaN is ignored. It is
+    False where too few pixels are left.
     """
     return adjacent_correlation(residuals) > LEAST_RELEVANT
 
@@ -96,28 +99,35 @@ def is_correlated(residuals):
 def adjacent_correlation(residuals):
     """Return the correlation of the noise of adjacent pixels, about.
 
-    It is 0 if it is below three of its errors.
+    It is the larger one of rows and columns, or 0 if it is below three of its errors.
     """
-    seen = ~np.isnan(residuals)
+    seen = np.isfinite(residuals)
     filled = np.where(seen, residuals, 0).astype(np.float64)
-    mean = _smooth(filled) / _smooth(seen.astype(np.float64)).clip(min=0.5)
-    used = seen & (abs(mean) < LARGEST_MEAN)
-    noise = np.where(used, filled - mean, 0)
+    used = seen & (abs(_mean_around(filled, seen, WIDE)) < LARGEST_MEAN)
+    noise = np.where(used, filled - _mean_around(filled, seen, NARROW), 0)
     square = (noise**2).sum() / max(used.sum(), 1)
-    if square < LEAST_SQUARE:
+    if square < LEAST_SQUARE or used.sum() < LEAST_USED * seen.sum():
         return 0.0
-    products = n_pairs = 0
-    for shift in ((0, 1), (1, 0)):
-        back = -shift[0], -shift[1]
-        products += (_from(noise, *shift) * _from(noise, *back)).sum()
-        n_pairs += (_from(used, *shift) & _from(used, *back)).sum()
-    excess = products / max(n_pairs, 1) / square - WHITE
-    is_clear = excess > LEAST_CORRELATION / np.sqrt(max(n_pairs, 1))
-    return min(float(excess / SHARE), 1.0) if is_clear else 0.0
+    shifts = (0, 1), (1, 0)
+    return max(_clear_correlation(noise, used, square, *shift) for shift in shifts)
 
 
-def _smooth(values):
-    return ndimage.gaussian_filter(values, SMOOTHING, mode="constant")
+def _mean_around(values, seen, sigma):
+    """Return the mean of the pixels that are seen, weighted by a Gaussian."""
+    sums, weights = (
+        ndimage.gaussian_filter(part, sigma, mode="constant")
+        for part in (values, seen.astype(np.float64))
+    )
+    return sums / weights.clip(min=0.5)
+
+
+def _clear_correlation(noise, used, square, dy, dx):
+    """Return the correlation of pixels at a shift, 0 if it is below its errors."""
+    products = _from(noise, dy, dx) * _from(noise, -dy, -dx)
+    n_pairs = max((_from(used, dy, dx) & _from(used, -dy, -dx)).sum(), 1)
+    excess = products.sum() / n_pairs / square - WHITE
+    is_clear = excess > LEAST_CORRELATION / np.sqrt(n_pairs)
+    return min(float(excess) / SHARE, 1.0) if is_clear else 0.0
 
 
 def is_correlation(correlation):

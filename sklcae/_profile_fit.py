@@ -25,10 +25,11 @@ from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
 from sklcae._images import Images, parts_of
 from sklcae._inputs import Layout, check_images, target_names_of
+from sklcae._neighbours import check_neighbours
 from sklcae._noise import is_correlation, measure_autocorrelation
 from sklcae._planes import check_kinds
 from sklcae._profile_fitter import ProfileFitter, are_bounds
-from sklcae._profiles import CORNER, ProfileParameters, kind_of
+from sklcae._profiles import ProfileParameters, kind_of
 from sklcae._scaling import noise_level
 from sklcae._targets import check_coverage
 from sklcae._torch import check_device
@@ -904,7 +905,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         fitter = self.fitter_
         images = fitter.without_cosmic_rays(check_images(self, X, fitter.layout))
-        places = _check_neighbours(neighbours, len(images))
+        places = check_neighbours(neighbours, len(images))
         start = self._start(X, len(images))
         measured = fitter.fit(images, start, places, checks)
         failed = ~measured.converged
@@ -1034,35 +1035,6 @@ def _some_rows(images):
     """Return at most `N_COMPARED` rows with pixels, evenly spaced."""
     rows = np.setdiff1d(np.arange(len(images)), images.empty)
     return rows[np.linspace(0, len(rows) - 1, min(N_COMPARED, len(rows))).astype(int)]
-
-
-def _check_neighbours(neighbours, n_stamps):
-    """Return the places (k, 2) of the neighbours of each stamp, or None."""
-    if neighbours is None:
-        return None
-    try:
-        columns = [np.asarray(neighbours[name]) for name in ("stamp", "x0", "y0")]
-        stamp, x, y = np.array(columns, dtype=np.float64)
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise ValueError(
-            "neighbours must be a table with the columns 'stamp', 'x0' and 'y0', of "
-            f"one number for each neighbour. Got {neighbours!r:.80}."
-        ) from None
-    if stamp.ndim != 1:
-        raise ValueError(
-            "neighbours must have one number for each neighbour in the columns "
-            f"'stamp', 'x0' and 'y0'. Got columns of the shape {stamp.shape}."
-        )
-    wrong = ~(np.isin(stamp, np.arange(n_stamps)) & np.isfinite(x) & np.isfinite(y))
-    if wrong.any():
-        index = int(np.argmax(wrong))
-        raise ValueError(
-            f"neighbours must have stamps from 0 to {n_stamps - 1} and finite places. "
-            f"Got stamp={stamp[index]:g}, x0={x[index]:g} and y0={y[index]:g} in row "
-            f"{index}."
-        )
-    places = np.column_stack([x, y]) - CORNER
-    return [places[stamp == row] for row in range(n_stamps)]
 
 
 def _check_bulge(bulge, bounds, n_bands):

@@ -120,6 +120,23 @@ def test_options_are_passed_on(data, network, fitter, tmp_path, few_rows):
     assert list(np.flatnonzero(result.n_neighbours)) == [0, 8, 59]
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"stamp": [N], "x0": [1.0], "y0": [1.0]}, f"stamps from 0 to {N - 1}"),
+        ({"stamp": [1, 50], "x0": [1.0, np.nan], "y0": [1.0, 2]}, "stamp=50, x0=nan"),
+        ({"stamp": [1], "x0": [1.0]}, "must be a table with the columns"),
+        ([[1, 2, 3]], "must be a table with the columns"),
+    ],
+)
+def test_wrong_neighbours_are_found(data, fitter, tmp_path, few_rows, table, message):
+    array = to_zarr(data[0], tmp_path)
+    for X in (array, data[0]):
+        with pytest.raises(ValueError, match=message) as error:
+            fitter.predict(X, neighbours=table)
+        assert not hasattr(error.value, "__notes__")
+
+
 def test_blocks_are_whole_chunks(data, tmp_path, few_rows):
     X, _ = data
     assert [b.start for b in blocks_of(to_shards(X, tmp_path))] == [0, 20, 40]
