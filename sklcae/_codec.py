@@ -125,8 +125,12 @@ class Codec:
         return self.decode(latents, self.psf_of(images)) - self.image_scaler.sky_
 
     def reconstruct(self, images):
-        """Return images decoded from their latents, each with its own PSF."""
-        return self.decode(self.encode(images), self.psf_of(images))
+        """Return images decoded from their latents, each with its PSF; NaN if empty."""
+        # A Sersic profile cannot be drawn with NaN.
+        latents = np.nan_to_num(self.encode(images))
+        decoded = self.decode(latents, self.psf_of(images))
+        decoded[images.empty] = np.nan
+        return decoded
 
     def _prepare(self, images):
         """Return images and their planes as a network reads them in prediction."""

@@ -1,5 +1,6 @@
 """The network "sersic" and the augmentation "simulation" of the estimator."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -103,6 +104,17 @@ def test_generated_image_is_that_of_galsim(model):
         noise=False,
     )
     np.testing.assert_allclose(image.ravel(), expected[0], atol=2e-4 * expected.max())
+
+
+def test_empty_stamps_are_reconstructed_as_nan(model, stamps):
+    X = stamps[0][:6].copy()
+    X[2, 0] = np.nan
+    lenient = copy.deepcopy(model).set_params(allow_nan=True, handle_empty="nan")
+    with pytest.warns(UserWarning, match="1 of 6 images have no pixel"):
+        images = lenient.reconstruct(X)
+    assert np.isnan(images[2]).all()
+    kept = [0, 1, 3, 4, 5]
+    np.testing.assert_array_equal(images[kept], model.reconstruct(X[kept]))
 
 
 def test_inverse_transform_sets_the_psf(model, stamps):
