@@ -29,7 +29,7 @@ def has_no_rows(X):
 def blocks_of(X):
     """Return slices of rows of an array on disk, of whole chunks."""
     n_rows = max(1, BLOCK_SIZE // max(1, _bytes_of_row(X)))
-    n_chunk = _rows_of_chunk(X)
+    n_chunk = rows_of_chunk(X)
     return list(gen_batches(X.shape[0], max(1, n_rows // n_chunk) * n_chunk))
 
 
@@ -37,9 +37,9 @@ def _bytes_of_row(X):
     return int(np.prod(X.shape[1:], dtype=float)) * np.dtype(X.dtype).itemsize
 
 
-def _rows_of_chunk(X):
-    """Return the rows of a chunk: of a shard, where several chunks share a file."""
-    chunks = getattr(X, "shards", None) or X.chunks
+def rows_of_chunk(X):
+    """Return the rows of a chunk, or of a shard of several; 1 without chunks."""
+    chunks = getattr(X, "shards", None) or getattr(X, "chunks", None)
     first = chunks[0] if chunks else 1
     return max(1, int(max(first) if isinstance(first, tuple) else first))
 
