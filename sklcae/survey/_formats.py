@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-EXTRA = 'pip install "sklcae[survey]"'
+from sklcae._compat import import_optional
+
 # FITS images without a name of their own.
 UNNAMED = "HDU"
 
@@ -42,10 +43,6 @@ def open_contents(path):
         if path.name.lower().endswith(ends):
             try:
                 return reader(path)
-            except ImportError as error:
-                raise ImportError(
-                    f"{error.name} is needed to read {str(path)!r}: {EXTRA}."
-                ) from error
             except (OSError, ValueError, KeyError) as error:
                 raise ValueError(
                     f"path must be a file with stamps. Got {str(path)!r}, which cannot "
@@ -55,6 +52,10 @@ def open_contents(path):
     raise ValueError(
         f"path must have a name that ends in one of {ends}. Got {str(path)!r}."
     )
+
+
+def _library(name):
+    return import_optional(name, extra="survey", purpose="open_stamps")
 
 
 def _nothing():
@@ -87,8 +88,7 @@ def _read_npy(path):
 
 def _read_fits(path):
     """Cubes and columns of tables are arrays; images of one name are stacked."""
-    from astropy.io import fits
-
+    fits = _library("astropy.io.fits")
     # Only memory maps read rows of tables, and they refuse images of scaled integers.
     with ExitStack() as files:
         cubes = files.enter_context(fits.open(path, memmap=False))
@@ -100,8 +100,7 @@ def _read_fits(path):
 
 def _arrays_of(cubes, tables):
     """Return arrays and units, by name, of the HDUs of a file that is open twice."""
-    from astropy.io import fits
-
+    fits = _library("astropy.io.fits")
     arrays, units, images = {}, {}, {}
     for number, (hdu, mapped) in enumerate(zip(cubes, tables, strict=True)):
         name = hdu.name if hdu.name else f"{UNNAMED}{number}"
@@ -163,16 +162,14 @@ class _Stack:
 
 
 def _read_hdf5(path):
-    import h5py
-
+    h5py = _library("h5py")
     file = h5py.File(path, "r")
     arrays = {n: item for n, item in file.items() if isinstance(item, h5py.Dataset)}
     return Contents(arrays, _units_of(arrays), file.close)
 
 
 def _read_zarr(path):
-    import zarr
-
+    zarr = _library("zarr")
     found = zarr.open(path, mode="r")
     is_array = isinstance(found, zarr.Array)
     arrays = {"image": found} if is_array else dict(found.arrays())

@@ -48,6 +48,19 @@ class Stamps:
     :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. A slice
     of rows reads these.
 
+    Parameters
+    ----------
+    contents : Contents
+        The open file.
+    parts : tuple of arrays
+        The arrays that make up the stamps.
+    good_where_true : bool
+        Whether True in the mask is a good pixel.
+    unit : str or None
+        The unit of the images.
+    source : tuple of str and dict
+        The path and the options of `open_stamps`.
+
     Attributes
     ----------
     shape : tuple of int
@@ -206,8 +219,8 @@ def open_stamps(
     mask="auto",
     psf="auto",
     psf_fwhm="auto",
-    pixel_scale="auto",
     id="auto",
+    pixel_scale="auto",
     mask_is_good="auto",
 ):
     """Open a file of stamps without reading them.
@@ -281,8 +294,8 @@ def open_stamps(
         "mask": mask,
         "psf": psf,
         "psf_fwhm": psf_fwhm,
-        "pixel_scale": pixel_scale,
         "id": id,
+        "pixel_scale": pixel_scale,
     }
     source = str(path), {**names, "mask_is_good": mask_is_good}
     contents = open_contents(path)

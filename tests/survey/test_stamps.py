@@ -1,6 +1,7 @@
 """Stamps in files, each written by the library of its format."""
 
 import pickle
+import sys
 
 import h5py
 import numpy as np
@@ -231,3 +232,10 @@ def test_wrong_files(parts, tmp_path):
     fits.HDUList(hdus).writeto(tmp_path / "mixed.fits")
     with pytest.raises(ValueError, match=r"'SCI' have different shapes"):
         open_stamps(tmp_path / "mixed.fits")
+
+
+def test_a_missing_library_names_the_extra(parts, tmp_path, monkeypatch):
+    path = write_hdf5(parts, tmp_path)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"open_stamps needs h5py.*sklcae\[survey\]"):
+        open_stamps(path)
