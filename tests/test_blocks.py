@@ -211,3 +211,9 @@ def test_tokens(data, network, fitter, tmp_path):
     other = clone(network).set_params(random_state=1).fit(*data)
     others = tokenize(other.set_params(random_state=0))
     assert others != tokenize(network)
+
+
+def test_a_fit_needs_rows(data):
+    X, y = data
+    with pytest.raises(ValueError, match="Found array with 0 sample"):
+        ConditionalAutoencoderRegressor(latent_dim=9).fit(X[:0], y[:0])
