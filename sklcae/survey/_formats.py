@@ -1,4 +1,4 @@
-"""Files with stamps: the arrays in them by name, of which rows are read when needed."""
+"""Files with stamps, as arrays by name whose rows are read when needed."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,7 +119,7 @@ def _arrays_of(cubes, tables):
 
 
 class _Section:
-    """A cube, of which rows are read and scaled when they are taken."""
+    """A cube whose rows are read and scaled when they are taken."""
 
     def __init__(self, hdu):
         self.hdu, self.shape = hdu, tuple(hdu.shape)

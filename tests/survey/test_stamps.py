@@ -22,7 +22,7 @@ IDS = np.arange(N) * 7 + 100
 
 @pytest.fixture(scope="module")
 def parts():
-    """Arrays of stamps, of which some pixels have no weight."""
+    """Arrays of stamps; some pixels have no weight."""
     truth = draw_truth(N, 1, SHAPE, flux=(4_000.0, 30_000.0))
     rng = np.random.default_rng(0)
     image = with_noise(images_of(truth, SHAPE), 1).astype(np.float32)
