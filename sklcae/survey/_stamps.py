@@ -302,7 +302,7 @@ def open_stamps(
     try:
         found = {kind: _find(contents, kind, name) for kind, name in names.items()}
         if found["image"] is None:
-            found["image"] = _only_cube(contents, path)
+            found["image"] = _only_cube(contents, found, path)
         parts = _Parts(
             **{
                 kind: contents.arrays[name] if isinstance(name, str) else name
@@ -338,9 +338,14 @@ def _find(contents, kind, name):
     return name
 
 
-def _only_cube(contents, path):
+def _only_cube(contents, found, path):
     """Return the name of the only array that can be images, or raise ValueError."""
-    cubes = [n for n, array in contents.arrays.items() if len(array.shape) in (3, 4)]
+    others = {name for name in found.values() if isinstance(name, str)}
+    cubes = [
+        name
+        for name, array in contents.arrays.items()
+        if len(array.shape) in (3, 4) and name not in others
+    ]
     if len(cubes) == 1:
         return cubes[0]
     raise ValueError(

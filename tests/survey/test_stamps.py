@@ -154,6 +154,14 @@ def test_one_psf_and_one_variance_for_all(parts, tmp_path):
         np.testing.assert_allclose(stamps[:], wanted, rtol=1e-6)
 
 
+def test_the_images_are_the_cube_without_another_use(parts, expected, tmp_path):
+    hdus = [fits.PrimaryHDU(parts["image"])]
+    hdus += [fits.ImageHDU(parts[name], name=name) for name in ("weight", "psf")]
+    fits.HDUList(hdus).writeto(tmp_path / "primary.fits")
+    with open_stamps(tmp_path / "primary.fits") as stamps:
+        np.testing.assert_array_equal(stamps[:], expected)
+
+
 def test_multimodal_universe(parts, tmp_path):
     bands = np.stack([parts["image"], 2 * parts["image"]], axis=1)
     good = np.ones(bands.shape, bool)
