@@ -127,26 +127,24 @@ class Stamps:
 
     def __getitem__(self, rows):
         if isinstance(rows, slice):
-            return self._read(*rows.indices(len(self)))
+            return self._read(range(len(self))[rows])
         rows = np.arange(len(self))[rows]
         if rows.ndim == 0:
-            return self._read(int(rows), int(rows) + 1, 1)[0]
-        parts = [self._read(int(row), int(row) + 1, 1) for row in rows]
-        return np.concatenate(parts) if parts else self._read(0, 0, 1)
+            return self._read(range(rows, rows + 1))[0]
+        parts = [self._read(range(row, row + 1)) for row in rows]
+        return np.concatenate(parts) if parts else self._read(range(0))
 
-    def _read(self, start, stop, step):
-        """Return some rows with all of their planes, float32."""
-        if len(range(start, stop, step)) == 0:
+    def _read(self, chosen):
+        """Return the rows of a range with all of their planes, float32."""
+        if not chosen:
             return np.zeros((0, *self.shape[1:]), self.dtype)
-        if step < 0:
-            return self._read(*_forwards(start, stop, step))[::-1]
-        rows = slice(start, stop)
+        first = min(chosen)
         try:
-            stamps = stack_planes(**self._planes_of(rows))
+            stamps = stack_planes(**self._planes_of(slice(first, max(chosen) + 1)))
         except ValueError as error:
-            error.add_note(f"Rows are counted from row {start} of {self!r}.")
+            error.add_note(f"Rows are counted from row {first} of {self!r}.")
             raise
-        return stamps[::step].astype(self.dtype, copy=False)
+        return stamps[:: chosen.step].astype(self.dtype, copy=False)
 
     def _planes_of(self, rows):
         """Return the arguments of `stack_planes` for some rows."""
@@ -173,7 +171,7 @@ class Stamps:
         """Return Gaussian PSFs of the shape of some images, from their widths."""
         n_bands, *sides = self._band_shape
         widths, scales = (
-            np.broadcast_to(_per_band(part, rows), (len(range(*_ends(rows))), n_bands))
+            np.broadcast_to(_per_band(part, rows), (shape[0], n_bands))
             for part in (self._parts.psf_fwhm, self._parts.pixel_scale)
         )
         psfs = [
@@ -181,16 +179,6 @@ class Stamps:
             for width, scale in zip(widths.ravel(), scales.ravel(), strict=True)
         ]
         return np.reshape(psfs, shape)
-
-
-def _ends(rows):
-    return rows.start, rows.stop
-
-
-def _forwards(start, stop, step):
-    """Return the ends of the same rows in ascending order."""
-    rows = range(start, stop, step)[::-1]
-    return rows.start, rows.stop, rows.step
 
 
 def _rows_of(array, rows, shape):
@@ -225,11 +213,12 @@ def open_stamps(
 ):
     """Open a file of stamps without reading them.
 
-    The formats are NumPy (``.npy``), FITS (``.fits``, also ``.gz`` and ``.fz``), HDF5
-    (``.h5``, ``.hdf5``) and Zarr (``.zarr``). In FITS an array is a cube of an HDU, a
-    column of a table, or all two-dimensional HDUs of one name. In HDF5 and Zarr it is a
-    dataset at the top. Beside a NumPy file, other files of its folder are arrays. In
-    the files of the Multimodal Universe [1]_ all parts are found by their names.
+    The formats are NumPy (``.npy``), FITS (``.fits``, ``.fit``, ``.fits.gz``,
+    ``.fits.fz``), HDF5 (``.h5``, ``.hdf5``) and Zarr (``.zarr``). In FITS an array is a
+    cube of an HDU, a column of a table, or all two-dimensional HDUs of one name. In
+    HDF5 and Zarr it is a dataset at the top. Beside a NumPy file, other files of its
+    folder are arrays. In the files of the Multimodal Universe [1]_ all parts are found
+    by their names.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tests/benchmarks/train_ground.py sklcae/weights/ground.sklcae
 
-It took 56 minutes on 2 cores, which other work shared. The record of the training is
+It took 50 minutes on 2 cores, which other work shared. The record of the training is
 written beside the model, as ``ground.log``. The stamps have planes like those of
 ground-based surveys, in pixels of 0.2 arcsec and electrons; every step simulates new
 galaxies on them, with neighbours and a background left over. ``crowded.py --model
