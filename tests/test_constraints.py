@@ -29,14 +29,18 @@ NEWEST, OLDEST = pinned("constraints.txt"), pinned("constraints-oldest.txt")
 
 
 @pytest.mark.parametrize(
-    "requirement", requirements("simulate", "plot", "compare", "test", "docs"), ids=str
+    "requirement",
+    requirements("simulate", "plot", "compare", "survey", "onnx", "test", "docs"),
+    ids=str,
 )
 def test_newest_versions_are_allowed(requirement):
     assert NEWEST[canonicalize_name(requirement.name)] in requirement.specifier
 
 
 @pytest.mark.parametrize(
-    "requirement", requirements("simulate", "plot", "test"), ids=str
+    "requirement",
+    requirements("simulate", "plot", "survey", "onnx", "test"),
+    ids=str,
 )
 def test_oldest_versions_are_the_lower_bounds(requirement):
     (bound,) = requirement.specifier
