@@ -1,7 +1,11 @@
 """Arrays on disk (Zarr, HDF5, Dask), read a block of rows at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from functools import wraps
 from inspect import signature
+from itertools import zip_longest
 
 import numpy as np
 from sklearn.utils import Bunch, gen_batches
@@ -74,18 +78,40 @@ def by_blocks(method):
 
 
 def over_blocks(X, function):
-    """Return the joined results of a function of blocks and of their rows."""
+    """Return the joined results of a function of blocks and of their rows.
+
+    While a block is measured, a thread reads the next one. Two blocks are in memory.
+    """
     if not is_on_disk(X):
         return function(X, slice(0, None))
-    results = []
-    for rows in blocks_of(X):
-        try:
-            results.append(function(np.asarray(X[rows]), rows))
-        except ValueError as error:
-            if rows.start:
-                error.add_note(f"Rows are counted from row {rows.start} of X.")
-            raise
+    blocks, results = blocks_of(X), []
+    with ThreadPoolExecutor(1, "sklcae-reader") as reader:
+        block = _read(X, blocks[0])
+        for rows, ahead in zip_longest(blocks, blocks[1:]):
+            if ahead is not None:
+                # A thread has its own context: filters of warnings, np.errstate.
+                following = reader.submit(copy_context().run, _read, X, ahead)
+            with _rows_counted_from(rows.start):
+                results.append(function(block, rows))
+            if ahead is not None:
+                block = following.result()
     return _joined(results)
+
+
+def _read(X, rows):
+    with _rows_counted_from(rows.start):
+        return np.asarray(X[rows])
+
+
+@contextmanager
+def _rows_counted_from(first):
+    """Note the row in which a block begins on errors of its values."""
+    try:
+        yield
+    except ValueError as error:
+        if first:
+            error.add_note(f"Rows are counted from row {first} of X.")
+        raise
 
 
 def without_rows(result):

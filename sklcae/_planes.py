@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from sklcae._array_likes import without_traps
 from sklcae._warning import warn_user
@@ -21,6 +22,8 @@ LEAST_SUM = 1e-3
 FARTHEST_CENTER = 1.0
 # More light of a PSF outside the stamp is worth a warning.
 MUCH_LIGHT = 0.01
+# So many stamps are stacked and checked together.
+PART_SIZE = 32
 
 
 class Planes(NamedTuple):
@@ -91,7 +94,7 @@ def check_planes(planes, first=0):
     ``first`` is the row of the first of these stamps in X, for the message.
     """
     if planes.variance is not None:
-        wrong = _wrong_variances(planes.variance, ~np.isnan(planes.image))
+        wrong = _wrong_variances(planes.variance, planes.image)
         wanted = "be positive and finite in all pixels that are not masked"
         _raise_for(wrong, "variance", wanted, planes.variance, first)
     if planes.psf is not None:
@@ -159,34 +162,58 @@ def stack_planes(image, variance=None, psf=None, mask=None):
            [0.125 , 0.25  , 0.125 ],
            [0.0625, 0.125 , 0.0625]])
     """
-    image = _as_floats(image, "image")
+    image = _as_numbers(image, "image")
     if image.ndim not in (3, 4) or not image.size:
         raise ValueError(
             "image must have the shape (n_samples, H, W) or (n_samples, n_bands, H, "
             f"W). Got {image.shape}."
         )
     given = image.shape
-    image = np.array(image.reshape(len(image), -1, *given[-2:]))
     if mask is not None:
-        masked = _spread(np.asarray(without_traps(mask, "mask"), bool), "mask", given)
-        image[masked.reshape(image.shape)] = np.nan
-    stacked = Planes(image)
+        mask = _spread(np.asarray(without_traps(mask, "mask"), bool), "mask", given)
     if variance is not None:
-        variance = _spread(_as_floats(variance, "variance"), "variance", given)
-        variance = np.array(variance.reshape(image.shape), dtype=image.dtype)
-        image[np.isposinf(variance)] = np.nan
-        stacked = stacked._replace(variance=variance)
+        variance = _spread(_as_numbers(variance, "variance"), "variance", given)
     if psf is not None:
-        psf = _fit_psf(_as_floats(psf, "psf"), given)
-        stacked = stacked._replace(psf=psf.astype(image.dtype))
+        psf = _spread_psf(_as_numbers(psf, "psf"), given)
+    parts = Planes(image, variance, psf)
+    kinds = tuple(kind for kind in KINDS if getattr(parts, kind) is not None)
+    n_bands = 1 if image.ndim == 3 else given[1]
+    dtype = _float_type(image.dtype)
+    stamps = np.empty((given[0], n_bands * len(kinds), *given[-2:]), dtype)
+    lost = np.zeros(given[0])
+    for rows in gen_batches(given[0], PART_SIZE):
+        some = Planes(*(None if plane is None else plane[rows] for plane in parts))
+        stacked = split_planes(stamps[rows], kinds)
+        masked = None if mask is None else mask[rows]
+        lost[rows] = _stack_part(stacked, some, masked, rows.start)
+    _warn_of_lost_light(lost)
+    return stamps
+
+
+def _stack_part(stacked, given, mask, first):
+    """Write a few stamps to `Planes`; return the light of their PSFs that is cut off.
+
+    So few stamps stay in the cache of a core. ``first`` is the row of the first one.
+    """
+    image, variance, psf = stacked
+    lost = 0.0
+    image[:] = given.image.reshape(image.shape)
+    if mask is not None:
+        image[mask.reshape(image.shape)] = np.nan
+    if variance is not None:
+        variance[:] = given.variance.reshape(image.shape)
+        if not variance.max() < np.inf:
+            image[np.isposinf(variance)] = np.nan
+    if psf is not None:
+        lost = _cut_psf(psf, given.psf)
     if np.isinf(image).any():
         raise ValueError("image must be finite, or NaN where masked. Got infinity.")
-    check_planes(stacked)
+    check_planes(stacked, first)
     if psf is not None:
-        stacked.psf[:] /= stacked.psf.sum(axis=(2, 3), keepdims=True)
-    if variance is not None:
-        stacked = stacked._replace(variance=filled_variance(stacked))
-    return np.concatenate([plane for plane in stacked if plane is not None], axis=1)
+        psf /= psf.sum(axis=(2, 3), keepdims=True)
+    if variance is not None and np.isnan(image).any():
+        variance[:] = filled_variance(stacked)
+    return lost
 
 
 def filled_variance(planes):
@@ -207,24 +234,31 @@ def check_psf(psf, n_stamps, band_shape):
     The shape is (h, w) for one PSF, (n, h, w) if there is one band, or
     (n, n_bands, h, w). Raises ValueError as `stack_planes` does.
     """
-    psf = _as_floats(psf, "psf")
+    psf = _as_numbers(psf, "psf")
     n_bands, *sides = band_shape
     one_band = psf.ndim == 3 and n_bands == 1
     bands = () if one_band else (n_bands,)
     n_given = 1 if psf.ndim == 2 else n_stamps
-    psf = _fit_psf(psf, (n_given, *bands, *sides)).astype(np.float64)
+    given = _spread_psf(psf, (n_given, *bands, *sides))
+    psf = np.empty((n_given, *band_shape))
+    _warn_of_lost_light(_cut_psf(psf, given))
     check_planes(Planes(None, psf=psf))
     psf /= psf.sum(axis=(2, 3), keepdims=True)
     return np.broadcast_to(psf, (n_stamps, *band_shape))
 
 
-def _as_floats(values, name):
-    """Return an array of float32 or float64, NaN where it is masked."""
+def _as_numbers(values, name):
+    """Return an array of numbers of any type, NaN where it is masked."""
     values = np.asanyarray(without_traps(values, name, masked=name == "image"))
     if values.dtype.kind not in "buif":
         raise ValueError(f"{name} must be an array of numbers. Got {values.dtype}.")
-    single = np.result_type(values.dtype, np.float32) == np.float32
-    return values.astype(np.float32 if single else np.float64)
+    return values
+
+
+def _float_type(dtype):
+    """Return the native float32 or float64 that holds the numbers of a type."""
+    single = np.result_type(dtype, np.float32) == np.float32
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def _spread(values, name, shape):
@@ -239,8 +273,8 @@ def _spread(values, name, shape):
     raise ValueError(f"{name} must have {wanted}, {shape}. Got {values.shape}.")
 
 
-def _fit_psf(psf, shape):
-    """Return PSFs (n, n_bands, H, W), padded or cut to the stamp."""
+def _spread_psf(psf, shape):
+    """Return PSFs broadcast to the axes of images, with sides of their own."""
     if psf.ndim not in (2, len(shape)) or 0 in psf.shape:
         raise ValueError(
             "psf must have the shape (h, w), or the axes of image with sides of its "
@@ -253,25 +287,41 @@ def _fit_psf(psf, shape):
             f"sides of image, {wanted}. Got {sides}."
         )
     try:
-        psf = np.broadcast_to(psf, (*shape[:-2], *sides))
+        return np.broadcast_to(psf, (*shape[:-2], *sides))
     except ValueError:
         raise ValueError(
             f"psf must be one PSF (h, w), or one for each image, {shape[:-2]}. Got "
             f"{psf.shape}."
         ) from None
-    psf = psf.reshape(shape[0], -1, *sides)
-    fitted = np.zeros((*psf.shape[:2], *wanted), psf.dtype)
+
+
+def _cut_psf(fitted, psf):
+    """Write PSFs to (n, n_bands, H, W), padded or cut; return the light cut off (n,).
+
+    The light is that of the band that loses most, as a share of its PSF.
+    """
+    wanted, sides = fitted.shape[2:], psf.shape[-2:]
+    psf = psf.reshape(*fitted.shape[:2], *sides)
+    if wanted == sides:
+        fitted[:] = psf
+        return np.zeros(len(psf))
+    fitted[:] = 0
     inside, outside = zip(*map(_overlap, wanted, sides), strict=True)
-    fitted[..., inside[0], inside[1]] = psf[..., outside[0], outside[1]]
+    kept = psf[..., outside[0], outside[1]]
+    fitted[..., inside[0], inside[1]] = kept
     with np.errstate(invalid="ignore", over="ignore"):
-        lost = 1 - fitted.sum(axis=(2, 3)) / psf.sum(axis=(2, 3))
+        light, total = (part.sum(axis=(2, 3), dtype=np.float64) for part in (kept, psf))
+        return (1 - light / total).max(axis=1)
+
+
+def _warn_of_lost_light(lost):
+    """Warn of PSFs that lose light at the edge of their stamps, (n,)."""
     if (lost > MUCH_LIGHT).any():
-        stamp = int(np.argmax((lost > MUCH_LIGHT).any(axis=1)))
+        stamp = int(np.argmax(lost > MUCH_LIGHT))
         warn_user(
-            f"psf has {lost[stamp].max():.1%} of its light outside the stamp in row "
+            f"psf has {lost[stamp]:.1%} of its light outside the stamp in row "
             f"{stamp}, which is cut off: use larger stamps."
         )
-    return fitted
 
 
 def _overlap(length, other):
@@ -297,26 +347,41 @@ def _raise_for(wrong, name, wanted, values, first):
     )
 
 
-def _wrong_variances(variance, counts):
+def _wrong_variances(variance, image):
     """Return which stamps have a variance that cannot be, in a pixel that counts."""
-    usable = (variance > 0) & np.isfinite(variance)
-    return ~(usable | ~counts).all(axis=(1, 2, 3))
+    axes = (1, 2, 3)
+    usable = (variance.min(axis=axes) > 0) & (variance.max(axis=axes) < np.inf)
+    wrong = ~usable
+    for stamp in np.flatnonzero(wrong):
+        some = variance[stamp]
+        usable = (some > 0) & np.isfinite(some)
+        wrong[stamp] = not (usable | np.isnan(image[stamp])).all()
+    return wrong
 
 
 def _wrong_psfs(psf):
     """Yield masks (n,) of stamps with a wrong PSF, each with the requirement."""
-    finite = np.isfinite(psf).all(axis=(1, 2, 3))
-    yield ~finite, "be finite"
-    psf = psf.astype(np.float64)
-    total, largest = psf.sum(axis=(2, 3)), np.abs(psf).max(axis=(2, 3))
+    largest, smallest = psf.max(axis=(2, 3)), psf.min(axis=(2, 3))
+    # NaN is the largest and the smallest number.
+    finite = np.isfinite(largest) & np.isfinite(smallest)
+    yield ~finite.all(axis=1), "be finite"
+    with np.errstate(over="ignore"):
+        total = psf.sum(axis=(2, 3))
     # The sum of noise alone may be just above zero.
-    yield (total <= LEAST_SUM * largest).any(axis=1), "have a positive sum"
-    core = np.where(psf > CORE * psf.max(axis=(2, 3), keepdims=True), psf, 0)
-    light = core.sum(axis=(2, 3))
-    offsets = [
-        (core.sum(axis=5 - axis) @ np.arange(psf.shape[axis])) / light
-        - psf.shape[axis] // 2
-        for axis in (2, 3)
-    ]
-    far = np.hypot(*offsets).max(axis=1) > FARTHEST_CENTER
+    least = LEAST_SUM * np.maximum(largest, -smallest)
+    yield (total <= least).any(axis=1), "have a positive sum"
+    core = np.zeros(psf.shape)
+    np.copyto(core, psf, where=psf > CORE * largest[:, :, None, None])
+    far = np.hypot(*_offsets(core)).max(axis=1) > FARTHEST_CENTER
     yield far, "have its centre in pixel (H // 2, W // 2)"
+
+
+def _offsets(light):
+    """Return the distances (n, n_bands) of centres of light from the middle pixel."""
+    height, width = light.shape[2:]
+    # One product reads the light once for its sum and its moment.
+    weights = np.stack([np.ones(width), np.arange(width)], axis=1)
+    rows, moments = np.moveaxis(light @ weights, -1, 0)
+    total = rows.sum(axis=2)
+    along_y, along_x = rows @ np.arange(height) / total, moments.sum(axis=2) / total
+    return along_y - height // 2, along_x - width // 2

@@ -1,6 +1,10 @@
 """Arrays on disk are measured a block at a time; no rows give empty results."""
 
+import threading
+import time
 import tracemalloc
+import warnings
+import weakref
 
 import dask.array
 import h5py
@@ -12,7 +16,7 @@ from dask.base import tokenize
 from sklearn.base import clone
 
 from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor, _blocks
-from sklcae._blocks import blocks_of, is_on_disk
+from sklcae._blocks import blocks_of, is_on_disk, over_blocks
 from tests.profiles import FWHM, NAMES, NOISE, draw_truth, images_of, with_noise
 
 SHAPE = (24, 24)
@@ -157,6 +161,85 @@ def test_memory_does_not_grow_with_the_rows(data, network, tmp_path, few_rows):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 0.6 * array.nbytes
+
+
+class Counted:
+    """An array on disk that counts its blocks in memory."""
+
+    def __init__(self, X, wrong=None):
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+        self.chunks, self.wrong = (7, *X.shape[1:]), wrong
+        self.alive, self.most, self.threads, self.blocks = 0, 0, set(), []
+
+    def __getitem__(self, rows):
+        if self.wrong is not None and self.wrong < rows.stop:
+            raise ValueError(f"row {self.wrong - rows.start} cannot be read")
+        block = self.X[rows].copy()
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        self.threads.add(threading.current_thread().name)
+        self.blocks.append(rows)
+        weakref.finalize(block, self._free)
+        return block
+
+    def _free(self):
+        self.alive -= 1
+
+
+def test_one_block_is_read_ahead(few_rows):
+    X = Counted(np.zeros((N, 24, 24), np.float32))
+
+    def slow(block, rows):
+        # The next block is read while this one is measured.
+        deadline = time.monotonic() + 10
+        while len(X.blocks) < min(5, len(results) + 2) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert X.blocks[-1].start > rows.start or rows.stop == N
+        results.append(rows)
+        return np.zeros(len(block))
+
+    results = []
+    assert over_blocks(X, slow).shape == (N,)
+    assert X.blocks == results == blocks_of(X)
+    assert X.most == 2
+    assert X.alive == 0
+    assert threading.current_thread().name in X.threads
+    assert len(X.threads) == 2
+    assert not [t for t in threading.enumerate() if "sklcae" in t.name]
+
+
+def test_errors_of_blocks(few_rows):
+    def measure(block, rows):
+        measured.append(rows.start)
+        if rows.start == start_of_wrong:
+            raise ValueError("this block cannot be measured")
+        return np.zeros(len(block))
+
+    X = np.zeros((N, 24, 24), np.float32)
+    starts = [rows.start for rows in blocks_of(Counted(X))]
+    for wrong_row, start_of_wrong, message in (
+        (starts[2] + 1, None, "row 1 cannot be read"),
+        (None, starts[2], "this block cannot be measured"),
+    ):
+        measured = []
+        with pytest.raises(ValueError, match=message) as error:
+            over_blocks(Counted(X, wrong_row), measure)
+        assert error.value.__notes__ == [f"Rows are counted from row {starts[2]} of X."]
+        assert measured == starts[: 3 if start_of_wrong else 2]
+        assert not [t for t in threading.enumerate() if "sklcae" in t.name]
+
+
+def test_errstate_and_warnings_reach_the_reader(few_rows):
+    class Warns(Counted):
+        def __getitem__(self, rows):
+            with_error = np.ones(1, np.float32) / np.zeros(1, np.float32)
+            warnings.warn(f"{with_error}", UserWarning, stacklevel=1)
+            return super().__getitem__(rows)
+
+    X = Warns(np.zeros((N, 24, 24), np.float32))
+    with np.errstate(all="ignore"), pytest.warns(UserWarning, match="inf") as found:
+        over_blocks(X, lambda block, rows: np.zeros(len(block)))
+    assert len(found) == len(blocks_of(X))
 
 
 def test_wrong_rows_are_found(data, network, tmp_path, few_rows):

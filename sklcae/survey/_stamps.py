@@ -1,31 +1,53 @@
 """Stamps of a file, with their planes and names, read when they are needed."""
 
+from functools import cached_property
+from math import isqrt, prod
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 from sklcae._blocks import rows_of_chunk
-from sklcae._fixed_psf import gaussian_psf
+from sklcae._fixed_psf import FWHM_OF_SIGMA
 from sklcae._planes import stack_planes
 from sklcae._warning import warn_user
 from sklcae.survey._formats import open_contents
+from sklcae.survey._identity import identify
 
 # The names that are looked for in a file, in small letters, for each part of stamps.
-# image_array and the names that begin like it are those of the Multimodal Universe.
+# image_array and the names that begin like it are those of the Multimodal Universe;
+# image.flux and the like are fields of its structures in Parquet and Arrow files.
 NAMES = {
-    "image": ("image", "images", "image_array", "stamps", "sci"),
+    "image": (
+        *("image", "images", "image_array", "stamps", "sci"),
+        *("image.flux", "image.array"),
+    ),
     "variance": ("variance", "image_variance", "var"),
-    "inverse_variance": ("inverse_variance", "image_ivar", "ivar", "invvar", "weight"),
-    "mask": ("mask", "image_mask"),
+    "inverse_variance": (
+        *("inverse_variance", "image_ivar", "ivar", "invvar", "weight"),
+        "image.ivar",
+    ),
+    "mask": ("mask", "image_mask", "image.mask", "image.bit_mask"),
     "psf": ("psf", "image_psf", "psfs"),
-    "psf_fwhm": ("psf_fwhm", "image_psf_fwhm"),
-    "pixel_scale": ("pixel_scale", "image_scale"),
+    "psf_fwhm": ("psf_fwhm", "image_psf_fwhm", "image.psf_fwhm"),
+    "pixel_scale": ("pixel_scale", "image_scale", "image.scale"),
     "id": ("object_id", "id", "ids", "source_id"),
+    "ra": ("ra", "object_ra", "ra_deg", "coord_ra", "alpha_j2000", "right_ascension"),
+    "dec": ("dec", "object_dec", "dec_deg", "coord_dec", "delta_j2000", "declination"),
 }
 # In the masks of these names True is a good pixel.
-GOOD_WHERE_TRUE = ("image_mask",)
+GOOD_WHERE_TRUE = ("image_mask", "image.mask", "image.bit_mask")
 # Chunks with fewer stamps are slow to read.
 FEWEST_IN_CHUNK = 8
+# Parts with a value for each pixel, and with one for each stamp.
+PIXELS = ("image", "variance", "inverse_variance", "mask", "psf")
+OF_STAMPS = ("id", "ra", "dec")
+ADVICE = (
+    "Write it again as a FITS cube, or as Zarr with about a hundred stamps in each "
+    "chunk."
+)
 
 
 class _Parts(NamedTuple):
@@ -39,6 +61,8 @@ class _Parts(NamedTuple):
     psf_fwhm: Any = None
     pixel_scale: Any = None
     id: Any = None
+    ra: Any = None
+    dec: Any = None
 
 
 class Stamps:
@@ -58,6 +82,8 @@ class Stamps:
         Whether True in the mask is a good pixel.
     unit : str or None
         The unit of the images.
+    in_radians : tuple of str
+        Which of "ra" and "dec" are in radians.
     source : tuple of str and dict
         The path and the options of `open_stamps`.
 
@@ -72,15 +98,29 @@ class Stamps:
     unit : str or None
         The unit of the images, as the file has it.
     ids : ndarray of shape (n_samples,)
-        The names of the stamps, or their rows.
+        The names of the stamps, integers or strings, or their rows. They are read when
+        they are first asked for, as are `ra` and `dec`.
+    ra, dec : ndarray of shape (n_samples,) or None
+        The positions in degrees. None if the file has none.
     chunks : tuple of int
         The stamps that are read together.
+    identity : dict
+        A description of the stamps that can be written as JSON. Jobs that are resumed
+        compare it, see `Notes`.
+
+    Notes
+    -----
+    The identity has the name of the file without its folder, the shape, the planes, the
+    options of `open_stamps`, and two digests (SHA-256): of the names, sizes and times
+    of modification of all files that are read, and of the pixels of the first, middle
+    and last stamp. It is made anew each time. It is the same when the file is opened
+    again, and another one if the file was changed or replaced.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, contents, parts, good_where_true, unit, source):
-        self._contents, self._parts = contents, parts
+    def __init__(self, contents, parts, good_where_true, unit, in_radians, source):
+        self._contents, self._parts, self._in_radians = contents, parts, in_radians
         self._good_where_true, self._source = good_where_true, source
         self.unit = unit
         n, *bands, height, width = parts.image.shape
@@ -93,11 +133,41 @@ class Stamps:
         self.shape = (n, n_bands * len(self.planes), height, width)
         self.chunks = (rows_of_chunk(parts.image), *self.shape[1:])
 
-    @property
+    @cached_property
     def ids(self):
         """The names of the stamps, or their rows."""
         given = self._parts.id
-        return np.arange(len(self)) if given is None else np.asarray(given[:])
+        return np.arange(len(self)) if given is None else _as_ids(given[:])
+
+    @cached_property
+    def ra(self):
+        """The right ascensions in degrees, or None."""
+        return self._degrees("ra")
+
+    @cached_property
+    def dec(self):
+        """The declinations in degrees, or None."""
+        return self._degrees("dec")
+
+    def _degrees(self, kind):
+        given = getattr(self._parts, kind)
+        if given is None:
+            return None
+        degrees = np.asarray(given[:], dtype=np.float64)
+        return np.rad2deg(degrees) if kind in self._in_radians else degrees
+
+    @property
+    def identity(self):
+        """A description of the stamps that can be written as JSON."""
+        path, options = self._source
+        rows = sorted({0, len(self) // 2, max(0, len(self) - 1)})
+        pixels = (self._planes_of(slice(row, row + 1)) for row in rows)
+        return {
+            "name": Path(path).absolute().name,
+            "shape": list(self.shape),
+            "planes": list(self.planes),
+            **identify(options, self._contents.files(), Path(path), pixels),
+        }
 
     def __len__(self):
         return self.shape[0]
@@ -149,15 +219,15 @@ class Stamps:
     def _planes_of(self, rows):
         """Return the arguments of `stack_planes` for some rows."""
         parts = self._parts
-        image = parts.image[rows]
-        planes = {"image": image.astype(self.dtype, copy=False)}
+        image = np.asarray(parts.image[rows])
+        if np.result_type(image.dtype, self.dtype) != self.dtype:
+            image = image.astype(self.dtype)
+        planes = {"image": image}
         if parts.variance is not None:
             planes["variance"] = _rows_of(parts.variance, rows, image.shape)
         elif parts.inverse_variance is not None:
             weights = _rows_of(parts.inverse_variance, rows, image.shape)
-            with np.errstate(divide="ignore"):
-                # A pixel without a weight is masked.
-                planes["variance"] = 1 / weights.astype(np.float64).clip(min=0)
+            planes["variance"] = _inverted(weights)
         if parts.mask is not None:
             mask = _rows_of(parts.mask, rows, image.shape) != 0
             planes["mask"] = ~mask if self._good_where_true else mask
@@ -174,16 +244,64 @@ class Stamps:
             np.broadcast_to(_per_band(part, rows), (shape[0], n_bands))
             for part in (self._parts.psf_fwhm, self._parts.pixel_scale)
         )
-        psfs = [
-            gaussian_psf(width / scale, (1, *sides))
-            for width, scale in zip(widths.ravel(), scales.ravel(), strict=True)
-        ]
-        return np.reshape(psfs, shape)
+        fwhm = widths / scales
+        wrong = ~((fwhm > 0) & np.isfinite(fwhm)).all(axis=1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                "psf_fwhm and pixel_scale must be positive and finite. Got "
+                f"{widths[row]} and {scales[row]}, first in row {row}."
+            )
+        along_y, along_x = (_gaussian_pixels(fwhm, side) for side in sides)
+        return np.einsum("nby,nbx->nbyx", along_y, along_x).reshape(shape)
+
+
+def _gaussian_pixels(fwhm, length):
+    """Return the light of Gaussians (n, n_bands) in the pixels of an axis."""
+    edges = np.arange(length + 1) - length // 2 - 0.5
+    sigma = fwhm[..., None] / FWHM_OF_SIGMA
+    return np.diff(ndtr(edges / sigma), axis=-1)
+
+
+def _inverted(weights):
+    """Return variances, infinite where a pixel has no weight: it is masked."""
+    with np.errstate(divide="ignore"):
+        # Division rounds correctly, so that float32 needs no wider type.
+        weights = weights.astype(np.result_type(weights.dtype, np.float32), copy=False)
+        return 1 / weights.clip(min=0)
+
+
+def _as_ids(values):
+    """Return integers or strings; HDF5 and FITS have bytes."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "SO":
+        return values
+    return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values])
+
+
+class _Unflattened:
+    """Flat rows as images."""
+
+    def __init__(self, array, sides):
+        self.array, self.sides = array, sides
+        self.shape, self.dtype = (array.shape[0], *sides), array.dtype
+        if getattr(array, "chunks", None):
+            self.chunks = (rows_of_chunk(array), *sides)
+
+    def __getitem__(self, rows):
+        flat = np.asarray(self.array[rows])
+        return flat.reshape(len(flat), *self.sides)
 
 
 def _rows_of(array, rows, shape):
     """Return rows of an array, or all of it if all stamps share it."""
-    return array[rows] if len(array.shape) == len(shape) else np.asarray(array[:])
+    if len(array.shape) < 3:
+        return np.asarray(array[:])
+    values = np.asarray(array[rows])
+    if len(array.shape) == len(shape):
+        return values
+    # A mask of all bands.
+    return np.broadcast_to(values[:, None], (len(values), *shape[1:]))
 
 
 def _per_band(array, rows):
@@ -208,35 +326,37 @@ def open_stamps(
     psf="auto",
     psf_fwhm="auto",
     id="auto",
+    ra="auto",
+    dec="auto",
     pixel_scale="auto",
     mask_is_good="auto",
+    image_shape=None,
 ):
-    """Open a file of stamps without reading them.
-
-    The formats are NumPy (``.npy``), FITS (``.fits``, ``.fit``, ``.fits.gz``,
-    ``.fits.fz``), HDF5 (``.h5``, ``.hdf5``) and Zarr (``.zarr``). In FITS an array is a
-    cube of an HDU, a column of a table, or all two-dimensional HDUs of one name. In
-    HDF5 and Zarr it is a dataset at the top. Beside a NumPy file, other files of its
-    folder are arrays. In the files of the Multimodal Universe [1]_ all parts are found
-    by their names.
+    """Open a file or a folder of stamps without reading them.
 
     Parameters
     ----------
     path : str or PathLike
-        The file, or the folder of a Zarr store.
-    image, variance, inverse_variance, mask, psf, psf_fwhm, id : str or None, \
+        The file or the folder, see `Notes`.
+    image, variance, inverse_variance, mask, psf, psf_fwhm, id, ra, dec : str or None, \
             default="auto"
         The names of the arrays. "auto" looks for usual names, and None leaves a part
-        out. Images have the shape (n, H, W) or (n, n_bands, H, W). The others have that
-        shape too, or (H, W) for all stamps; a PSF may have odd sides of its own.
-        ``psf_fwhm`` are widths of Gaussian PSFs, (n,) or (n, n_bands), in the unit of
-        the pixel scale; they are used if there is no ``psf``. An inverse variance
-        of 0 is a masked pixel. ``id`` are names or numbers, (n,).
+        out. Images have the shape (n, H, W) or (n, n_bands, H, W), or are flat rows
+        (n, n_pixels), see `image_shape`. The others have that shape too, or (H, W) for
+        all stamps; a mask may be (n, H, W) for all bands, and a PSF may have odd sides
+        of its own. ``psf_fwhm`` are widths of Gaussian PSFs, (n,) or (n, n_bands), in
+        the unit of the pixel scale; they are used if there is no ``psf``. An inverse
+        variance of 0 is a masked pixel. ``id`` are names or numbers, (n,); ``ra`` and
+        ``dec`` are positions in degrees, (n,).
     pixel_scale : str, float or None, default="auto"
         The side of a pixel for ``psf_fwhm``, or the name of an array of them.
     mask_is_good : bool or "auto", default="auto"
         Whether True, or a number other than 0, is a good pixel. "auto" is True for
-        the name "image_mask" of the Multimodal Universe, and else False.
+        the names "image_mask", "image.mask" and "image.bit_mask" of the Multimodal
+        Universe, and else False.
+    image_shape : tuple of int or None, default=None
+        The (H, W) or (n_bands, H, W) of flat rows. Without it flat rows of tables are
+        square images of one band, and other arrays are never flat.
 
     Returns
     -------
@@ -256,13 +376,41 @@ def open_stamps(
     Warns
     -----
     UserWarning
-        If the file is slow to read: fewer than 8 stamps in a chunk.
+        If the file is slow to read: fewer than 8 stamps in a chunk, compressed with
+        gzip, or one FITS file for each stamp.
+
+    Notes
+    -----
+    The formats are recognised by the end of the name:
+
+    - NumPy (``.npy``). Other files of the folder are arrays too, by their names.
+    - FITS (``.fits``, ``.fit``, ``.fits.gz``, ``.fits.fz``). An array is a cube of an
+      HDU, a column of a table, or all two-dimensional HDUs of one name.
+    - HDF5 (``.h5``, ``.hdf5``) and Zarr (``.zarr``). An array is a dataset at the top.
+    - Parquet (``.parquet``) and Arrow (``.arrow``, ``.feather``). An array is a column
+      of numbers, strings, lists, lists in lists or tensors
+      (``arrow.fixed_shape_tensor``), or a field of a structure by the name
+      "column.field". Rows are read by row groups or record batches. Flat lists get the
+      shape of the entry "shape" in the metadata of the column, JSON, if there is one.
+      A null is an error, but for single numbers, where it is NaN.
+    - A folder with Parquet, Arrow or FITS files, sorted by their names. Each FITS file
+      has one stamp: arrays are the images by the names of their HDUs, and ids are the
+      names of the files.
+    - A folder of cutana [2]_ with ``images.zarr`` and ``images_metadata.parquet``, or a
+      folder with several such batches, sorted by their names. Channels are bands.
+      Images that cutana has normalised are refused.
+
+    In the files of the Multimodal Universe [1]_ all parts are found by their names, in
+    HDF5 ("image_array", "image_ivar" and so on) and in the Parquet files of Hugging
+    Face, whose column "image" has the fields "flux" (or "array"), "ivar", "mask" (or
+    "bit_mask"), "psf_fwhm" and "scale", each a list of the bands.
 
     References
     ----------
     .. [1] The Multimodal Universe Collaboration, "The Multimodal Universe: enabling
        large-scale machine learning with 100 TB of astronomical scientific data",
        arXiv:2412.02527 (2024).
+    .. [2] European Space Agency, "Cutana", https://github.com/esa/Cutana.
 
     Examples
     --------
@@ -284,20 +432,27 @@ def open_stamps(
         "psf": psf,
         "psf_fwhm": psf_fwhm,
         "id": id,
+        "ra": ra,
+        "dec": dec,
         "pixel_scale": pixel_scale,
     }
-    source = str(path), {**names, "mask_is_good": mask_is_good}
+    _check_image_shape(image_shape)
+    if isinstance(pixel_scale, Real):
+        names["pixel_scale"] = float(pixel_scale)
+    options = {**names, "mask_is_good": mask_is_good, "image_shape": image_shape}
     contents = open_contents(path)
     try:
         found = {kind: _find(contents, kind, name) for kind, name in names.items()}
         if found["image"] is None:
-            found["image"] = _only_cube(contents, found, path)
+            n_axes = (3, 4) if image_shape is None else (2, 3, 4)
+            found["image"] = _only_cube(contents, found, path, n_axes)
         parts = _Parts(
             **{
                 kind: contents.arrays[name] if isinstance(name, str) else name
                 for kind, name in found.items()
             }
         )
+        parts = _unflatten(parts, image_shape, path)
         _check_shapes(parts, found, path)
     except BaseException:
         contents.close()
@@ -305,13 +460,78 @@ def open_stamps(
     if mask_is_good == "auto":
         mask_is_good = str(found["mask"]).lower() in GOOD_WHERE_TRUE
     unit = contents.units.get(found["image"])
-    stamps = Stamps(contents, parts, mask_is_good, unit, source)
-    if getattr(parts.image, "chunks", None) and stamps.chunks[0] < FEWEST_IN_CHUNK:
-        warn_user(
-            f"{str(path)!r} has {stamps.chunks[0]} stamps in each chunk, which is slow "
-            "to read. Write it again with chunks of about a hundred stamps."
-        )
+    in_radians = tuple(
+        kind
+        for kind in ("ra", "dec")
+        if str(contents.units.get(found[kind])).lower() in ("rad", "radian", "radians")
+    )
+    source = str(path), options
+    stamps = Stamps(contents, parts, mask_is_good, unit, in_radians, source)
+    _warn_of_slow_files(stamps, contents.slow.get(found["image"]), path)
     return stamps
+
+
+def _warn_of_slow_files(stamps, reason, path):
+    image = stamps._parts.image
+    n_read = stamps.chunks[0]
+    if reason is None and getattr(image, "chunks", None) and n_read < FEWEST_IN_CHUNK:
+        reason = f"has {n_read} stamps in each chunk"
+    if reason is not None:
+        warn_user(f"{str(path)!r} {reason}, which is slow to read. {ADVICE}")
+
+
+def _check_image_shape(shape):
+    if shape is None:
+        return
+    if (
+        not isinstance(shape, tuple | list)
+        or len(shape) not in (2, 3)
+        or not all(isinstance(side, Integral) and side > 0 for side in shape)
+    ):
+        raise ValueError(
+            "image_shape must be (H, W) or (n_bands, H, W) with positive integers, or "
+            f"None. Got {shape!r}."
+        )
+
+
+def _unflatten(parts, image_shape, path):
+    """Return parts whose flat rows have become images."""
+    image = parts.image
+    if image_shape is not None and len(image.shape) > 2:
+        if tuple(image.shape[1:]) == tuple(image_shape):
+            return parts
+        raise ValueError(
+            f"image_shape must be the shape of the images, {tuple(image.shape[1:])}, "
+            f"or None. Got {image_shape!r} for {str(path)!r}."
+        )
+    changed = {}
+    for kind in PIXELS:
+        array = getattr(parts, kind)
+        # Other arrays with two axes may be one image: of a field, or for all stamps.
+        is_asked = image_shape is not None and len(image.shape) == 2
+        may_be_flat = is_asked or hasattr(array, "has_rows_of_stamps")
+        if not may_be_flat or len(getattr(array, "shape", ())) != 2:
+            continue
+        if array.shape[0] == image.shape[0]:
+            like = changed.get("image", image).shape[1:] if kind != "image" else None
+            sides = _sides(kind, array.shape[1], image_shape, like, path)
+            changed[kind] = _Unflattened(array, sides)
+    return parts._replace(**changed)
+
+
+def _sides(kind, n_pixels, image_shape, like, path):
+    """Return the shape of an image of some pixels, or raise ValueError."""
+    for shape in (image_shape, like):
+        if shape is not None and prod(shape) == n_pixels:
+            return tuple(shape)
+    side = isqrt(n_pixels)
+    # Other PSFs may have sides of their own.
+    if side**2 == n_pixels and (kind == "psf" or image_shape is None):
+        return side, side
+    raise ValueError(
+        f"image_shape must be (H, W) or (n_bands, H, W) with the {n_pixels} values in "
+        f"the flat rows of {kind} in {str(path)!r}. Got {image_shape!r}."
+    )
 
 
 def _find(contents, kind, name):
@@ -327,13 +547,13 @@ def _find(contents, kind, name):
     return name
 
 
-def _only_cube(contents, found, path):
+def _only_cube(contents, found, path, n_axes):
     """Return the name of the only array that can be images, or raise ValueError."""
     others = {name for name in found.values() if isinstance(name, str)}
     cubes = [
         name
         for name, array in contents.arrays.items()
-        if len(array.shape) in (3, 4) and name not in others
+        if len(array.shape) in n_axes and name not in others
     ]
     if len(cubes) == 1:
         return cubes[0]
@@ -361,13 +581,17 @@ def _check_shapes(parts, names, path):
         if kind == "image" or not hasattr(array, "shape"):
             continue
         given = tuple(array.shape)
-        wanted = {"psf": shape[:-2], "id": shape[:1]}.get(kind, shape)
         if kind in ("psf_fwhm", "pixel_scale"):
             is_right = given in (shape[:1], shape[:-2])
         elif kind == "psf":
-            is_right = len(given) == 2 or given[:-2] == wanted
+            is_right = len(given) == 2 or given[:-2] == shape[:-2]
+        elif kind in OF_STAMPS:
+            is_right = given == shape[:1]
         else:
-            is_right = given == wanted or (kind != "id" and given == shape[-2:])
+            shared = [shape, shape[-2:]]
+            # A mask of all bands.
+            shared += [(shape[0], *shape[-2:])] if kind == "mask" else []
+            is_right = given in shared
         if not is_right:
             raise ValueError(
                 f"{kind} must have the shape of the images, {shape}, or belong to each "
