@@ -32,12 +32,18 @@ def has_no_rows(X):
 
 def blocks_of(X):
     """Return slices of rows of an array on disk, of whole chunks."""
-    n_rows = max(1, BLOCK_SIZE // max(1, _bytes_of_row(X)))
+    return list(gen_batches(X.shape[0], rows_of_block(X)))
+
+
+def rows_of_block(X):
+    """Return the rows of a block."""
+    n_rows = max(1, BLOCK_SIZE // max(1, bytes_of_row(X)))
     n_chunk = rows_of_chunk(X)
-    return list(gen_batches(X.shape[0], max(1, n_rows // n_chunk) * n_chunk))
+    return max(1, n_rows // n_chunk) * n_chunk
 
 
-def _bytes_of_row(X):
+def bytes_of_row(X):
+    """Return the size of a row in memory."""
     return int(np.prod(X.shape[1:], dtype=float)) * np.dtype(X.dtype).itemsize
 
 

@@ -793,6 +793,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
            (2018), section 4.9.11.
         """
         images, measured = self._measure(X, neighbours, warn=False, checks=True)
+        return self._flags_of(X, images, measured)
+
+    def _flags_of(self, X, images, measured):
         fitter = self.fitter_
         flags = flag_profiles(fitter, images, measured)
         flags["not_converged"] |= ~measured.converged & ~flags["no_pixels"]
@@ -920,6 +923,17 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 ConvergenceWarning,
             )
         return images, measured
+
+    def _measure_all(self, X, neighbours=None, flags=False):
+        """Return all results of one fit of each stamp, for a catalogue."""
+        images, measured = self._measure(X, neighbours, warn=False, checks=flags)
+        fitter = self.fitter_
+        return Bunch(
+            y=fitter.named(measured),
+            covariance=fitter.covariance(measured),
+            chi_square=measured.chi_square / np.maximum(measured.n_pixels, 1),
+            flags=self._flags_of(X, images, measured) if flags else {},
+        )
 
     def _start(self, X, n):
         if self.estimator_ is None or n == 0:

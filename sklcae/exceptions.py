@@ -1,6 +1,11 @@
 """Exceptions of sklcae in addition to scikit-learn's."""
 
-__all__ = ["ImageShapeError", "ModelFileError", "OutsideTrainingWarning"]
+__all__ = [
+    "CatalogError",
+    "ImageShapeError",
+    "ModelFileError",
+    "OutsideTrainingWarning",
+]
 
 
 class ImageShapeError(ValueError):
@@ -23,4 +28,12 @@ class OutsideTrainingWarning(UserWarning):
     """Images or targets are outside the range of the training set.
 
     The network has not learned such images, and its results for them may be far off.
+    """
+
+
+class CatalogError(ValueError):
+    """A catalogue cannot be made, continued or verified.
+
+    Raised if a folder belongs to another plan or run, if the model or the stamps
+    changed while they were measured, or if a catalogue is not complete.
     """

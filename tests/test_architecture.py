@@ -104,7 +104,6 @@ ROOMS = [
     "_image_inputs",
     "_inputs",
     "datasets",
-    "survey",
     "_bulges",
     "metrics",
     "inspection",
@@ -124,6 +123,7 @@ ROOMS = [
     "_conditional_autoencoder",
     "_profile_fit",
     "_pretrained",
+    "survey",
     "__init__",
 ]
 

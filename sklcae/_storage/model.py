@@ -109,21 +109,21 @@ def save_model(model, path):
     write_archive(path, manifest, tensors)
 
 
-def load_model(path, name):
+def load_model(path, name=None):
     """Load an estimator of the class with this name. Safe for untrusted files.
 
-    ModelFileError is raised unless it is a whole model of this class that this version
-    can load.
+    None takes the class that the file has. ModelFileError is raised unless it is a
+    whole model of this class that this version can load.
     """
     manifest, tensors = read_archive(path, _check_file)
     with naming_file(path):
         content = _check_file(manifest, tensors)
-        if manifest["class"] != name:
+        held = manifest["class"]
+        if name not in (held, None):
             raise ModelFileError(
-                f"it holds a {manifest['class']}, which the method 'load' of that "
-                "class reads"
+                f"it holds a {held}, which the method 'load' of that class reads"
             )
-        return import_module(CONTENTS[name]).make_model(content)
+        return import_module(CONTENTS[held]).make_model(content)
 
 
 # Saving -------------------------------------------------------------------------

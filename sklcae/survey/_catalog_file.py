@@ -1,0 +1,272 @@
+"""Catalogues as files: Parquet in the VOParquet convention, and FITS."""
+
+import io
+import os
+import xml.etree.ElementTree as ElementTree
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sklcae._compat import import_optional
+from sklcae.survey._atomic import new_file
+from sklcae.survey._columns import PREFIX, flag_names
+
+_library = partial(import_optional, extra="survey", purpose="A catalogue")
+
+# Keys of the VOParquet convention, IVOA Note 1.0 (2025).
+VERSION_KEY = b"IVOA.VOTable-Parquet.version"
+CONTENT_KEY = b"IVOA.VOTable-Parquet.content"
+NAMESPACE = "{http://www.ivoa.net/xml/VOTable/v1.3}"
+DATATYPES = {"float64": "double", "int64": "long", "bool": "boolean"}
+BIT_MASK = "sklcae_flags"
+PARTS = "part-*.parquet"
+
+
+def votable_of(columns):
+    """Return the VOTable of columns, XML without data, as bytes."""
+    tree = _library("astropy.io.votable.tree")
+    file = tree.VOTableFile(version="1.4")
+    resource = tree.Resource()
+    file.resources.append(resource)
+    table = tree.TableElement(file)
+    resource.tables.append(table)
+    for column in columns:
+        is_text = column.dtype == "str"
+        field = tree.Field(
+            file,
+            name=column.name,
+            datatype="unicodeChar" if is_text else DATATYPES[column.dtype],
+            arraysize="*" if is_text else None,
+            unit=_unit_of(column.unit),
+            ucd=column.ucd,
+        )
+        field.description = column.description
+        table.fields.append(field)
+    content = io.BytesIO()
+    file.to_xml(content)
+    return _without_data(content.getvalue())
+
+
+def _unit_of(unit):
+    """Return a unit as a VOTable writes it, None for none."""
+    if unit is None:
+        return None
+    return _library("astropy.units").Unit(unit).to_string("vounit")
+
+
+def _without_data(content):
+    """Return a VOTable whose data is in the Parquet file that has it."""
+    root = ElementTree.fromstring(content)
+    table = root.find(f"{NAMESPACE}RESOURCE/{NAMESPACE}TABLE")
+    for data in table.findall(f"{NAMESPACE}DATA"):
+        table.remove(data)
+    ElementTree.SubElement(table, f"{NAMESPACE}PARQUET", type="Parquet-local-XML")
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def write_part(path, columns, results, metadata):
+    """Write rows of a catalogue to a Parquet file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    columns : list of Column
+        The columns.
+    results : dict of ndarrays
+        Their values by name.
+    metadata : dict of str
+        Further entries of the metadata of the file.
+    """
+    pyarrow, parquet = _library("pyarrow"), _library("pyarrow.parquet")
+    fields = [
+        pyarrow.field(c.name, pyarrow.string() if c.dtype == "str" else c.dtype)
+        for c in columns
+    ]
+    entries = {VERSION_KEY: b"1.0", CONTENT_KEY: votable_of(columns)}
+    entries |= {key.encode(): value.encode() for key, value in metadata.items()}
+    schema = pyarrow.schema(fields, metadata=entries)
+    arrays = [
+        pyarrow.array(_plain(results[field.name]), type=field.type) for field in fields
+    ]
+    table = pyarrow.Table.from_arrays(arrays, schema=schema)
+    with new_file(path) as file:
+        parquet.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+def _plain(values):
+    """Return values as Arrow takes them: text as objects."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "USO":
+        return values
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
+
+
+def part_metadata(path):
+    """Return the number of rows and the entries of the metadata of a part.
+
+    Raises ValueError if the file is not whole.
+    """
+    parquet = _library("pyarrow.parquet")
+    try:
+        with parquet.ParquetFile(path) as file:
+            entries = file.metadata.metadata or {}
+            n_rows = file.metadata.num_rows
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is no whole Parquet file: {error}") from error
+    return n_rows, {k.decode(): v.decode() for k, v in entries.items()}
+
+
+def check_part(path):
+    """Read all of a part, with its checksums; ValueError if it is damaged."""
+    parquet = _library("pyarrow.parquet")
+    try:
+        parquet.read_table(path, page_checksum_verification=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def parts_in(path):
+    """Return the files of a catalogue, in order: those of a folder, or one file.
+
+    Raises FileNotFoundError if there are none.
+    """
+    path = Path(path)
+    parts = sorted(path.glob(PARTS)) if path.is_dir() else [path]
+    if not parts or not parts[0].is_file():
+        raise FileNotFoundError(
+            "path must be a catalogue: a folder that predict_catalog wrote, or a "
+            f"Parquet file of it. Got {str(path)!r}."
+        )
+    return parts
+
+
+def read_catalog(path, columns=None):
+    """Read a catalogue.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The folder that :func:`predict_catalog` wrote, or a Parquet file of it.
+    columns : sequence of str, default=None
+        The names of the columns that are read; None reads all.
+
+    Returns
+    -------
+    table : astropy.table.Table
+        The rows of all parts, in their order, with units, descriptions and UCDs (the
+        entry "ucd" of ``table[name].meta``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no catalogue.
+    ImportError
+        If astropy or pyarrow is not installed.
+    ValueError
+        If a column does not exist, or the file is no catalogue of sklcae.
+
+    Notes
+    -----
+    The files follow the VOParquet convention [1]_, so that
+    ``Table.read(file, format="parquet.votable")`` of astropy reads a part with units,
+    too. pandas, Polars and Dask read the folder.
+
+    References
+    ----------
+    .. [1] G. Landais, M. Taylor et al., "Parquet in the VO", IVOA Note 1.0 (2025).
+
+    Examples
+    --------
+    >>> from sklcae.survey import read_catalog
+    >>> read_catalog("nothing")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: path must be a catalogue: ... Got 'nothing'.
+    """
+    parts = parts_in(path)
+    pyarrow, parquet = _library("pyarrow"), _library("pyarrow.parquet")
+    content = part_metadata(parts[0])[1].get(CONTENT_KEY.decode())
+    if content is None:
+        raise ValueError(
+            "path must be a catalogue with the metadata of a VOTable. Got "
+            f"{str(parts[0])!r} without it."
+        )
+    fields = _fields_of(content)
+    names = list(fields) if columns is None else list(columns)
+    unknown = [name for name in names if name not in fields]
+    if unknown:
+        raise ValueError(f"columns must be some of {list(fields)}. Got {unknown}.")
+    rows = [parquet.read_table(part, columns=names) for part in parts]
+    return _table_of(pyarrow.concat_tables(rows), [fields[name] for name in names])
+
+
+def _fields_of(content):
+    """Return the fields of a VOTable, by name."""
+    votable = _library("astropy.io.votable")
+    file = votable.parse(io.BytesIO(content.encode()))
+    return {field.name: field for field in file.get_first_table().fields}
+
+
+def _table_of(rows, fields):
+    """Return an astropy Table of rows, with units and descriptions."""
+    table = _library("astropy.table").Table()
+    for field in fields:
+        values = rows[field.name].to_numpy()
+        if values.dtype == object:
+            values = values.astype(str)
+        table[field.name] = values
+        column = table[field.name]
+        # The XML has broken the lines.
+        column.description = " ".join(field.description.split())
+        column.unit = field.unit
+        column.meta["ucd"] = field.ucd
+    return table
+
+
+def export_fits(path, fits_path, overwrite=False):
+    """Write a catalogue to a FITS table.
+
+    The boolean flags become one column of integers, "sklcae_flags", in which each flag
+    has a bit: the first flag "bad_stamp" has bit 0, of value 1, and so on in the order
+    of the catalogue. The keywords SKLFLG0, SKLFLG1, ... of the header have their names.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The catalogue, as for :func:`read_catalog`.
+    fits_path : str or PathLike
+        The FITS file, such as ``catalogue.fits``.
+    overwrite : bool, default=False
+        Whether an older file is replaced.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no catalogue.
+    OSError
+        If the FITS file exists, without `overwrite`, or cannot be written.
+    ImportError
+        If astropy or pyarrow is not installed.
+
+    Examples
+    --------
+    >>> from sklcae.survey import export_fits
+    >>> export_fits("nothing", "catalogue.fits")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: path must be a catalogue: ... Got 'nothing'.
+    """
+    table = read_catalog(path)
+    names = [name for name in flag_names(True) if f"{PREFIX}_{name}" in table.colnames]
+    mask = np.zeros(len(table), np.int32)
+    for bit, name in enumerate(names):
+        column = f"{PREFIX}_{name}"
+        mask |= np.asarray(table[column], np.int32) << bit
+        table.meta[f"SKLFLG{bit}"] = name
+        table.remove_column(column)
+    table.remove_column(PREFIX)
+    table[BIT_MASK] = mask
+    table[BIT_MASK].description = "Bit mask of the flags SKLFLG0, SKLFLG1, ..."
+    table.write(os.fspath(fits_path), format="fits", overwrite=overwrite)

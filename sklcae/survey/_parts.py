@@ -1,0 +1,221 @@
+"""A part of a catalogue, measured where it is asked for: here or in a worker."""
+
+import hashlib
+import json
+from functools import lru_cache
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sklcae._blocks import rows_of_block
+from sklcae._storage.model import load_model
+from sklcae.exceptions import CatalogError
+from sklcae.survey._catalog_file import part_metadata, write_part
+from sklcae.survey._measurement import bad_rows, join_results, measure_rows
+from sklcae.survey._stamps import open_stamps
+
+# Where a process died, so many smaller steps are made in the next attempt. A stamp is
+# left out when so many attempts died at it alone.
+FINER_STEPS = 16
+MOST_DEATHS = 2
+
+
+class Task(NamedTuple):
+    """All that a worker needs to measure a part.
+
+    Parameters
+    ----------
+    folder : str
+        The folder of the catalogue.
+    number : int
+        The number of the part.
+    rows : range
+        Its rows.
+    plan : str
+        Identity of the plan.
+    model : tuple of str
+        Path and SHA-256 of the model.
+    source : tuple of str and dict
+        The path of the stamps and the options of `open_stamps`.
+    identity : dict
+        The identity of the stamps.
+    columns : list of Column
+        The columns of the catalogue.
+    options : MeasurementOptions
+        What is measured.
+    """
+
+    folder: str
+    number: int
+    rows: range
+    plan: str
+    model: tuple
+    source: tuple
+    identity: dict
+    columns: list
+    options: Any
+
+    def __hash__(self):
+        return hash((self.plan, self.number))
+
+    @property
+    def name(self):
+        """A name of the part."""
+        return f"{self.plan[:12]}-{self.number}"
+
+    @property
+    def path(self):
+        """The file of the part."""
+        return Path(self.folder) / f"part-{self.number:06d}.parquet"
+
+    @property
+    def metadata(self):
+        """The entries of the metadata that name the part."""
+        rows = f"{self.rows.start}:{self.rows.stop}"
+        return {"sklcae.plan": self.plan, "sklcae.rows": rows}
+
+
+def is_done(task):
+    """Return whether the file of a part is whole and belongs to the plan."""
+    if not task.path.exists():
+        return False
+    try:
+        n_rows, metadata = part_metadata(task.path)
+    except ValueError:
+        return False
+    same = all(metadata.get(key) == value for key, value in task.metadata.items())
+    return same and n_rows == len(task.rows)
+
+
+def measure_part(task):
+    """Measure a part and write its file. Returns the number of bad stamps."""
+    if is_done(task):
+        return len(bad_stamps_of(task))
+    model = load_by_hash(*task.model)
+    path, options = task.source
+    with open_stamps(path, **options) as stamps:
+        if stamps.identity != task.identity:
+            raise CatalogError(
+                f"stamps must not change while they are measured. {path!r} is another "
+                "source than at the start."
+            )
+        results, bad = _measure(model, stamps, task)
+        results["object_id"] = stamps.ids[task.rows.start : task.rows.stop]
+        for name in ("ra", "dec"):
+            places = getattr(stamps, name)
+            if places is not None:
+                results[name] = np.asarray(places)[task.rows.start : task.rows.stop]
+    metadata = {**task.metadata, "sklcae.bad_stamps": json.dumps(bad)}
+    write_part(task.path, task.columns, results, metadata)
+    Journal(task).remove()
+    return len(bad)
+
+
+def bad_stamps_of(task):
+    """Return the errors of the bad stamps of a part that is done, by row."""
+    _, metadata = part_metadata(task.path)
+    bad = json.loads(metadata.get("sklcae.bad_stamps", "{}"))
+    return {int(row): message for row, message in bad.items()}
+
+
+def hash_of(path):
+    """Return SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=2)
+def load_by_hash(path, sha256):
+    """Return the model of a file, once for each process.
+
+    All pixels of a stamp may be masked, and its results are then NaN. Raises
+    CatalogError if the file is not the one with this hash.
+    """
+    model = load_model(path)
+    if hash_of(path) != sha256:
+        raise CatalogError(
+            f"model_path must not change while a catalogue is made. {path!r} is "
+            "another file than at the start."
+        )
+    return model.set_params(allow_nan=True, handle_empty="nan")
+
+
+def _measure(model, stamps, task):
+    """Return the results of a part, and the errors of its bad stamps."""
+    journal = Journal(task)
+    results, bad = [], {}
+    for rows in journal.steps(rows_of_block(stamps)):
+        if rows.start in journal.killers:
+            results.append(bad_rows(model, 1, task.options))
+            bad[rows.start] = "The process died while it measured this stamp."
+            continue
+        journal.begin(rows)
+        try:
+            found = measure_rows(model, stamps.__getitem__, rows, task.options)
+        except BaseException:
+            journal.remove()
+            raise
+        results.append(found[0])
+        bad |= found[1]
+    return join_results(results), bad
+
+
+class Journal:
+    """The rows that are being measured, in a file that outlives the process.
+
+    If the process dies, the next attempt makes smaller steps in the rows at which it
+    died, until a single stamp is left. A stamp at which two attempts died is left out.
+
+    Parameters
+    ----------
+    task : Task
+        The part.
+    """
+
+    def __init__(self, task):
+        self.rows = task.rows
+        self.path = task.path.with_name(f".{task.path.stem}.journal")
+        self.killers, self.suspect, self.deaths = [], None, 0
+        try:
+            content = json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        self.killers = content["killers"]
+        suspect = range(content["start"], content["stop"])
+        self.deaths = content["deaths"] + 1
+        if len(suspect) == 1 and self.deaths >= MOST_DEATHS:
+            self.killers.append(suspect.start)
+        else:
+            self.suspect = suspect
+
+    def steps(self, n_block):
+        """Return the ranges of rows that are measured one after another."""
+        cuts = {self.rows.start, self.rows.stop}
+        for row in self.killers:
+            cuts |= {row, row + 1}
+        if self.suspect is not None:
+            size = max(1, ceil(len(self.suspect) / FINER_STEPS))
+            cuts |= {*self.suspect[::size], self.suspect.stop}
+        cuts = sorted(cuts)
+        steps = []
+        for start, stop in pairwise(cuts):
+            firsts = range(start, stop, n_block)
+            steps += [range(first, min(first + n_block, stop)) for first in firsts]
+        return steps or [self.rows]
+
+    def begin(self, rows):
+        """Note that some rows are going to be measured."""
+        content = {
+            "killers": self.killers,
+            "start": rows.start,
+            "stop": rows.stop,
+            "deaths": self.deaths if rows == self.suspect else 0,
+        }
+        self.path.write_text(json.dumps(content))
+
+    def remove(self):
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
