@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from itertools import zip_longest
 
@@ -90,18 +90,29 @@ def over_blocks(X, function):
     """
     if not is_on_disk(X):
         return function(X, slice(0, None))
-    blocks, results = blocks_of(X), []
-    with ThreadPoolExecutor(1, "sklcae-reader") as reader:
-        block = _read(X, blocks[0])
-        for rows, ahead in zip_longest(blocks, blocks[1:]):
-            if ahead is not None:
-                # A thread has its own context: filters of warnings, np.errstate.
-                following = reader.submit(copy_context().run, _read, X, ahead)
-            with _rows_counted_from(rows.start):
-                results.append(function(block, rows))
-            if ahead is not None:
-                block = following.result()
+    results = []
+    for rows, reading in read_ahead(partial(_read, X), blocks_of(X)):
+        block = reading.result()
+        # The block is freed with its last name.
+        del reading
+        with _rows_counted_from(rows.start):
+            results.append(function(block, rows))
     return _joined(results)
+
+
+def read_ahead(read, pieces):
+    """Yield each piece with a Future of ``read(piece)``, and read the next meanwhile.
+
+    A thread reads, one piece at a time.
+    """
+    pieces = list(pieces)
+    with ThreadPoolExecutor(1, "sklcae-reader") as reader:
+        # A thread has its own context: filters of warnings, np.errstate.
+        readings = [reader.submit(copy_context().run, read, p) for p in pieces[:1]]
+        for piece, ahead in zip_longest(pieces, pieces[1:]):
+            if ahead is not None:
+                readings.append(reader.submit(copy_context().run, read, ahead))
+            yield piece, readings.pop(0)
 
 
 def _read(X, rows):

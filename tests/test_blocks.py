@@ -203,8 +203,8 @@ def test_one_block_is_read_ahead(few_rows):
     assert X.blocks == results == blocks_of(X)
     assert X.most == 2
     assert X.alive == 0
-    assert threading.current_thread().name in X.threads
-    assert len(X.threads) == 2
+    assert threading.current_thread().name not in X.threads
+    assert len(X.threads) == 1
     assert not [t for t in threading.enumerate() if "sklcae" in t.name]
 
 

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from sklcae._compat import import_optional
 from sklcae._flags import FLAGS
 from sklcae._profiles import kind_of
@@ -34,6 +32,7 @@ MEANINGS = {
     "x0": "Centre along x, from the centre of the first pixel of the stamp",
     "y0": "Centre along y, from the centre of the first pixel of the stamp",
 }
+PLACES = ("ra", "dec")
 PREFIX = "sklcae_flag"
 BAD_STAMP = "bad_stamp"
 # Flags that every catalogue has, and their meaning.
@@ -108,9 +107,11 @@ def is_unit(name):
     return True
 
 
-def columns_of_places(id_dtype, has_places):
-    """Return the columns that name the stamps."""
-    kind = np.dtype(id_dtype).kind
+def columns_of_places(stamps):
+    """Return the columns that name `Stamps`."""
+    first = slice(0, 1)
+    kind = stamps._ids_of(first).dtype.kind
+    has_places = all(stamps._degrees_of(name, first) is not None for name in PLACES)
     columns = [
         Column(
             "object_id",

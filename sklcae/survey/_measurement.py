@@ -55,7 +55,7 @@ def measure_rows(model, read, rows, options):
     model : estimator
         A fitted estimator of sklcae.
     read : callable
-        Returns the stamps of a slice of rows.
+        Returns the stamps of a range of rows.
     rows : range
         The rows.
     options : MeasurementOptions
@@ -71,7 +71,7 @@ def measure_rows(model, read, rows, options):
     if not len(rows):
         return empty_rows(model, 0, options), {}
     try:
-        stamps = read(slice(rows.start, rows.stop))
+        stamps = read(rows)
         return measure_stamps(model, stamps, options), {}
     except Exception as error:
         if options.raises or is_of_the_system(error):

@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from sklcae._blocks import rows_of_block
+from sklcae._blocks import read_ahead, rows_of_block
 from sklcae._storage.model import load_model
 from sklcae.exceptions import CatalogError
 from sklcae.survey._catalog_file import part_metadata, write_part
+from sklcae.survey._columns import PLACES
 from sklcae.survey._measurement import bad_rows, join_results, measure_rows
 from sklcae.survey._stamps import open_stamps
 
@@ -21,6 +21,7 @@ from sklcae.survey._stamps import open_stamps
 # left out when so many attempts died at it alone.
 FINER_STEPS = 16
 MOST_DEATHS = 2
+DIED = "The process died while it measured this stamp."
 
 
 class Task(NamedTuple):
@@ -103,11 +104,10 @@ def measure_part(task):
                 "source than at the start."
             )
         results, bad = _measure(model, stamps, task)
-        results["object_id"] = stamps.ids[task.rows.start : task.rows.stop]
-        for name in ("ra", "dec"):
-            places = getattr(stamps, name)
-            if places is not None:
-                results[name] = np.asarray(places)[task.rows.start : task.rows.stop]
+        rows = slice(task.rows.start, task.rows.stop)
+        results["object_id"] = stamps._ids_of(rows)
+        for name in PLACES:
+            results[name] = stamps._degrees_of(name, rows)
     metadata = {**task.metadata, "sklcae.bad_stamps": json.dumps(bad)}
     write_part(task.path, task.columns, results, metadata)
     Journal(task).remove()
@@ -147,20 +147,43 @@ def _measure(model, stamps, task):
     """Return the results of a part, and the errors of its bad stamps."""
     journal = Journal(task)
     results, bad = [], {}
-    for rows in journal.steps(rows_of_block(stamps)):
-        if rows.start in journal.killers:
-            results.append(bad_rows(model, 1, task.options))
-            bad[rows.start] = "The process died while it measured this stamp."
-            continue
-        journal.begin(rows)
-        try:
-            found = measure_rows(model, stamps.__getitem__, rows, task.options)
-        except BaseException:
-            journal.remove()
-            raise
-        results.append(found[0])
-        bad |= found[1]
+    try:
+        for rows, read in _reading(stamps, journal):
+            if rows.start in journal.killers:
+                found = bad_rows(model, 1, task.options), {rows.start: DIED}
+            else:
+                journal.begin(rows)
+                found = measure_rows(model, read, rows, task.options)
+            results.append(found[0])
+            bad |= found[1]
+    except BaseException:
+        journal.remove()
+        raise
     return join_results(results), bad
+
+
+def _reading(stamps, journal):
+    """Yield the ranges of rows of a journal, each with a function that reads rows."""
+    lock = Lock()
+
+    def read(rows):
+        # The files of some formats have one place at which they are read.
+        with lock:
+            return stamps[rows.start : rows.stop]
+
+    steps = journal.steps(rows_of_block(stamps))
+    if journal.is_clean:
+        for rows, reading in read_ahead(read, steps):
+            yield rows, partial(_read_once, read, rows, reading)
+    else:
+        # After a death nothing is read ahead: the journal names what is read.
+        for rows in steps:
+            yield rows, read
+
+
+def _read_once(read, step, reading, rows):
+    """Return rows, those of the step from what was read ahead."""
+    return reading.result() if rows == step else read(rows)
 
 
 class Journal:
@@ -190,6 +213,11 @@ class Journal:
             self.killers.append(suspect.start)
         else:
             self.suspect = suspect
+
+    @property
+    def is_clean(self):
+        """Whether no attempt has died."""
+        return self.suspect is None and not self.killers
 
     def steps(self, n_block):
         """Return the ranges of rows that are measured one after another."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from math import ceil
 from pathlib import Path
 
-from sklcae import __version__
+from sklcae._version import __version__
 from sklcae.exceptions import CatalogError
 from sklcae.survey._atomic import write_json
 from sklcae.survey._columns import Column

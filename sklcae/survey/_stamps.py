@@ -136,24 +136,29 @@ class Stamps:
     @cached_property
     def ids(self):
         """The names of the stamps, or their rows."""
+        return self._ids_of(slice(0, len(self)))
+
+    def _ids_of(self, rows):
+        """Return the names of a slice of rows, and read no others."""
         given = self._parts.id
-        return np.arange(len(self)) if given is None else _as_ids(given[:])
+        return np.arange(len(self))[rows] if given is None else _as_ids(given[rows])
 
     @cached_property
     def ra(self):
         """The right ascensions in degrees, or None."""
-        return self._degrees("ra")
+        return self._degrees_of("ra", slice(0, len(self)))
 
     @cached_property
     def dec(self):
         """The declinations in degrees, or None."""
-        return self._degrees("dec")
+        return self._degrees_of("dec", slice(0, len(self)))
 
-    def _degrees(self, kind):
+    def _degrees_of(self, kind, rows):
+        """Return "ra" or "dec" of a slice of rows in degrees, None if unknown."""
         given = getattr(self._parts, kind)
         if given is None:
             return None
-        degrees = np.asarray(given[:], dtype=np.float64)
+        degrees = np.asarray(given[rows], dtype=np.float64)
         return np.rad2deg(degrees) if kind in self._in_radians else degrees
 
     @property
