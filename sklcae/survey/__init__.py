@@ -1,6 +1,6 @@
 """Stamps of surveys, as their files have them, and catalogues of their parameters."""
 
-from sklcae.survey._catalog_file import export_fits, read_catalog
+from sklcae.survey._catalog_file import read_catalog, write_catalog
 from sklcae.survey._predict_catalog import CatalogRun, predict_catalog
 from sklcae.survey._stamps import Stamps, open_stamps
 from sklcae.survey._verify import verify_catalog
@@ -8,9 +8,9 @@ from sklcae.survey._verify import verify_catalog
 __all__ = [
     "CatalogRun",
     "Stamps",
-    "export_fits",
     "open_stamps",
     "predict_catalog",
     "read_catalog",
     "verify_catalog",
+    "write_catalog",
 ]

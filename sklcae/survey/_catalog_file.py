@@ -1,7 +1,6 @@
 """Catalogues as files: Parquet in the VOParquet convention, and FITS."""
 
 import io
-import os
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from sklcae._compat import import_optional
 from sklcae.survey._atomic import new_file
-from sklcae.survey._columns import PREFIX, flag_names
+from sklcae.survey._columns import PREFIX, Column, flag_names
 
 _library = partial(import_optional, extra="survey", purpose="A catalogue")
 
@@ -219,54 +218,111 @@ def _table_of(rows, fields):
         table[field.name] = values
         column = table[field.name]
         # The XML has broken the lines.
-        column.description = " ".join(field.description.split())
+        column.description = " ".join((field.description or "").split())
         column.unit = field.unit
         column.meta["ucd"] = field.ucd
     return table
 
 
-def export_fits(path, fits_path, overwrite=False):
-    """Write a catalogue to a FITS table.
+def write_catalog(table, path, overwrite=False):
+    """Write a catalogue to one file, Parquet or FITS.
 
-    The boolean flags become one column of integers, "sklcae_flags", in which each flag
-    has a bit: the first flag "bad_stamp" has bit 0, of value 1, and so on in the order
-    of the catalogue. The keywords SKLFLG0, SKLFLG1, ... of the header have their names.
+    In a FITS file the boolean flags become one column of integers, "sklcae_flags", in
+    which each flag has a bit: "bad_stamp" has bit 0, of value 1, and the others follow
+    in the order of the flags. The keywords SKLFLG0, SKLFLG1, ... of the header have
+    their names.
 
     Parameters
     ----------
+    table : astropy.table.Table
+        The catalogue, of :func:`read_catalog` or :func:`measure`.
     path : str or PathLike
-        The catalogue, as for :func:`read_catalog`.
-    fits_path : str or PathLike
-        The FITS file, such as ``catalogue.fits``.
+        The file. Its name ends in ``.parquet`` or ``.fits``. A Parquet file follows the
+        VOParquet convention, as those of :func:`predict_catalog`.
     overwrite : bool, default=False
         Whether an older file is replaced.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no catalogue.
-    OSError
-        If the FITS file exists, without `overwrite`, or cannot be written.
+    FileExistsError
+        If the file exists, without `overwrite`.
     ImportError
         If astropy or pyarrow is not installed.
+    ValueError
+        If the name of the file has another end.
 
     Examples
     --------
-    >>> from sklcae.survey import export_fits
-    >>> export_fits("nothing", "catalogue.fits")
-    Traceback (most recent call last):
-    ...
-    FileNotFoundError: path must be a catalogue: ... Got 'nothing'.
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from astropy.table import Table
+    >>> from sklcae.survey import read_catalog, write_catalog
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "catalogue.parquet"
+    ...     table = Table({"flux": [3.0, 4.0]}, units={"flux": "nJy"})
+    ...     write_catalog(table, path)
+    ...     read_catalog(path)["flux"].unit
+    Unit("nJy")
     """
-    table = read_catalog(path)
+    path = Path(path)
+    writer = _writer_for(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"path must be a new file, unless overwrite=True. Got {str(path)!r}, which "
+            "exists."
+        )
+    writer(table, path)
+
+
+def _writer_for(path):
+    """Return the function that writes a table to a file, by the end of its name."""
+    for ends, writer in WRITERS.items():
+        if path.name.lower().endswith(ends):
+            return writer
+    ends = [end for ends in WRITERS for end in ends]
+    raise ValueError(f"path must have a name that ends in one of {ends}. Got {path!s}.")
+
+
+def _write_parquet(table, path):
+    columns = [
+        Column(
+            column.name,
+            "str" if column.dtype.kind in "USO" else _plain_type(column.dtype),
+            None if column.unit is None else str(column.unit),
+            column.meta.get("ucd"),
+            column.description or "",
+        )
+        for column in table.itercols()
+    ]
+    write_part(path, columns, {name: table[name] for name in table.colnames}, {})
+
+
+def _plain_type(dtype):
+    """Return the type of a catalogue that holds numbers of some type."""
+    return {"f": "float64", "b": "bool"}.get(dtype.kind, "int64")
+
+
+def _write_fits(table, path):
+    table = table.copy()
     names = [name for name in flag_names(True) if f"{PREFIX}_{name}" in table.colnames]
     mask = np.zeros(len(table), np.int32)
-    for bit, name in enumerate(names):
-        column = f"{PREFIX}_{name}"
-        mask |= np.asarray(table[column], np.int32) << bit
-        table.meta[f"SKLFLG{bit}"] = name
-        table.remove_column(column)
-    table.remove_column(PREFIX)
-    table[BIT_MASK] = mask
-    table[BIT_MASK].description = "Bit mask of the flags SKLFLG0, SKLFLG1, ..."
-    table.write(os.fspath(fits_path), format="fits", overwrite=overwrite)
+    for bit, name in enumerate(flag_names(True)):
+        if name in names:
+            mask |= np.asarray(table[f"{PREFIX}_{name}"], np.int32) << bit
+            table.meta[f"SKLFLG{bit}"] = name
+            table.remove_column(f"{PREFIX}_{name}")
+    if names:
+        table.remove_column(PREFIX)
+        table[BIT_MASK] = mask
+        table[BIT_MASK].description = "Bit mask of the flags SKLFLG0, SKLFLG1, ..."
+    for column in table.itercols():
+        # FITS has no place for it.
+        column.meta.pop("ucd", None)
+    with new_file(path) as file:
+        table.write(file, format="fits")
+
+
+WRITERS = {
+    (".parquet",): _write_parquet,
+    (".fits",): _write_fits,
+}

@@ -138,7 +138,7 @@ def predict_catalog(
     See Also
     --------
     read_catalog : Reads the catalogue.
-    export_fits : Writes it as a FITS table.
+    write_catalog : Writes it to one file, Parquet or FITS.
 
     Examples
     --------

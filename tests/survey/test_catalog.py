@@ -20,11 +20,11 @@ from sklcae.datasets import make_galaxies
 from sklcae.exceptions import CatalogError, ModelFileError
 from sklcae.survey import _catalog_file as catalog_file
 from sklcae.survey import (
-    export_fits,
     open_stamps,
     predict_catalog,
     read_catalog,
     verify_catalog,
+    write_catalog,
 )
 from sklcae.survey._columns import flag_names
 from sklcae.survey._parts import Journal, Task
@@ -160,7 +160,7 @@ def test_fits_has_a_bit_mask(model_path, tmp_path):
     for flags in (False, True):
         out = tmp_path / f"out{flags}"
         table = predict_catalog(model_path, source, out, flags=flags).read()
-        export_fits(out, tmp_path / "catalogue.fits", overwrite=True)
+        write_catalog(table, tmp_path / "catalogue.fits", overwrite=True)
         stored = Table.read(tmp_path / "catalogue.fits")
         for bit, name in enumerate(flag_names(flags)):
             assert stored.meta[f"SKLFLG{bit}"] == name
@@ -172,8 +172,17 @@ def test_fits_has_a_bit_mask(model_path, tmp_path):
         # "no_pixels" is bit 1, and "outside_training" is bit 2.
         assert stored["sklcae_flags"][3] & 2
         assert stored["sklcae_flags"][5] & 4
-    with pytest.raises(OSError, match=r"catalogue.fits"):
-        export_fits(tmp_path / "outTrue", tmp_path / "catalogue.fits")
+    with pytest.raises(FileExistsError, match=r"new file.*catalogue.fits"):
+        write_catalog(table, tmp_path / "catalogue.fits")
+    with pytest.raises(ValueError, match=r"ends in one of \['.parquet', '.fits'"):
+        write_catalog(table, tmp_path / "catalogue.txt")
+    write_catalog(table, tmp_path / "catalogue.parquet")
+    again = read_catalog(tmp_path / "catalogue.parquet")
+    for name in table.colnames:
+        np.testing.assert_array_equal(again[name], table[name])
+        assert again[name].unit == table[name].unit
+        assert again[name].meta == table[name].meta
+    assert table["flux"].meta["ucd"] == "phot.flux"
 
 
 def test_fits_and_covariances(tmp_path):

@@ -1,0 +1,7 @@
+"""``python -m sklcae``."""
+
+import sys
+
+from sklcae._cli import main
+
+sys.exit(main())

@@ -1,0 +1,305 @@
+"""The commands of the command line. Each takes its arguments and returns a report."""
+
+import json
+import os
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from sklcae import ConditionalAutoencoderRegressor
+from sklcae._compat import import_optional
+from sklcae._pretrained import SUFFIX
+from sklcae._storage.model import load_model
+from sklcae.survey import (
+    measure as measure_image,
+)
+from sklcae.survey import (
+    open_stamps,
+    predict_catalog,
+    read_catalog,
+    simulate_stamps,
+    verify_catalog,
+    write_catalog,
+)
+from sklcae.survey._plan import read_plan
+
+# Fractions of a core-hour cost so much to read.
+DIGITS = 4
+
+
+@contextmanager
+def _client(options):
+    """Connect to the cluster of the arguments; None is this process."""
+    is_cluster = options.scheduler or options.scheduler_file or options.workers
+    if not is_cluster:
+        yield None
+        return
+    distributed = import_optional("distributed", extra="survey", purpose="A cluster")
+    if options.workers:
+        cluster = distributed.LocalCluster(
+            n_workers=options.workers, threads_per_worker=1, dashboard_address=None
+        )
+        with cluster, distributed.Client(cluster) as client:
+            yield client
+        return
+    with distributed.Client(
+        address=options.scheduler, scheduler_file=options.scheduler_file
+    ) as client:
+        yield client
+
+
+@contextmanager
+def _model_file(name):
+    """Give the path of a model: a file, or one that comes with the package."""
+    shipped = files("sklcae") / "weights" / f"{name}{SUFFIX}"
+    if not Path(name).exists() and os.sep not in name and shipped.is_file():
+        with as_file(shipped) as path:
+            yield path
+    else:
+        yield Path(name)
+
+
+def _given(options, *names):
+    """Return those of some arguments that are given, by name."""
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def simulate(options):
+    """Simulate stamps into a Zarr store."""
+    settings = {**_given(options, "targets", "planes"), **dict(options.set)}
+    settings = {name: _as_tuple(value) for name, value in settings.items()}
+    rows = {} if options.rows_per_part is None else _given(options, "rows_per_part")
+    if options.dry_run:
+        return _cost_of_simulation(options, settings)
+    with (
+        _client(options) as client,
+        simulate_stamps(
+            options.out,
+            options.n_samples,
+            options.seed,
+            client=client,
+            verbose=not options.quiet,
+            **rows,
+            **settings,
+        ) as stamps,
+    ):
+        return _of_stamps(stamps)
+
+
+def _as_tuple(value):
+    """Return a list of JSON as the range that make_galaxies takes."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _cost_of_simulation(options, settings):
+    """Return what the simulation costs, from the time of a few stamps."""
+    import time
+
+    from sklcae.datasets import make_galaxies
+
+    n = min(50, max(1, options.n_samples))
+    start = time.process_time()
+    galaxies = make_galaxies(n, random_state=options.seed, return_X_y=False, **settings)
+    seconds = (time.process_time() - start) / n
+    return {
+        "rows": options.n_samples,
+        "bytes_out": galaxies.data[0].nbytes * options.n_samples,
+        "core_hours": round(seconds * options.n_samples / 3600, DIGITS),
+    }
+
+
+def train(options):
+    """Train a model on stamps with targets, and save it."""
+    settings = {"random_state": options.seed, "verbose": int(not options.quiet)}
+    settings |= dict(options.set)
+    with open_stamps(options.stamps, **dict(options.open)) as stamps:
+        y, names = _targets_of(stamps, options.stamps)
+        settings = {"planes": stamps.planes, "target_names": names, **settings}
+        make = ConditionalAutoencoderRegressor
+        model = (make if options.plain else make.recommended)(**settings)
+        model.fit(stamps, y)
+    model.save(options.model)
+    report = {"model": options.model, "epochs": model.n_iter_, "targets": names}
+    if options.test:
+        report["r2"] = _r2_of(model, options)
+    return report
+
+
+def _targets_of(stamps, path):
+    if stamps.target is None:
+        raise ValueError(
+            f"STAMPS must have targets: an array or columns that --open target=NAME "
+            f"names. Got {path!r} without them."
+        )
+    return np.asarray(stamps.target), list(stamps.target_names)
+
+
+def _r2_of(model, options):
+    """Return R2 by target."""
+    from sklearn.metrics import r2_score
+
+    with open_stamps(options.test, **dict(options.open)) as stamps:
+        y, names = _targets_of(stamps, options.test)
+        y_pred = model.predict(stamps)
+    scores = r2_score(y, y_pred, multioutput="raw_values")
+    return dict(zip(names, map(float, scores), strict=True))
+
+
+def predict(options):
+    """Measure all stamps of a file into a catalogue."""
+    polish = dict(options.polish_set) or options.polish
+    with (
+        _model_file(options.model) as path,
+        open_stamps(options.stamps, **dict(options.open)) as stamps,
+    ):
+        run = predict_catalog(
+            path,
+            stamps,
+            options.out,
+            columns=options.columns,
+            units=dict(options.unit),
+            return_std=not options.no_std,
+            return_cov=options.cov,
+            score=options.score,
+            polish=polish,
+            flags=options.flags,
+            rows_per_part=options.rows_per_part or "auto",
+            on_bad_stamp=options.on_bad_stamp,
+            dry_run=True,
+        )
+        if options.dry_run:
+            cost = run.estimate()
+            return {**cost, "core_hours": round(cost["core_hours"], DIGITS)}
+        with _client(options) as client:
+            run.run(client, verbose=not options.quiet)
+        return {
+            "catalogue": str(run.folder),
+            "rows": run.plan.n_rows,
+            "parts": run.plan.n_parts,
+            "bad_stamps": len(run.bad_stamps()),
+            "failed": run.failed,
+        }
+
+
+def measure(options):
+    """Measure the galaxies of a survey image into a catalogue."""
+    if Path(options.out).exists() and not options.overwrite:
+        raise FileExistsError(
+            f"OUT must be a new file, unless there is --overwrite. Got {options.out!r}."
+        )
+    parts = _given(options, "weight", "variance", "mask", "background", "psf", "hdu")
+    parts = {name: _as_number(value) for name, value in parts.items()}
+    positions = None
+    if options.positions:
+        table = import_optional("astropy.table", extra="survey", purpose="measure")
+        positions = table.Table.read(options.positions)
+    with _model_file(options.model) as path:
+        catalog = measure_image(
+            load_model(path),
+            options.image,
+            positions,
+            size=options.size,
+            gain=options.gain,
+            polish=not options.no_polish,
+            flags=not options.no_flags,
+            **parts,
+        )
+    write_catalog(catalog, options.out, overwrite=options.overwrite)
+    flagged = int(np.sum(catalog["sklcae_flag"]))
+    return {"catalogue": options.out, "rows": len(catalog), "flagged": flagged}
+
+
+def _as_number(text):
+    """Return a number if the text is one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def export(options):
+    """Export a model to ONNX, or a catalogue to one file."""
+    if Path(options.out).exists() and not options.overwrite:
+        raise FileExistsError(
+            f"OUT must be a new file, unless there is --overwrite. Got {options.out!r}."
+        )
+    if options.out.endswith(".onnx"):
+        with _model_file(options.source) as path:
+            model = load_model(path)
+        if not isinstance(model, ConditionalAutoencoderRegressor):
+            raise TypeError(
+                "MODEL must be a ConditionalAutoencoderRegressor: profile fits cannot "
+                f"be exported. Got a {type(model).__name__} in {options.source!r}."
+            )
+        model.to_onnx(options.out)
+    else:
+        table = read_catalog(options.source)
+        write_catalog(table, options.out, overwrite=options.overwrite)
+    return {"written": options.out, "bytes": Path(options.out).stat().st_size}
+
+
+def info(options):
+    """Describe a model, a file of stamps or a catalogue."""
+    path = Path(options.file)
+    if read_plan(path) is not None:
+        return _of_catalog(path)
+    with _model_file(options.file) as model_path:
+        if model_path.suffix == SUFFIX:
+            return _of_model(load_model(model_path))
+    with open_stamps(path, **dict(options.open)) as stamps:
+        return _of_stamps(stamps)
+
+
+def _of_catalog(folder):
+    plan = read_plan(folder)
+    parts = len(list(folder.glob("part-*.parquet")))
+    failed = folder / "_failed.json"
+    return {
+        "kind": "catalogue",
+        "rows": plan.n_rows,
+        "parts": plan.n_parts,
+        "parts_done": parts,
+        "complete": (folder / "_SUCCESS").exists(),
+        "failed_parts": json.loads(failed.read_text()) if failed.exists() else [],
+        "source": plan.source.get("name"),
+        "columns": [column.name for column in plan.columns],
+    }
+
+
+def _of_model(model):
+    report = {
+        "kind": type(model).__name__,
+        "targets": list(model.target_names_),
+        "planes": list(model.planes or ("image",)),
+        "shape": list(model.image_shape_),
+        "pixel_scale": getattr(model, "pixel_scale_", model.pixel_scale),
+        "gain": model.gain,
+    }
+    if isinstance(model, ConditionalAutoencoderRegressor):
+        report |= {
+            "network": str(model.network),
+            "epochs": model.n_iter_,
+            "errors": model.physical_loss == "gaussian_likelihood",
+        }
+    return report
+
+
+def _of_stamps(stamps):
+    return {
+        "kind": "stamps",
+        "rows": len(stamps),
+        "shape": list(stamps.shape[1:]),
+        "planes": list(stamps.planes),
+        "unit": stamps.unit,
+        "positions": stamps.ra is not None,
+        "targets": list(stamps.target_names or ()),
+        "rows_in_chunk": stamps.chunks[0],
+    }
+
+
+def verify(options):
+    """Check that a catalogue is complete and undamaged."""
+    return {"catalogue": options.out, "rows": verify_catalog(options.out)}
