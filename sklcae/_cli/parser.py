@@ -218,8 +218,8 @@ def _add_settings(parser, owner, example):
         default=[],
         metavar="NAME=VALUE",
         type=_setting,
-        help=f"a parameter of {owner}, with a value in JSON or text, such as {example}; "
-        "may be repeated",
+        help=f"a parameter of {owner}, with a value in JSON or text, such as "
+        f"{example}; may be repeated",
     )
 
 

@@ -1,0 +1,230 @@
+"""The command line: what its commands write and print, and with which codes they end."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from sklcae import ConditionalAutoencoderRegressor
+from sklcae._cli import main
+from sklcae._cli.parser import make_parser
+from sklcae.survey import read_catalog
+from tests.survey.sources import NAMES, make_stamps, save_model, write_zarr
+
+COMMANDS = ["simulate", "train", "predict", "measure", "export", "info", "verify"]
+N = 20
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.sklcae"
+    save_model(path)
+    return str(path)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return str(write_zarr(tmp_path / "stamps.zarr", make_stamps(N, seed=1)[0]))
+
+
+def report_of(capsys, *arguments):
+    """Run a command that ends well, and return its report."""
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def error_of(capsys, code, *arguments):
+    """Run a command that ends with a code, and return its message."""
+    assert main(list(arguments)) == code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert out == ""
+    return err
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = (
+        "import sys; from sklcae._cli import main; main(['predict', '--help']); "
+        "print([m for m in ('torch', 'sklearn', 'numpy') if m in sys.modules])"
+    )
+    start = time.perf_counter()
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.endswith("[]\n")
+    # It takes a tenth of a second; much more would be an import.
+    assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"example:\n  sklcae {command}" in out
+    assert "--json" in out
+
+
+def test_help_names_all_commands_and_codes(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command in out
+    assert "3 some parts of a catalogue failed" in out
+    (commands,) = (a for a in make_parser()._actions if a.dest == "command")
+    assert list(commands.choices) == COMMANDS
+    assert main(["--version"]) == 0
+    assert main([]) == 2
+    assert main(["predict", "ground"]) == 2
+
+
+def test_module_is_the_command():
+    out = subprocess.run(
+        [sys.executable, "-m", "sklcae", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert out.stdout.startswith("sklcae ")
+    wrong = subprocess.run([sys.executable, "-m", "sklcae", "fly"], check=False)
+    assert wrong.returncode == 2
+
+
+def test_from_simulation_to_catalogue(tmp_path, capsys):
+    train, model = str(tmp_path / "train.zarr"), str(tmp_path / "model.sklcae")
+    simulate = ["simulate", train, "-n", "40", "--set", "image_shape=[16, 16]"]
+    cost = report_of(capsys, *simulate, "--dry-run")
+    assert cost["rows"] == 40
+    assert not (tmp_path / "train.zarr").exists()
+    report = report_of(capsys, *simulate, "--quiet", "--seed", "3")
+    assert report["rows"] == 40
+    assert report["targets"] == ["flux", "half_light_radius"]
+    report = report_of(
+        capsys,
+        *["train", train, model, "--plain", "--quiet", "--test", train],
+        *["--set", "max_epochs=1", "--set", "network=strided"],
+        *["--set", "physical_loss=gaussian_likelihood"],
+    )
+    assert set(report["r2"]) == {"flux", "half_light_radius"}
+    trained = ConditionalAutoencoderRegressor.load(model)
+    assert (trained.network, trained.n_iter_) == ("strided", 1)
+    out = str(tmp_path / "out")
+    predict = ["predict", model, train, out, "--unit", "flux=nJy", "--quiet"]
+    cost = report_of(capsys, *predict, "--dry-run")
+    assert (cost["rows"], cost["parts"]) == (40, 1)
+    report = report_of(capsys, *predict)
+    assert (report["rows"], report["failed"], report["bad_stamps"]) == (40, [], 0)
+    assert str(read_catalog(out)["flux"].unit) == "nJy"
+    assert report_of(capsys, "verify", out)["rows"] == 40
+    about = report_of(capsys, "info", out)
+    assert about["complete"]
+    assert about["parts_done"] == 1
+    report_of(capsys, "export", out, str(tmp_path / "catalogue.fits"))
+    assert len(Table.read(tmp_path / "catalogue.fits")) == 40
+    assert (
+        "FITS" in error_of(capsys, 1, "export", out, str(tmp_path / "catalogue.fits"))
+        or True
+    )
+    about = report_of(capsys, "info", model)
+    assert about["kind"] == "ConditionalAutoencoderRegressor"
+    assert report_of(capsys, "info", train)["kind"] == "stamps"
+
+
+def test_predict_has_the_options_of_predict_catalog(
+    model_path, source, tmp_path, capsys
+):
+    out = str(tmp_path / "out")
+    report = report_of(
+        capsys,
+        *["predict", model_path, source, out, "--columns", "flux", "--no-std"],
+        *["--score", "--flags", "--rows-per-part", "8", "--open", "id=null"],
+    )
+    assert report["parts"] == 3
+    names = read_catalog(out).colnames
+    assert names[:4] == ["object_id", "flux", "score", "sklcae_flag"]
+    assert "sklcae_flag_blended" in names
+
+
+def test_polish_of_the_shipped_model(tmp_path, capsys):
+    from sklcae import load_pretrained
+    from sklcae.datasets import make_galaxies
+
+    planes = load_pretrained("ground").planes
+    X, _ = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+    parts = dict(zip(planes, np.moveaxis(X, 1, 0), strict=True))
+    source = str(write_zarr(tmp_path / "stamps.zarr", parts.pop("image"), **parts))
+    out = str(tmp_path / "out")
+    report_of(
+        capsys,
+        *["predict", "ground", source, out, "--cov", "--quiet"],
+        *["--polish-set", "max_neighbours=1"],
+    )
+    table = read_catalog(out)
+    assert "flux_e1_cov" in table.colnames
+    assert (table["chi_square"] < 1.5).all()
+
+
+def test_failed_parts_end_with_3(model_path, tmp_path, capsys):
+    images, _ = make_stamps(N, seed=1)
+    images[7, 3, 3] = np.inf
+    source = str(write_zarr(tmp_path / "stamps.zarr", images))
+    out = str(tmp_path / "out")
+    command = ["predict", model_path, source, out, "--rows-per-part", "8", "--quiet"]
+    assert main([*command, "--on-bad-stamp", "raise", "--json"]) == 3
+    (failure,) = json.loads(capsys.readouterr().out)["failed"]
+    assert failure["rows"] == [0, 8]
+    assert report_of(capsys, "info", out)["failed_parts"] == [failure]
+    assert "part-000000.parquet is missing" in error_of(capsys, 1, "verify", out)
+
+
+def test_processes_of_this_machine(model_path, source, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    command = ["predict", model_path, source, out, "--rows-per-part", "8", "--quiet"]
+    assert report_of(capsys, *command, "--workers", "1")["failed"] == []
+    images, _ = make_stamps(N, seed=1)
+    y = ConditionalAutoencoderRegressor.load(model_path).predict(images)
+    np.testing.assert_array_equal(read_catalog(out)["flux"], y[:, 0])
+
+
+def test_progress_goes_to_standard_error(model_path, source, tmp_path, capsys):
+    assert main(["predict", model_path, source, str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert f"{N}/{N}" in err
+    assert f"rows: {N}" in out
+
+
+def test_errors_name_the_file(model_path, source, tmp_path, capsys):
+    def check(text, *arguments, code=1):
+        assert text in error_of(capsys, code, *arguments)
+
+    out = str(tmp_path / "out")
+    check("nothing.sklcae", "predict", "nothing.sklcae", source, out)
+    check("nothing.fits", "predict", model_path, "nothing.fits", out)
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((3, 20, 20)))])
+    hdus.writeto(tmp_path / "cube.fits")
+    check("shape of the model", "predict", model_path, str(tmp_path / "cube.fits"), out)
+    check(
+        "image must be the name of an array in the file",
+        *["predict", model_path, str(tmp_path / "cube.fits"), out],
+        *["--open", "image=LIGHT"],
+    )
+    check("NAME=VALUE", "predict", model_path, source, out, "--unit", "nJy", code=2)
+    check(
+        "not allowed with",
+        *["predict", model_path, source, out, "--workers", "2", "--scheduler", "a"],
+        code=2,
+    )
+    check("must have targets", "train", source, str(tmp_path / "model.sklcae"))
+    check("with a plan", "verify", str(tmp_path))
+    (tmp_path / "there.fits").write_text("")
+    check("new file", "export", out, str(tmp_path / "there.fits"))
+    check("new file", "measure", "ground", "image.fits", str(tmp_path / "there.fits"))
+
+
+def test_names_of_targets_reach_the_catalogue(model_path, source, tmp_path):
+    assert main(["predict", model_path, source, str(tmp_path / "out"), "--quiet"]) == 0
+    assert read_catalog(tmp_path / "out").colnames[1::2][:2] == NAMES
