@@ -1,4 +1,4 @@
-"""The command line: what its commands write and print, and with which codes they end."""
+"""The command line: what its commands write and print, and their exit codes."""
 
 import json
 import subprocess

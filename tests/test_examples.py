@@ -134,6 +134,13 @@ def test_saved_models_are_loaded_and_looked_into(tmp_path):
 
 
 @pytest.mark.slow
+def test_grid_search_on_a_cluster_is_that_of_one_process():
+    result = run("grid_search_on_a_cluster.py", "--n-samples", 60, "--max-epochs", 1)
+    assert result.returncode == 0, result.stderr
+    assert "bitwise the scores of one process: True" in result.stdout
+
+
+@pytest.mark.slow
 def test_three_telescopes_agree_with_galsim(tmp_path):
     """Also in a quick run, since nothing in the decoder is learned."""
     result = run("plot_three_telescopes.py", "--quick", "--output", tmp_path)
