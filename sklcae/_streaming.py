@@ -8,6 +8,7 @@ takes a buffer of random blocks at a time, see `sklcae._torch.reading`.
 import hashlib
 import threading
 from contextlib import contextmanager
+from contextvars import copy_context
 from math import prod
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -120,9 +121,9 @@ class BlockReader:
         self.held, self.expected, self.coming = {}, set(), set()
         self.wanted, self.results = SimpleQueue(), SimpleQueue()
         self.is_closed = False
-        self.thread = threading.Thread(
-            target=self._read_all, name="sklcae-reader", daemon=True
-        )
+        # A thread has its own context: filters of warnings, np.errstate.
+        options = {"args": (self._read_all,), "name": "sklcae-reader", "daemon": True}
+        self.thread = threading.Thread(target=copy_context().run, **options)
         self.thread.start()
 
     def close(self):
