@@ -121,9 +121,11 @@ ROOMS = [
     "_storage",
     "_fit_monitor",
     "_recommended",
+    "_onnx",
     "_conditional_autoencoder",
     "_profile_fit",
     "_pretrained",
+    "onnx",
     "__init__",
 ]
 
