@@ -1394,10 +1394,10 @@ class ConditionalAutoencoderRegressor(
         >>> from sklcae import load_pretrained
         >>> model = load_pretrained("ground")
         >>> model.to_onnx("ground.onnx")  # doctest: +SKIP
-        >>> import onnxruntime  # doctest: +SKIP
-        >>> session = onnxruntime.InferenceSession("ground.onnx")  # doctest: +SKIP
-        >>> planes = {"image": image, "variance": variance, "psf": psf}  # doctest: +SKIP
-        >>> y, y_std, is_outside = session.run(None, planes)  # doctest: +SKIP
+        >>> import onnxruntime as ort  # doctest: +SKIP
+        >>> session = ort.InferenceSession("ground.onnx")  # doctest: +SKIP
+        >>> stamps = {"image": image, "variance": var, "psf": psf}  # doctest: +SKIP
+        >>> y, y_std, is_outside = session.run(None, stamps)  # doctest: +SKIP
         """
         from sklcae._storage.archive import replace_file
 

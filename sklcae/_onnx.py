@@ -32,7 +32,7 @@ NAME = "ConditionalAutoencoderRegressor"
 LEAST_OPSET = 18
 # The first version of the file format that has these operators, for old runtimes.
 IR_VERSION = 8
-# The licence of the format, as an identifier of SPDX. It says nothing about the weights.
+# The licence of the format, an identifier of SPDX. The weights may have any licence.
 FORMAT_LICENSE = "Apache-2.0"
 # Units of the parameters of profiles. The others have none.
 UNITS = {

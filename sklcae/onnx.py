@@ -101,6 +101,8 @@ def _convert(scope, operator, container):
     graph = onnx.compose.add_prefix(model, prefix).graph
     planes = [value.name for value in graph.input]
     _divide_input(onnx, scope, operator, container, exported.codec.layout, planes)
+    for node in graph.node:
+        _name_inputs(node)
     container.initializers.extend(graph.initializer)
     container.nodes.extend(graph.node)
     container.node_domain_version_pair_sets.add(("", container.target_opset))
@@ -124,6 +126,24 @@ def _check_conversion(operator, container):
             f"The {NAME} in a pipeline must have one input, an array with all pixels. "
             f"Got {len(operator.inputs)} inputs."
         )
+
+
+def _name_inputs(node):
+    """Give all inputs of a node a name, without which sklearn-onnx cannot sort it.
+
+    An optional input that is left out is an empty name. Raises ValueError for other
+    operators than a "Clip" without the lower bound.
+    """
+    if "" not in node.input:
+        return
+    if node.op_type != "Clip" or node.input[1]:
+        raise ValueError(
+            f"The 'network' parameter of {NAME} must be a network without the operator "
+            f"{node.op_type!r}, which sklearn-onnx cannot sort, to be exported with a "
+            "pipeline. Export the model alone by its method to_onnx."
+        )
+    values, _, bound = node.input
+    node.op_type, node.input[:] = "Min", [values, bound]
 
 
 def _divide_input(onnx, scope, operator, container, layout, planes):

@@ -10,6 +10,7 @@ import warnings
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -75,8 +76,8 @@ class TargetUnits(NamedTuple):
     """From z_phy to parameters; arrays (n_targets,).
 
     Variances are multiplied by ``squared_scale``. The columns where ``is_logarithm``
-    are logarithms, kept within ``largest``; None if there are none. ``matrices`` and ``offsets`` belong to the
-    turns of the `Symmetry` of a test-time augmentation.
+    are logarithms, kept within ``largest``; None if there are none. ``matrices`` and
+    ``offsets`` belong to the turns of the `Symmetry` of a test-time augmentation.
     """
 
     mean: Any
@@ -192,7 +193,7 @@ def _as_tensors(parts):
         return [tuple(map(_as_tensors, part)) for part in parts]
     if not hasattr(parts, "dtype"):
         return parts
-    tensor = torch.as_tensor(parts)
+    tensor = torch.from_numpy(np.array(parts))
     return tensor if tensor.dtype == torch.bool else tensor.double()
 
 
@@ -412,11 +413,18 @@ def _to_onnx(program, opset):
 
 
 def _reason(error):
-    """Return the first line of the message of the first cause."""
+    """Return a cause in one line, the first line of the first of its causes."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    if lines[0].startswith("Constraints violated"):
+        return (
+            "it is only for the number of stamps with which it was traced. The first "
+            "axis of x must be x.shape[0], and not len(x)"
+        )
+    return lines[0]
 
 
 @contextmanager
