@@ -1354,6 +1354,72 @@ class ConditionalAutoencoderRegressor(
 
         return load_model(path, "ConditionalAutoencoderRegressor")
 
+    def to_onnx(self, path):
+        """Export the fitted model to one ONNX file.
+
+        The file holds everything that :meth:`predict` does: raw stamps go in, and
+        parameters and errors in the units of y come out. A runtime for ONNX reads it
+        without Python, PyTorch or sklcae. It has standard operators only, and any
+        number of stamps may be passed at a time.
+
+        Inputs are float32. A model with images alone has the input ``image``, of the
+        shape of X in fit. With other `planes` there is an input for each of them,
+        ``image``, ``variance`` and ``psf``, of shape (n_samples, n_bands, H, W). The
+        outputs are ``parameters``, float64 of shape (n_samples, n_targets); ``errors``
+        of the same shape, for models that predict standard deviations; and ``outside``,
+        bool of shape (n_samples,), see :meth:`is_outside`. The errors of stamps outside
+        are NaN. `allow_nan` and `test_time_augmentation` decide the graph. Stamps that
+        :meth:`predict` refuses, such as those with NaN without `allow_nan`, have NaN as
+        parameters and are outside.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. It is replaced as by :meth:`save`.
+
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        ImportError
+            If onnx or onnxscript is not installed.
+        ValueError
+            If a network of your own has operations that ONNX lacks, or depends on the
+            number of stamps; if `test_time_augmentation` is set and the effect of a
+            turn on some target is unknown.
+        OSError
+            If the file cannot be written; an older file is then unchanged.
+
+        Notes
+        -----
+        The names and units of the targets, the planes, the pixel scale and the version
+        of sklcae are in the metadata of the file. Pipelines are exported by
+        :func:`sklcae.onnx.register`.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> model = load_pretrained("ground")
+        >>> model.to_onnx("ground.onnx")  # doctest: +SKIP
+        >>> import onnxruntime as ort  # doctest: +SKIP
+        >>> session = ort.InferenceSession("ground.onnx")  # doctest: +SKIP
+        >>> stamps = {"image": image, "variance": var, "psf": psf}  # doctest: +SKIP
+        >>> y, y_std, is_outside = session.run(None, stamps)  # doctest: +SKIP
+        """
+        from sklcae._storage.archive import replace_file
+
+        replace_file(path, self._exported().to_graph().SerializeToString())
+
+    def _exported(self):
+        """Return what `predict` depends on, for an ONNX graph."""
+        from sklcae._onnx import Exported
+
+        check_is_fitted(self)
+        layout = self.codec_.layout
+        self._check_test_time_augmentation(layout)
+        turns = symmetry_of(layout, self) if self.test_time_augmentation else None
+        return Exported(self.codec_, self.allow_nan, turns)
+
     def __getstate__(self):
         """Return a state of NumPy arrays and plain values, without live objects."""
         state = dict(super().__getstate__())

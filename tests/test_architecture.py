@@ -121,10 +121,14 @@ ROOMS = [
     "_storage",
     "_fit_monitor",
     "_recommended",
+    "_onnx",
     "_conditional_autoencoder",
     "_profile_fit",
     "_pretrained",
     "survey",
+    "onnx",
+    "_cli",
+    "__main__",
     "__init__",
 ]
 

@@ -14,6 +14,7 @@ MODULES = [
     "sklcae.inspection",
     "sklcae.metrics",
     "sklcae.networks",
+    "sklcae.onnx",
     "sklcae.survey",
 ]
 # Examples, See Also and an extended summary are there where they help; a return value

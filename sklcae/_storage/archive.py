@@ -61,21 +61,13 @@ short_repr = _REPR.repr
 
 
 def write_archive(path, manifest, tensors):
-    """Write a manifest and arrays to a file, whole or not at all.
+    """Write a manifest and arrays to a file, see `replace_file`.
 
     The manifest must be values that JSON can hold, with finite numbers only, and
     without the keys in ``RESERVED``. The arrays must be of a type in ``DTYPES``, with
     finite values only. ValueError is raised otherwise.
-
-    An existing file is replaced in one step when all of the new file is on the disk.
-    The same OSError as from ``open(path, "wb")`` is raised if the user may not write
-    to it. The new file has the permissions of the old one, and its owner and group if
-    the system allows this. A symbolic link is followed; a hard link to the old file
-    keeps the old content. After an OSError an existing file is unchanged, except that
-    it may be the new one after a failed synchronisation of the folder.
     """
-    data = _to_bytes(manifest, tensors)
-    _replace_file(os.path.realpath(path), data)
+    replace_file(path, _to_bytes(manifest, tensors))
 
 
 def read_archive(path, check):
@@ -347,7 +339,17 @@ def _check_readable(data):
         raise ValueError(f"The file could not be read again: {error}.") from None
 
 
-def _replace_file(path, data):
+def replace_file(path, data):
+    """Write bytes to a file, whole or not at all.
+
+    An existing file is replaced in one step when all of the new file is on the disk.
+    The same OSError as from ``open(path, "wb")`` is raised if the user may not write
+    to it. The new file has the permissions of the old one, and its owner and group if
+    the system allows this. A symbolic link is followed; a hard link to the old file
+    keeps the old content. After an OSError an existing file is unchanged, except that
+    it may be the new one after a failed synchronisation of the folder.
+    """
+    path = os.path.realpath(path)
     old = _status_of_existing(path)
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, TEMPORARY_NAME.format(secrets.token_hex(8)))
