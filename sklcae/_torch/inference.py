@@ -6,6 +6,7 @@ import torch
 from sklcae._torch.augmentation import turn_batch
 from sklcae._torch.batches import Batch
 from sklcae._torch.losses import Light, drawn_by
+from sklcae._torch.networks.checking import is_known
 
 # Every batch has this size, the last one padded, so that the result for a stamp does
 # not depend on the other stamps.
@@ -39,18 +40,32 @@ def read_targets(module, stamps, executor, elements=(0,)):
     (n, n_elements, n_targets), float32. The variance is None unless the network
     predicts it. The other arguments are as for `encode`.
     """
+    read_one = _reader_of(module)
 
     def read(**planes):
         turned = [turn_batch(Batch(**planes), element) for element in elements]
-        encodings = [module.encode(_batch(one._asdict())) for one in turned]
-        z_phy = torch.stack([one.z_phy for one in encodings], dim=1)
-        if encodings[0].log_variance is None:
+        z_phy, logs = zip(*(read_one(_batch(b._asdict())) for b in turned), strict=True)
+        z_phy = torch.stack(z_phy, dim=1)
+        if logs[0] is None:
             return (z_phy,)
-        variances = [one.log_variance.exp() for one in encodings]
-        return z_phy, torch.stack(variances, dim=1)
+        return z_phy, torch.stack([log.exp() for log in logs], dim=1)
 
     z_phy, *variance = map_padded(read, module, _planes_of(stamps), executor)
     return z_phy, (variance[0] if variance else None)
+
+
+def _reader_of(module):
+    """Return a function from a `Batch` to z_phy and the logarithm of its variance."""
+    # A class from outside, derived from sklcae's, may encode in another way.
+    encoder = getattr(module, "encoder", None)
+    if is_known(module) and hasattr(encoder, "read_targets"):
+        return encoder.read_targets
+
+    def read(batch):
+        encoding = module.encode(batch)
+        return encoding.z_phy, encoding.log_variance
+
+    return read
 
 
 def decode(module, latents, executor, psf=None, finish=None):

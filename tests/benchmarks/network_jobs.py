@@ -157,7 +157,7 @@ def bare_epochs(X, y):
 def bare_step(network, optimizer, executor, batch, size):
     """Make one step of the net, without the surrounding code."""
     from sklcae._torch.batches import Batch
-    from sklcae._torch.losses import LossWeights, loss_terms
+    from sklcae._torch.losses import LossWeights, drawn_by, loss_terms
     from sklcae._torch.training import Output
 
     n = len(batch[0])
@@ -167,7 +167,8 @@ def bare_step(network, optimizer, executor, batch, size):
     def gradients(rows):
         part = Batch(images[rows], batch[1][rows])
         encoding = network.encode(part)
-        output = Output(encoding, network.decode(encoding.latents))
+        drawn = drawn_by(network, network.decode(encoding.latents))
+        output = Output(encoding, drawn)
         terms = loss_terms(output, part, "binary_cross_entropy", "squared_error")
         loss = terms.total(LossWeights(1.0, 1e-4)) * (len(part.images) / n)
         return torch.autograd.grad(loss, parameters), loss.item()

@@ -78,6 +78,21 @@ class SoftplusImage(nn.Module):
 SCALED_BOUNDS = (1e-4, 1 - 1e-4)
 
 
+def takes_blocks(images):
+    """Return whether convolutions of images may use the blocked layout of oneDNN.
+
+    Convolution and pooling are faster in it, but it has no gradients here, and only
+    processors with AVX2 have fast operations for it.
+    """
+    return (
+        torch.is_inference_mode_enabled()
+        and images.device.type == "cpu"
+        and images.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    )
+
+
 def max_pool(x):
     """Return the maxima of 2x2 pixels, (n, C, H, W); odd sides keep their last pixel.
 

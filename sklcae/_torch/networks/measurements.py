@@ -156,29 +156,37 @@ def _without_neighbours(light, stable, center):
 
 def _smoothed(images):
     """Return the mean of images (n, n_bands, H, W) over boxes of 3 x 3 pixels."""
-    return F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    if torch.compiler.is_exporting():
+        return F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    n_pixels = _around(torch.add, torch.ones_like(images[:1, :1]), 1)
+    return _around(torch.add, images, 1) / n_pixels
 
 
 def _largest_around(images, reach):
-    """Return the largest value of (n, n_bands, H, W) within so many rows and columns.
-
-    Two passes along the axes are several times faster than a maximum pooling, but not
-    in an exported graph.
-    """
+    """Return the largest value of images within so many rows and columns."""
     if torch.compiler.is_exporting():
         return F.max_pool2d(images, 2 * reach + 1, 1, reach)
+    return _around(torch.maximum, images, reach)
+
+
+def _around(combine, images, reach):
+    """Combine values of (n, n_bands, H, W) within so many rows and columns.
+
+    Two passes along the axes are several times faster than PyTorch's pooling, but not
+    in an exported graph.
+    """
     for axis in (2, 3):
         length = images.shape[axis]
-        largest = images.clone()
+        combined = images.clone()
         for shift in range(1, min(reach, length - 1) + 1):
             first, last = (
                 images.narrow(axis, 0, length - shift),
                 images.narrow(axis, shift, length - shift),
             )
             for values, start in ((first, shift), (last, 0)):
-                part = largest.narrow(axis, start, length - shift)
-                torch.maximum(part, values, out=part)
-        images = largest
+                part = combined.narrow(axis, start, length - shift)
+                combine(part, values, out=part)
+        images = combined
     return images
 
 
@@ -188,15 +196,17 @@ def _half_turn(images, center):
     The centres are rounded to half a pixel. A pixel whose partner is outside gets the
     nearest one.
     """
+    height, width = images.shape[2:]
     sums = (2 * center).round().long()
-    for axis in (2, 3):
-        length = images.shape[axis]
-        pixels = torch.arange(length, device=images.device)
-        partner = (sums[:, 3 - axis, None] - pixels).clamp(0, length - 1)
-        shape = [images.shape[0], 1, 1, 1]
-        shape[axis] = length
-        images = images.gather(axis, partner.view(shape).expand_as(images))
-    return images
+    columns, rows = (
+        (sums[:, i, None] - torch.arange(length, device=images.device)).clamp(
+            0, length - 1
+        )
+        for i, length in enumerate((width, height))
+    )
+    partners = (rows[:, :, None] * width + columns[:, None]).flatten(1)
+    flat = images.flatten(2)
+    return flat.gather(2, partners[:, None].expand_as(flat)).view_as(images)
 
 
 def _edges(images):
@@ -214,13 +224,13 @@ def _measure_rows(light, stable, foreign, psf, noise, center):
     """Return the features of single bands (n, n_features), and logarithms of fluxes."""
     widths = shapelet_widths(light)
     edges = _edges(stable)
-    plain, stable, foreign = (
-        shapelets(images, center, widths) for images in (light, stable, foreign)
-    )
+    images = torch.stack([light, stable, foreign], dim=1)
+    plain, stable, foreign = shapelets(images, center, widths).unbind(1)
     plain = plain / noise[:, None, None]
     flux = _at_least(plain[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
     middle = light.new_tensor([psf.shape[2] // 2, psf.shape[1] // 2])
-    of_psf = shapelets(psf, middle.expand(psf.shape[0], 2), widths[:N_WIDTHS_OF_PSF])
+    middle = middle.expand(psf.shape[0], 2)
+    of_psf = shapelets(psf[:, None], middle, widths[:N_WIDTHS_OF_PSF])
     stable_flux = _at_least(stable[:, REFERENCE, 0], LEAST_SIGNAL_TO_NOISE)
     features = [
         _relative(plain, flux, widths),
@@ -276,35 +286,40 @@ def shapelet_widths(images):
 
 
 def shapelets(images, center, widths):
-    """Return the coefficients (n, n_widths, n_functions) of images (n, H, W).
+    """Return the coefficients (n, m, n_widths, n_functions) of images (n, m, H, W).
 
     Each is the sum over the image times a shapelet [1]_, the product of two Hermite
-    functions, around the centres (n, 2). Its square integrates to 1.
+    functions. Its square integrates to 1. The m images of a stamp are measured around
+    the same centre, (n, 2).
 
     References
     ----------
     .. [1] A. Refregier, "Shapelets - I. A method for image analysis", MNRAS 338, 35
        (2003).
     """
-    height, width = images.shape[1:]
+    height, width = images.shape[2:]
     along_x = _functions(width, center[:, 0], widths)
     along_y = _functions(height, center[:, 1], widths)
-    rows = images @ along_x.flatten(2)
+    rows = images.flatten(1, 2) @ along_x.flatten(1, 2).transpose(1, 2)
+    rows = rows.unflatten(1, images.shape[1:3])
     # Products of different widths are left out. An einsum of equal widths would take
     # another order of summation for each place in the batch.
-    products = along_y.flatten(2).transpose(1, 2) @ rows
-    sizes = along_x.shape[2:]
-    products = products.unflatten(2, sizes).unflatten(1, sizes).diagonal(0, 1, 3)
+    products = along_y.flatten(1, 2)[:, None] @ rows
+    sizes = along_x.shape[1:3]
+    products = products.unflatten(3, sizes).unflatten(2, sizes).diagonal(0, 2, 4)
     first, second = zip(*PAIRS, strict=True)
-    return products[:, list(second), list(first)].transpose(1, 2)
+    products = products[:, :, list(second), list(first)].transpose(2, 3)
+    return products / widths[:, None]
 
 
 def _functions(length, center, widths):
-    """Return Hermite functions at pixels, (n, length, n_widths, n_orders)."""
+    """Return Hermite functions at pixels, (n, n_widths, n_orders, length).
+
+    The integral of their squares is the width.
+    """
     offsets = _pixels(length, center) - center[:, None]
-    scaled = offsets[:, :, None] / widths
-    functions = hermite_functions(scaled, LARGEST_ORDER + 1)
-    return torch.stack(functions, dim=-1) / widths[:, None].sqrt()
+    scaled = offsets[:, None] / widths[:, None]
+    return torch.stack(hermite_functions(scaled, LARGEST_ORDER + 1), dim=2)
 
 
 def find_center(light, window):
@@ -320,7 +335,7 @@ def find_center(light, window):
     for _ in range(N_STEPS):
         along_x = _weights(width, center[:, 0])
         along_y = _weights(height, center[:, 1])
-        moments = along_y.transpose(1, 2) @ (light @ along_x)
+        moments = along_y @ (light @ along_x.transpose(1, 2))
         total = moments[:, 0, 0].clamp(min=1e-3)
         shift = torch.stack([moments[:, 0, 1], moments[:, 1, 0]], 1) / total[:, None]
         moved = center + (2 * shift).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
@@ -333,17 +348,15 @@ def _within(center, window):
 
 
 def _weights(length, center):
-    """Return a Gaussian and its product with the offset, (n, length, 2)."""
+    """Return a Gaussian and its product with the offset, (n, 2, length)."""
     offset = _pixels(length, center) - center[:, None]
     weight = torch.exp(offset**2 / (-2 * CENTER_SIGMA**2))
-    return torch.stack([weight, weight * offset], dim=2)
+    return torch.stack([weight, weight * offset], dim=1)
 
 
 def _brightest(light, window):
     """Return x and y of the brightest box of pixels with its middle in the window."""
-    half = BOX // 2
-    boxes = F.avg_pool2d(light[:, None], BOX, half, padding=half)[:, 0]
-    # The first box begins half a box outside of the stamp.
+    half, boxes = BOX // 2, _boxes(light)
     y, x = (half * _pixels(length, light) - 0.5 for length in boxes.shape[1:])
     low, high = window
     far = torch.hypot(
@@ -353,6 +366,21 @@ def _brightest(light, window):
     boxes = torch.where(far <= far.min(), boxes, -torch.inf)
     place, n_columns = boxes.flatten(1).argmax(dim=1), boxes.shape[2]
     return torch.stack([x[place % n_columns], y[place // n_columns]], dim=1)
+
+
+def _boxes(light):
+    """Return the sums of light over boxes of pixels, which overlap by half.
+
+    The first box begins half a box outside of the stamp. Slices are added several times
+    faster than by PyTorch's pooling.
+    """
+    half = BOX // 2
+    ends = [half - length % half for length in light.shape[1:]]
+    light = F.pad(light, (half, ends[1], half, ends[0]))
+    rows = sum(light[:, i::half] for i in range(half))
+    rows = rows[:, :-1] + rows[:, 1:]
+    columns = sum(rows[:, :, i::half] for i in range(half))
+    return columns[:, :, :-1] + columns[:, :, 1:]
 
 
 def _outside(values, low, high):

@@ -63,7 +63,8 @@ def test_coefficient_is_the_sum_of_the_image_times_the_shapelet():
     """Orders 0 and 1 have closed forms; the light is a random image."""
     image = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
     x, y, width = 22.3, 18.6, 2.5
-    found = shapelets(image, torch.tensor([[x, y]]), torch.tensor([width, 5.0]))[0, 0]
+    widths = torch.tensor([width, 5.0])
+    found = shapelets(image[:, None], torch.tensor([[x, y]]), widths)[0, 0, 0]
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     u, v = (columns - x) / width, (rows - y) / width
     gauss = np.exp(-(u**2 + v**2) / 2) / (np.sqrt(np.pi) * width)
