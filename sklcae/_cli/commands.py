@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sklcae import ConditionalAutoencoderRegressor
 from sklcae._compat import import_optional
+from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
 from sklcae._pretrained import SUFFIX
 from sklcae._storage.model import load_model
 from sklcae.survey import (
