@@ -98,10 +98,11 @@ def over_blocks(X, function):
     results = []
     for rows, reading in read_ahead(partial(_read, X), blocks_of(X)):
         block = reading.result()
-        # The block is freed with its last name.
+        # The block is freed with its last name, before another one is read.
         del reading
         with _rows_counted_from(rows.start):
             results.append(function(block, rows))
+        del block
     return _joined(results)
 
 
