@@ -12,8 +12,11 @@ from sklearn.utils import Bunch, gen_batches
 
 from sklcae._neighbours import Places, check_neighbours
 
-# A block has about so many bytes, and whole chunks of the array.
-BLOCK_SIZE = 2**26
+# A block has at most about so many bytes, and whole chunks of the array. The memory of
+# larger arrays is taken from the system anew for each, which costs time.
+BLOCK_SIZE = 2**25
+# Networks measure so many stamps at a time, and the last ones of a block are padded.
+BATCH_SIZE = 32
 
 
 def is_on_disk(X):
@@ -36,10 +39,12 @@ def blocks_of(X):
 
 
 def rows_of_block(X):
-    """Return the rows of a block."""
+    """Return the rows of a block: whole chunks, or whole batches of a network."""
     n_rows = max(1, BLOCK_SIZE // max(1, bytes_of_row(X)))
-    n_chunk = rows_of_chunk(X)
-    return max(1, n_rows // n_chunk) * n_chunk
+    n_whole = rows_of_chunk(X)
+    if n_whole == 1 and n_rows > BATCH_SIZE:
+        n_whole = BATCH_SIZE
+    return max(1, n_rows // n_whole) * n_whole
 
 
 def bytes_of_row(X):
@@ -93,10 +98,11 @@ def over_blocks(X, function):
     results = []
     for rows, reading in read_ahead(partial(_read, X), blocks_of(X)):
         block = reading.result()
-        # The block is freed with its last name.
+        # The block is freed with its last name, before another one is read.
         del reading
         with _rows_counted_from(rows.start):
             results.append(function(block, rows))
+        del block
     return _joined(results)
 
 

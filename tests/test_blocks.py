@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor, _blocks
 from sklcae._blocks import blocks_of, is_on_disk, over_blocks
+from sklcae._torch.inference import BATCH_SIZE
 from tests.profiles import FWHM, NAMES, NOISE, draw_truth, images_of, with_noise
 
 SHAPE = (24, 24)
@@ -147,6 +148,19 @@ def test_blocks_are_whole_chunks(data, tmp_path, few_rows):
     starts = [b.start for b in blocks_of(to_zarr(X, tmp_path / "chunks"))]
     assert starts == list(range(0, N, 14))[: len(starts)] or starts[1] % 7 == 0
     assert blocks_of(to_dask(X, None))[0] == slice(0, 13)
+
+
+def test_blocks_without_chunks_are_whole_batches(monkeypatch):
+    class Rows(Counted):
+        chunks = None
+
+        def __init__(self, n):
+            self.shape, self.dtype = (n, 24, 24), np.dtype(np.float32)
+
+    assert _blocks.BATCH_SIZE == BATCH_SIZE
+    for n_rows, n_block in ((200, 192), (40, 32), (20, 20)):
+        monkeypatch.setattr(_blocks, "BLOCK_SIZE", n_rows * 24 * 24 * 4)
+        assert blocks_of(Rows(1000))[0] == slice(0, n_block)
 
 
 def test_memory_does_not_grow_with_the_rows(data, network, tmp_path, few_rows):

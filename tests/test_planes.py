@@ -16,7 +16,14 @@ from torch import nn
 
 from sklcae import ConditionalAutoencoderRegressor, stack_planes
 from sklcae._images import Images, PSFs, VarianceMaps
-from sklcae._planes import KINDS, Planes, check_planes, is_kinds, split_planes
+from sklcae._planes import (
+    KINDS,
+    PART_SIZE,
+    Planes,
+    check_planes,
+    is_kinds,
+    split_planes,
+)
 from sklcae.exceptions import ImageShapeError, ModelFileError
 from sklcae.inspection import LatentSweepDisplay, ReconstructionDisplay
 from sklcae.networks import (
@@ -164,6 +171,41 @@ def test_a_psf_larger_than_the_stamp_is_cut_with_a_warning():
     np.testing.assert_allclose(X[1, 1], gaussian(1.0, 12), atol=1e-6)
     with pytest.warns(UserWarning, match=r"psf has .*% of its light outside .* row 0"):
         stack_planes(np.zeros((2, 12, 12)), psf=gaussian(4.0, 21))
+
+
+def test_many_stamps_are_stacked_as_one_is():
+    rng = np.random.default_rng(0)
+    n = 2 * PART_SIZE + 7
+    given = {
+        "image": rng.normal(size=(n, 2, 9, 8)).astype(">f4"),
+        "variance": rng.uniform(1, 2, (n, 2, 9, 8)),
+        "psf": np.tile(gaussian(1.0, 7), (n, 2, 1, 1))
+        * rng.uniform(1, 9, (n, 1, 1, 1)),
+        "mask": rng.random((n, 2, 9, 8)) < 0.01,
+    }
+    given["variance"][3, 1, 2, 2] = np.inf
+    X = stack_planes(**given)
+    assert X.dtype == np.float32
+    assert np.isnan(X[3, 1, 2, 2])
+    assert X[3, 3, 2, 2] == np.median(X[3, 2:4][~np.isnan(X[3, :2])])
+    for row in (3, PART_SIZE, n - 1):
+        one = stack_planes(**{name: array[[row]] for name, array in given.items()})
+        np.testing.assert_array_equal(X[[row]], one)
+
+
+def test_rows_are_counted_over_all_stamps():
+    row = PART_SIZE + 3
+    n = 2 * PART_SIZE
+    images = np.zeros((n, 12, 12))
+    variance = np.ones(images.shape)
+    variance[row, 4, 4] = -1
+    with pytest.raises(ValueError, match=f"variance .* first in row {row},"):
+        stack_planes(images, variance)
+    psf = np.tile(gaussian(1.0, 21), (n, 1, 1))
+    psf[row] = gaussian(4.0, 21)
+    with pytest.warns(UserWarning, match=rf"outside the stamp in row {row},") as found:
+        stack_planes(images, psf=psf)
+    assert len(found) == 1
 
 
 def bad(values, where, value):

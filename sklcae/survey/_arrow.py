@@ -89,10 +89,11 @@ class _ParquetPart:
             table = file.read_row_group(piece, columns=self._columns(path))
         return table.column(path[0]).combine_chunks()
 
-    def read_first(self, path):
+    def read_first(self, piece, path):
         with self._open() as file:
-            pieces = file.iter_batches(1, row_groups=[0], columns=self._columns(path))
-            return next(pieces).column(path[0])
+            columns = self._columns(path)
+            rows = file.iter_batches(1, row_groups=[piece], columns=columns)
+            return next(rows).column(path[0])
 
 
 def _leads_to(path, names):
@@ -128,8 +129,8 @@ class _FilePart:
         with self._open(path) as file:
             return file.get_batch(piece).column(0)
 
-    def read_first(self, path):
-        return self.read(0, path)[:1]
+    def read_first(self, piece, path):
+        return self.read(piece, path)[:1]
 
 
 class _StreamPart:
@@ -148,8 +149,8 @@ class _StreamPart:
     def read(self, piece, path):
         return self.batches[piece].column(path[0])
 
-    def read_first(self, path):
-        return self.read(0, path)[:1]
+    def read_first(self, piece, path):
+        return self.read(piece, path)[:1]
 
 
 def _ipc_part(path):
@@ -162,17 +163,28 @@ def _ipc_part(path):
 # Columns -----------------------------------------------------------------------------
 
 
+def _without_nulls(schema):
+    """Return a schema without columns that have nothing but nulls in a file."""
+    pyarrow = library("pyarrow")
+    return pyarrow.schema(f for f in schema if not pyarrow.types.is_null(f.type))
+
+
 class _Table:
     """The rows of several files, one after the other."""
 
     def __init__(self, parts):
-        self.schema = parts[0].schema
-        for part in parts:
-            if not part.schema.equals(self.schema):
+        schemas = [_without_nulls(part.schema) for part in parts]
+        names = set.intersection(*(set(schema.names) for schema in schemas))
+        self.schema = library("pyarrow").schema(
+            f for f in schemas[0] if f.name in names
+        )
+        for part, schema in zip(parts, schemas, strict=True):
+            same = all(schema.field(f.name).equals(f) for f in self.schema)
+            if not same or part.schema.names != parts[0].schema.names:
                 raise ValueError(
                     f"{part.path.name!r} must have the columns of "
-                    f"{parts[0].path.name!r}, {self.schema.names}, with their types. "
-                    f"Got {part.schema.names}"
+                    f"{parts[0].path.name!r}, {parts[0].schema.names}, with their "
+                    f"types. Got {part.schema.names}"
                 )
         self.pieces = [
             (part, piece, length)
@@ -201,8 +213,8 @@ class _Column:
     @cached_property
     def _first(self):
         """The first row."""
-        part, _, _ = next(p for p in self.table.pieces)
-        return self._as_numpy(part.read_first(self.path), 0)
+        part, piece, _ = self.table.pieces[0]
+        return self._as_numpy(part.read_first(piece, self.path), 0)
 
     @property
     def shape(self):

@@ -37,7 +37,7 @@ def _bytes_of(pixels):
         for kind, array in planes.items():
             yield f"{kind} {array.shape}".encode()
             # The byte order of the file is not that of the machine.
-            yield np.ascontiguousarray(array, dtype="<f4").tobytes()
+            yield np.ascontiguousarray(array, dtype="<f8").tobytes()
 
 
 def _digest(parts):

@@ -28,7 +28,7 @@ from sklcae.exceptions import OutsideTrainingWarning
 from sklcae.survey import open_stamps
 
 PLANES = ("image", "variance", "psf")
-# Formats whose predict is compared; the others are only read.
+# Formats whose predict is compared, unless others are named.
 PREDICTED = ("fits", "fits_weight", "zarr", "parquet")
 
 
@@ -120,6 +120,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--n-stamps", type=int, default=6000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--predict", nargs="*", default=PREDICTED)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*slow to read")
     warnings.filterwarnings("ignore", category=OutsideTrainingWarning)
@@ -131,7 +132,7 @@ def main():
         mapped = np.load(Path(folder) / "stacked.npy", mmap_mode="r")
         jobs = {("read", name): lambda p=path: read(p) for name, path in paths.items()}
         jobs["predict", "npy"] = lambda: model.predict(mapped)
-        for name in PREDICTED:
+        for name in options.predict:
             jobs["predict", name] = lambda p=paths[name]: predict(model, p)
         model.predict(X[:500])
         times = {job: [] for job in jobs}

@@ -460,7 +460,7 @@ def write_cutana(images, folder, numbers=(2, 10), **options):
             "source_id": [f"TILE_{i}" for i in rows],
             "ra": np.linspace(150, 151, N)[rows],
             "dec": np.linspace(2, 3, N)[rows],
-            "diameter_pixel": pa.nulls(len(rows)),
+            "diameter_pixel": pa.nulls(len(rows)) if rows[0] else [64.0] * len(rows),
             "tile": [["a.fits"]] * len(rows),
         }
         pq.write_table(pa.table(table), batch / "images_metadata.parquet")
