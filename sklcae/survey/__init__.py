@@ -1,13 +1,18 @@
-"""Stamps of surveys, as their files have them, and catalogues of their parameters."""
+"""Stamps and images of surveys, and catalogues of the parameters of their galaxies."""
 
 from sklcae.survey._catalog_file import export_fits, read_catalog
+from sklcae.survey._cutouts import Cutouts, cutouts
+from sklcae.survey._detect import detect_sources
 from sklcae.survey._predict_catalog import CatalogRun, predict_catalog
 from sklcae.survey._stamps import Stamps, open_stamps
 from sklcae.survey._verify import verify_catalog
 
 __all__ = [
     "CatalogRun",
+    "Cutouts",
     "Stamps",
+    "cutouts",
+    "detect_sources",
     "export_fits",
     "open_stamps",
     "predict_catalog",
