@@ -3,6 +3,7 @@
 from sklcae.survey._catalog_file import export_fits, read_catalog
 from sklcae.survey._cutouts import Cutouts, cutouts
 from sklcae.survey._detect import detect_sources
+from sklcae.survey._measure import measure
 from sklcae.survey._predict_catalog import CatalogRun, predict_catalog
 from sklcae.survey._stamps import Stamps, open_stamps
 from sklcae.survey._verify import verify_catalog
@@ -14,6 +15,7 @@ __all__ = [
     "cutouts",
     "detect_sources",
     "export_fits",
+    "measure",
     "open_stamps",
     "predict_catalog",
     "read_catalog",

@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from scipy.ndimage import binary_dilation, generate_binary_structure
 from scipy.spatial import cKDTree
 
 from sklcae._compat import InvalidParameterError, validate_params
@@ -18,6 +19,9 @@ from sklcae.survey._rows import LazyStamps
 
 # So many stamps are cut together.
 ROWS_OF_CHUNK = 64
+# Pixels of other sources are masked with all pixels so near.
+GROWTH = 3
+_CROSS = generate_binary_structure(2, 1)
 # A source of another table that is nearer to a galaxy, in pixels, is the galaxy.
 SAME_PLACE = 3.0
 
@@ -39,6 +43,9 @@ class Cutouts(LazyStamps):
         Height and width of a stamp.
     psf : object
         The PSF, as `image_psf` takes it, or None.
+    detections : Detections or None, default=None
+        The sources of the image whose pixels are masked on the stamps that do not have
+        their centres.
 
     Attributes
     ----------
@@ -71,8 +78,8 @@ class Cutouts(LazyStamps):
         The stamps that are cut together.
     """
 
-    def __init__(self, image, positions, shape, psf):
-        self._image = image
+    def __init__(self, image, positions, shape, psf, detections=None):
+        self._image, self._detections = image, detections
         self.x, self.y, self.ra, self.dec, self.ids = positions
         height, width = image.pixels.shape
         self.is_inside = (abs(self.x - (width - 1) / 2) <= width / 2) & (
@@ -288,12 +295,34 @@ class Cutouts(LazyStamps):
             if np.ndim(variance):
                 variance = self._cut(variance, chosen, 1.0)
             planes["variance"] = variance
+        if self._detections is not None:
+            planes["mask"] = self._pixels_of_others(chosen)
         return planes
 
-    def _cut(self, array, rows, fill):
+    def _pixels_of_others(self, rows):
+        """Return the pixels (n, H, W) of sources whose centre is not on the stamp.
+
+        The source at the position of the stamp is none of them.
+        """
+        found = self._detections
+        numbers = self._cut(found.segmentation, rows, 0, found.segmentation.dtype)
+        # The number 0 is no source.
+        centers = np.vstack([[0.0, 0.0], found.centers])[numbers]
+        first = self.origin[rows][:, None, None]
+        last = first + np.array(self.shape[:1:-1]) - 1
+        off = ((centers < first - CORNER) | (centers > last + CORNER)).any(axis=3)
+        places = np.column_stack([self.x, self.y])[rows] - self.origin[rows]
+        columns, lines = np.nan_to_num(places).round().astype(int).T
+        own = numbers[np.arange(len(numbers)), lines, columns]
+        is_own = (numbers == own[:, None, None]) & (numbers > 0)
+        off &= (numbers > 0) & ~is_own
+        grown = binary_dilation(off, _CROSS[None], iterations=GROWTH)
+        return grown & ~is_own
+
+    def _cut(self, array, rows, fill, dtype=np.float32):
         """Return stamps (n, H, W) of an array, filled outside of the image."""
         nddata = library("astropy.nddata")
-        stamps = np.full((len(rows), *self.shape[2:]), fill, self.dtype)
+        stamps = np.full((len(rows), *self.shape[2:]), fill, dtype)
         for stamp, row in zip(stamps, rows, strict=True):
             place = self.y[row], self.x[row]
             if not np.isfinite(place).all():
@@ -319,7 +348,8 @@ def _nearest(tree, numbers, places):
 
 
 @validate_params(
-    {**BACKGROUND_SIZE, "detection": [dict, None]}, prefer_skip_nested_validation=True
+    {**BACKGROUND_SIZE, "mask_others": ["boolean"], "detection": [dict, None]},
+    prefer_skip_nested_validation=True,
 )
 def cutouts(
     image,
@@ -335,6 +365,7 @@ def cutouts(
     wcs=None,
     background=None,
     background_size=128,
+    mask_others=False,
     detection=None,
 ):
     """Cut stamps from a survey image.
@@ -386,9 +417,13 @@ def cutouts(
     background_size : int, default=128
         Side of a mesh of the background, in pixels. Meshes that are not much larger
         than the galaxies take some of their light.
+    mask_others : bool, default=False
+        Whether pixels are masked that belong to a source whose centre is not on the
+        stamp, as sep finds it, and those within 3 pixels. Its light is no part of a fit
+        of the sources on the stamp.
     detection : dict, default=None
-        Parameters of :func:`detect_sources` with ``positions=None``: "threshold",
-        "min_area", "deblend_levels" and "deblend_contrast".
+        Parameters of :func:`detect_sources` with ``positions=None`` or `mask_others`:
+        "threshold", "min_area", "deblend_levels" and "deblend_contrast".
 
     Returns
     -------
@@ -428,7 +463,8 @@ def cutouts(
     (('image', 'variance', 'psf'), (2, 3, 32, 32), (1, 3, 32, 32))
     """
     shape = _check_size(size)
-    options = _check_detection(detection, positions)
+    is_searched = positions is None or mask_others
+    options = _check_detection(detection, is_searched)
     survey_image = read_image(
         image,
         hdu=hdu,
@@ -440,10 +476,12 @@ def cutouts(
         background=background,
         background_size=background_size,
     )
-    if positions is None:
-        positions = find_sources(survey_image, background_size, **options)
+    found = None
+    if is_searched:
+        found = find_sources(survey_image, background_size, **options)
+    positions = found.table if positions is None else positions
     places = read_positions(positions, survey_image.wcs)
-    return Cutouts(survey_image, places, shape, psf)
+    return Cutouts(survey_image, places, shape, psf, found if mask_others else None)
 
 
 def _check_size(size):
@@ -457,12 +495,15 @@ def _check_size(size):
     return tuple(map(int, sides))
 
 
-def _check_detection(detection, positions):
+def _check_detection(detection, is_searched):
     """Return the parameters of `find_sources`."""
     if detection is None:
         return {}
-    if positions is not None:
-        raise ValueError("detection must be None with positions. Got both.")
+    if not is_searched:
+        raise ValueError(
+            "detection must be None with positions and mask_others=False. Got "
+            f"{detection!r}."
+        )
     unknown = set(detection) - set(DETECTION)
     if unknown:
         raise ValueError(

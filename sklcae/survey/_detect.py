@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,24 @@ BACKGROUND_SIZE = {"background_size": [Interval(Integral, 8, None, closed="left"
 # sep keeps so many pixels of sources at least, and so many more for larger images.
 SHARE_OF_STACK = 4
 MOST_SUB_OBJECTS = 10_000
+
+
+class Detections(NamedTuple):
+    """Sources of an image, and their pixels.
+
+    Parameters
+    ----------
+    table : Table
+        The sources, the brightest first.
+    segmentation : ndarray of shape (H, W)
+        The number of the source that a pixel belongs to, from 1; 0 for none.
+    centers : ndarray of shape (n, 2)
+        The places x and y of the sources, in the order of these numbers.
+    """
+
+    table: Any
+    segmentation: np.ndarray
+    centers: np.ndarray
 
 
 @validate_params({**DETECTION, **BACKGROUND_SIZE}, prefer_skip_nested_validation=True)
@@ -134,7 +153,7 @@ def detect_sources(
         min_area=min_area,
         deblend_levels=deblend_levels,
         deblend_contrast=deblend_contrast,
-    )
+    ).table
 
 
 def find_sources(
@@ -146,7 +165,7 @@ def find_sources(
     deblend_levels=32,
     deblend_contrast=0.005,
 ):
-    """Return the table of the sources of a `SurveyImage`."""
+    """Return the `Detections` of a `SurveyImage`."""
     bad = np.isnan(image.pixels)
     mesh = mesh_background(image.pixels, bad, background_size)
     filled = np.where(bad, 0, image.pixels - mesh.back())
@@ -155,7 +174,7 @@ def find_sources(
     else:
         noise = np.sqrt(np.broadcast_to(image.variance, bad.shape))
     with _room_for(bad.size):
-        found = library("sep").extract(
+        found, segmentation = library("sep").extract(
             filled.astype(np.float64, copy=False),
             float(threshold),
             err=np.ascontiguousarray(noise),
@@ -163,9 +182,11 @@ def find_sources(
             minarea=int(min_area),
             deblend_nthresh=int(deblend_levels),
             deblend_cont=float(deblend_contrast),
+            segmentation_map=True,
         )
+    centers = np.column_stack([found["x"], found["y"]])
     found = found[np.argsort(-found["flux"], kind="stable")]
-    return _table_of(found, image.wcs)
+    return Detections(_table_of(found, image.wcs), segmentation, centers)
 
 
 @contextmanager

@@ -1,13 +1,21 @@
 """Small survey images with known galaxies, WCS and PSF models."""
 
+from typing import NamedTuple
+
 import numpy as np
+import pandas as pd
 from astropy.io import fits
 from astropy.nddata import overlap_slices
 from astropy.wcs import WCS
 
-from sklcae._fixed_psf import FWHM_OF_SIGMA
+from sklcae._fixed_psf import FWHM_OF_SIGMA, gaussian_psf
+from sklcae._profiles import PARAMETERS
+from sklcae.datasets import make_galaxies
 
+NAMES = list(PARAMETERS)
 PIXEL_SCALE = 0.263
+# Standard deviation of an empty pixel.
+NOISE = 3.7
 CENTER = 150.1, 2.2
 
 
@@ -71,3 +79,55 @@ def write_psfex(path, cube, sampling=1.0, middle=256.0, step=512.0):
         }
     )
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+
+
+class SimulatedImage(NamedTuple):
+    """A survey image without noise, and the galaxies on it.
+
+    ``truth`` has the parameters of `make_galaxies` in the frame of the pixels, with x
+    and y in pixels from the centre of the first pixel, and "signal_to_noise" for the
+    noise of empty pixels.
+    """
+
+    light: np.ndarray
+    truth: pd.DataFrame
+
+
+def simulate_galaxies(xy, psf, shape, pixel_scale=PIXEL_SCALE, side=128, **settings):
+    """Return the `SimulatedImage` of galaxies at some places, each with its PSF.
+
+    ``psf`` is a function of x and y, and ``settings`` are those of `make_galaxies`.
+    """
+    origin = np.ceil(xy - side / 2)
+    x0, y0 = (xy - origin + 0.5).T
+    galaxies = make_galaxies(
+        len(xy),
+        x0=x0,
+        y0=y0,
+        psf=np.array([psf(x, y) for x, y in xy]),
+        image_shape=(side, side),
+        pixel_scale=pixel_scale,
+        noise=False,
+        targets=NAMES,
+        return_X_y=False,
+        **settings,
+    )
+    light = np.zeros(shape)
+    for stamp, (x, y) in zip(galaxies.images, origin, strict=True):
+        paste(light, stamp, int(x) + side // 2, int(y) + side // 2)
+    truth = pd.DataFrame(galaxies.target, columns=NAMES)
+    truth["x"], truth["y"] = xy.T
+    noise = np.sqrt(NOISE**2 + galaxies.images.clip(0))
+    truth["signal_to_noise"] = np.sqrt(((galaxies.images / noise) ** 2).sum((1, 2)))
+    return SimulatedImage(light, truth)
+
+
+def with_noise(light, random_state):
+    """Add the noise of the sky and of the light, for a gain of 1."""
+    rng = np.random.default_rng(random_state)
+    return light + rng.normal(size=light.shape) * np.sqrt(NOISE**2 + light.clip(0))
+
+
+def gaussian_varying(x, y):
+    """Return a Gaussian PSF: a FWHM of 3 pixels at the origin, and larger beyond."""
+    return gaussian_psf(3.0 + (x + y) / 1600, (1, 41, 41))[0, 0]

@@ -98,6 +98,28 @@ def test_a_file_is_searched(image, tmp_path):
     np.testing.assert_array_equal(stamps.ids, range(6))
 
 
+def test_pixels_of_sources_off_the_stamp_are_masked(image):
+    # Five pixels outside of the first stamp, and on the second one.
+    positions = [[50, 60], [197, 197], [np.nan, 3]]
+    big = image.copy()
+    paste(big, 20_000 * gaussian_stamp(8.0, 63), 71, 60)
+    settings = {"size": 32, "background": 40.0, "detection": {"threshold": 6.0}}
+    plain = cutouts(big, positions[:2], 32, background=40.0)
+    stamps = cutouts(
+        big, positions, **settings, mask_others=True, background_size=64, variance=4.0
+    )
+    masked = np.isnan(stamps[:][:, 0])
+    assert masked[0, 16, 31]
+    assert np.median(plain[0][0][masked[0]]) > 2 * NOISE
+    # The galaxy itself stays, though it touches the other one.
+    assert not masked[0, 14:19, 14:19].any()
+    assert 30 < masked[0].sum() < 400
+    assert not masked[1].any()
+    assert masked[2].all()
+    none = cutouts(big, positions, 32, background=40.0)
+    assert np.isfinite(none[:2]).all()
+
+
 def test_no_source_is_found():
     sources = detect_sources(np.zeros((64, 64)), variance=1.0)
     assert len(sources) == 0
