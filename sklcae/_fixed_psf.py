@@ -36,7 +36,7 @@ def fixed_psf(psf, pixel_scale, layout, owner):
         return None
     shape = layout.band_shape
     if isinstance(psf, Real):
-        _check_fwhm(psf, pixel_scale, shape, owner)
+        check_fwhm(psf, pixel_scale, shape, owner)
         return gaussian_psf(psf / pixel_scale, shape)
     if np.ndim(psf) == 2:
         return check_psf(psf, 1, shape)
@@ -59,13 +59,13 @@ def _gaussian_psfs(fwhms, pixel_scale, shape, owner):
                 f"The 'psf' parameter of {owner} must have a positive FWHM for each "
                 f"band. Got {fwhm!r}."
             )
-        _check_fwhm(fwhm, pixel_scale, shape, owner)
+        check_fwhm(fwhm, pixel_scale, shape, owner)
     one_band = (1, *shape[1:])
     psfs = [gaussian_psf(fwhm / pixel_scale, one_band) for fwhm in fwhms]
     return np.concatenate(psfs, axis=1)
 
 
-def _check_fwhm(fwhm, scale, band_shape, owner):
+def check_fwhm(fwhm, scale, band_shape, owner):
     """Raise ValueError if a PSF does not fit into the stamps."""
     side = max(band_shape[1:])
     if side >= SHORTEST_SIDE and fwhm > LARGEST_SHARE * side * scale:

@@ -110,8 +110,13 @@ def is_unit(name):
 def columns_of_places(stamps):
     """Return the columns that name `Stamps`."""
     first = slice(0, 1)
-    kind = stamps._ids_of(first).dtype.kind
     has_places = all(stamps._degrees_of(name, first) is not None for name in PLACES)
+    return columns_of_names(stamps._ids_of(first).dtype, has_places)
+
+
+def columns_of_names(id_dtype, has_places):
+    """Return the columns of names of a type, and of places on the sky."""
+    kind = id_dtype.kind
     columns = [
         Column(
             "object_id",

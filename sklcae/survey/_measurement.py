@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklcae._neighbours import Places
 from sklcae._profile_fit import ProfileFitRegressor
 from sklcae.survey._columns import (
     BAD_STAMP,
@@ -44,7 +45,7 @@ class MeasurementOptions(NamedTuple):
     raises: bool = False
 
 
-def measure_rows(model, read, rows, options):
+def measure_rows(model, read, rows, options, places=None):
     """Return the measured columns of a range of rows, and the errors of bad stamps.
 
     Rows that cannot be read or measured are found by halving. They are NaN, with the
@@ -60,6 +61,8 @@ def measure_rows(model, read, rows, options):
         The rows.
     options : MeasurementOptions
         What is measured.
+    places : Places or None, default=None
+        The places of the neighbours of all stamps, for profile fits.
 
     Returns
     -------
@@ -72,7 +75,8 @@ def measure_rows(model, read, rows, options):
         return empty_rows(model, 0, options), {}
     try:
         stamps = read(rows)
-        return measure_stamps(model, stamps, options), {}
+        near = None if places is None else Places(places[rows.start : rows.stop])
+        return measure_stamps(model, stamps, options, near), {}
     except Exception as error:
         if options.raises or is_of_the_system(error):
             raise
@@ -81,7 +85,9 @@ def measure_rows(model, read, rows, options):
             return bad_rows(model, 1, options), {rows.start: message}
     middle = rows.start + len(rows) // 2
     halves = [range(rows.start, middle), range(middle, rows.stop)]
-    first, second = (measure_rows(model, read, half, options) for half in halves)
+    first, second = (
+        measure_rows(model, read, half, options, places) for half in halves
+    )
     return join_results([first[0], second[0]]), {**first[1], **second[1]}
 
 
@@ -95,13 +101,13 @@ def is_of_the_system(error):
     return isinstance(error, MemoryError)
 
 
-def measure_stamps(model, X, options):
+def measure_stamps(model, X, options, neighbours=None):
     """Return the columns of stamps, a dict of arrays (n,)."""
     with warnings.catch_warnings():
         # The catalogue has them as flags and NaN.
         warnings.simplefilter("ignore")
         if isinstance(model, ProfileFitRegressor):
-            measured = _fit_stamps(model, X, options)
+            measured = _fit_stamps(model, X, options, neighbours)
         else:
             measured = _read_stamps(model, X, options)
         if options.score:
@@ -122,9 +128,9 @@ def _read_stamps(model, X, options):
     return results
 
 
-def _fit_stamps(model, X, options):
+def _fit_stamps(model, X, options, neighbours):
     """Return the results of profile fits."""
-    found = model._measure_all(X, flags=options.flags)
+    found = model._measure_all(X, neighbours, flags=options.flags)
     std = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
     results = _named(model, found.y, std, found.covariance)
     results["chi_square"] = found.chi_square

@@ -11,10 +11,10 @@ from scipy.special import ndtr
 
 from sklcae._blocks import rows_of_chunk
 from sklcae._fixed_psf import FWHM_OF_SIGMA
-from sklcae._planes import stack_planes
 from sklcae._warning import warn_user
 from sklcae.survey._formats import open_contents
 from sklcae.survey._identity import identify
+from sklcae.survey._rows import LazyStamps
 
 # The names that are looked for in a file, in small letters, for each part of stamps.
 # image_array and the names that begin like it are those of the Multimodal Universe;
@@ -78,7 +78,7 @@ class _Targets(NamedTuple):
         return read[0] if len(read) == 1 else np.column_stack(read)
 
 
-class Stamps:
+class Stamps(LazyStamps):
     """Stamps of a file, as `open_stamps` returns them.
 
     They are X for :class:`~sklcae.ConditionalAutoencoderRegressor` and
@@ -136,8 +136,6 @@ class Stamps:
     and last stamp. It is made anew each time. It is the same when the file is opened
     again, and another one if the file was changed or replaced.
     """
-
-    dtype = np.dtype(np.float32)
 
     def __init__(
         self, contents, parts, good_where_true, unit, in_radians, source, targets=None
@@ -209,9 +207,6 @@ class Stamps:
             **identify(options, self._contents.files(), Path(path), pixels),
         }
 
-    def __len__(self):
-        return self.shape[0]
-
     def __repr__(self):
         return (
             f"<Stamps of {self._source[0]!r}: {len(self)} with the planes "
@@ -231,30 +226,6 @@ class Stamps:
     def close(self):
         """Close the file."""
         self._contents.close()
-
-    def __array__(self, dtype=None, copy=None):
-        return self[:].astype(dtype or self.dtype, copy=False)
-
-    def __getitem__(self, rows):
-        if isinstance(rows, slice):
-            return self._read(range(len(self))[rows])
-        rows = np.arange(len(self))[rows]
-        if rows.ndim == 0:
-            return self._read(range(rows, rows + 1))[0]
-        parts = [self._read(range(row, row + 1)) for row in rows]
-        return np.concatenate(parts) if parts else self._read(range(0))
-
-    def _read(self, chosen):
-        """Return the rows of a range with all of their planes, float32."""
-        if not chosen:
-            return np.zeros((0, *self.shape[1:]), self.dtype)
-        first = min(chosen)
-        try:
-            stamps = stack_planes(**self._planes_of(slice(first, max(chosen) + 1)))
-        except ValueError as error:
-            error.add_note(f"Rows are counted from row {first} of {self!r}.")
-            raise
-        return stamps[:: chosen.step].astype(self.dtype, copy=False)
 
     def _planes_of(self, rows):
         """Return the arguments of `stack_planes` for some rows."""

@@ -1,0 +1,460 @@
+"""From a survey image to a catalogue in one pass."""
+
+import copy
+from numbers import Real
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklcae._blocks import blocks_of
+from sklcae._compat import InvalidParameterError, import_optional, validate_params
+from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
+from sklcae._neighbours import check_neighbours
+from sklcae._profile_fit import ProfileFitRegressor
+from sklcae.survey._columns import (
+    HARMLESS,
+    PREFIX,
+    Column,
+    columns_of_names,
+    columns_of_results,
+    flag_names,
+    is_unit,
+    units_of,
+)
+from sklcae.survey._cutouts import cutouts
+from sklcae.survey._image import AUTO
+from sklcae.survey._measurement import (
+    MeasurementOptions,
+    bad_rows,
+    join_results,
+    measure_rows,
+)
+from sklcae.survey._positions import read_positions
+
+# Parameters of the fit that `measure` sets.
+OWN_OF_FIT = (
+    "estimator",
+    "planes",
+    "pixel_scale",
+    "max_neighbours",
+    "prefit",
+    "target_names",
+    "image_shape",
+    "allow_nan",
+    "handle_empty",
+)
+# So many stamps prepare the fit.
+N_PREPARED = 256
+# Meanings of columns that differ on the sky.
+ON_SKY = {
+    "e1": "Ellipticity (a^2 - b^2) / (a^2 + b^2) times cos(2 position angle), from "
+    "north through east",
+    "e2": "Ellipticity (a^2 - b^2) / (a^2 + b^2) times sin(2 position angle), from "
+    "north through east",
+    "position_angle": "Angle of the major axis, from north through east",
+}
+
+
+@validate_params(
+    {
+        "polish": ["boolean", dict],
+        "flags": ["boolean"],
+        "mask_others": ["boolean", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def measure(
+    model,
+    image,
+    positions=None,
+    *,
+    size=64,
+    polish=True,
+    neighbours="positions",
+    flags=True,
+    gain=None,
+    hdu=None,
+    weight=AUTO,
+    variance=AUTO,
+    mask=AUTO,
+    mask_bits=None,
+    psf=None,
+    wcs=None,
+    background=None,
+    background_size=128,
+    mask_others=None,
+    detection=None,
+):
+    """Measure the galaxies of a survey image, and return a catalogue.
+
+    Sources are found if there are no `positions`, stamps are cut, the network reads
+    them, and profile fits start from its predictions. The results are on the sky.
+
+    Parameters
+    ----------
+    model : ConditionalAutoencoderRegressor
+        A fitted model for stamps of one band, such as that of
+        :func:`~sklcae.load_pretrained`. A copy is rescaled to the median pixel scale of
+        the image, see :meth:`~sklcae.ConditionalAutoencoderRegressor.rescale`.
+    image : str, PathLike, array-like of shape (H, W) or NDData
+        The image, which needs a WCS, as in :func:`cutouts`.
+    positions : table, SkyCoord, array-like of shape (n, 2) or None, default=None
+        The sources, as in :func:`cutouts`. None finds them.
+    size : int or tuple of int, default=64
+        Side of the stamps, or height and width: those of the model.
+    polish : bool or dict, default=True
+        Whether the predictions start profile fits. A dict has parameters of
+        :class:`~sklcae.ProfileFitRegressor`, such as ``{"mask_cosmic_rays": True}``.
+    neighbours : "positions", int or table, default="positions"
+        The sources that are fitted together with a galaxy if they are on its stamp:
+        those at the other `positions`, or a table of positions of all sources. An int
+        is the largest number of neighbours that the fit finds by itself; use it for the
+        positions of a few galaxies.
+    flags : bool, default=True
+        Whether there are all flags of
+        :meth:`~sklcae.ProfileFitRegressor.flags`. Without, there are "bad_stamp",
+        "no_pixels" and "outside_training".
+    gain : float, default=None
+        Electrons for each unit of light in the image. None takes that of the model,
+        which is 1 for :func:`~sklcae.load_pretrained`.
+    hdu : int or str, default=None
+        The HDU of the image in its file, as in :func:`cutouts`.
+    weight, variance, mask : float, array-like of shape (H, W), str, PathLike or None, \
+            default="auto"
+        The noise and the mask, as in :func:`cutouts`.
+    mask_bits : int, default=None
+        The sum of the bits of `mask` that make a pixel bad. None takes all.
+    psf : float, array-like of shape (h, w), str, PathLike or callable, default=None
+        The PSF, as in :func:`cutouts`.
+    wcs : astropy.wcs.WCS or Header, default=None
+        The WCS, in place of the one that comes with the image.
+    background : float, array-like of shape (H, W), str, PathLike or None, default=None
+        The background, "sep" for a mesh, as in :func:`cutouts`.
+    background_size : int, default=128
+        Side of a mesh of the background, in pixels.
+    mask_others : bool, default=None
+        Whether the pixels of sources are masked whose centre is not on the stamp, as in
+        :func:`cutouts`. None is True with `polish`, as fits do not need these pixels,
+        and False without: the network has learned whole stamps.
+    detection : dict, default=None
+        Parameters of :func:`detect_sources`, as in :func:`cutouts`.
+
+    Returns
+    -------
+    catalog : astropy.table.Table
+        One row for each source, with units and descriptions:
+
+        object_id : int or str
+            The names of the positions, or their rows.
+        ra, dec : float
+            The fitted centre in degrees, in ICRS; the given position if there is none.
+        x, y, x_err, y_err : float
+            The same in pixels from the centre of the first pixel of the image.
+        flux, flux_err, ... : float
+            The other targets of the model and their standard deviations. Radii are in
+            arcsec. e1, e2 and position angles are from north through east.
+        chi_square : float
+            With `polish`, chi-square per pixel.
+        sklcae_flag : bool
+            Whether there is any of the next flags but "neighbours", and with `polish`
+            but "outside_training": a fit does not rely on the training set.
+        sklcae_flag_bad_stamp, ... : bool
+            The flags. Stamps off the image have "no_pixels"; stamps that cannot be
+            measured have "bad_stamp".
+
+    Raises
+    ------
+    NotFittedError
+        If the model is not fitted.
+    TypeError
+        If the model is of another class.
+    ValueError
+        If a parameter is not as described, the image has no WCS, or the stamps do not
+        have the planes and the shape of the model.
+
+    Warns
+    -----
+    UserWarning
+        As in :func:`cutouts`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from sklcae import load_pretrained
+    >>> from sklcae.survey import measure
+    >>> y, x = np.indices((200, 200))
+    >>> image = np.random.default_rng(0).normal(scale=5.0, size=(200, 200))
+    >>> image += 300 * np.exp(-((x - 90.0) ** 2 + (y - 120.0) ** 2) / 32)
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+    >>> wcs.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+    >>> model = load_pretrained("ground")
+    >>> catalog = measure(model, image, variance=25.0, psf=0.8, wcs=wcs)
+    >>> len(catalog), round(catalog["x"][0]), round(catalog["y"][0])
+    (1, 90, 120)
+    """
+    _check_model(model)
+    fit_options = _check_polish(polish, neighbours)
+    if mask_others is None:
+        mask_others = fit_options is not None
+    stamps = cutouts(
+        image,
+        positions,
+        size,
+        hdu=hdu,
+        weight=weight,
+        variance=variance,
+        mask=mask,
+        mask_bits=mask_bits,
+        psf=psf,
+        wcs=wcs,
+        background=background,
+        background_size=background_size,
+        mask_others=mask_others,
+        detection=detection,
+    )
+    _check_stamps(stamps, model)
+    places = None
+    if fit_options is not None and not _is_count(neighbours):
+        places = _places_of_neighbours(stamps, neighbours)
+    scale = _median_scale(stamps, model)
+    model = copy.deepcopy(model).rescale(pixel_scale=scale, gain=gain)
+    model.set_params(allow_nan=True, handle_empty="nan")
+    prepared = _some_stamps(stamps)
+    if fit_options is not None and len(prepared):
+        options = {"gain": model.gain, "max_neighbours": 0, **fit_options}
+        estimator = _fitter(model, options).fit(prepared)
+    else:
+        estimator = model
+    options = _options_of(model, stamps, scale, fit_options is not None, flags)
+    results = _measure_blocks(estimator, stamps, options, places)
+    results[PREFIX] = _any_of_flags(results, options)
+    return _table_of(stamps, results, options, model.target_names_, scale)
+
+
+# Checks ------------------------------------------------------------------------------
+
+
+def _check_model(model):
+    if not isinstance(model, ConditionalAutoencoderRegressor):
+        raise TypeError(
+            "model must be a fitted ConditionalAutoencoderRegressor. Got a "
+            f"{type(model).__name__}."
+        )
+    check_is_fitted(model)
+    n_bands = model.codec_.layout.band_shape[0]
+    if n_bands > 1 or not model.target_names_:
+        raise ValueError(
+            "model must be for stamps of one band, with named targets. Got one for "
+            f"{n_bands} bands with the targets {model.target_names_}."
+        )
+
+
+def _check_polish(polish, neighbours):
+    """Return the parameters of the fit by name, or None without one."""
+    is_table = not (neighbours is None or isinstance(neighbours, str | Real))
+    if not (_is_positions(neighbours) or _is_count(neighbours) or is_table):
+        raise ValueError(
+            "neighbours must be 'positions', an int of 0 or more, or a table. Got "
+            f"{neighbours!r}."
+        )
+    if polish is False:
+        if not _is_positions(neighbours):
+            raise ValueError(
+                "neighbours must be 'positions' with polish=False, as only fits have "
+                f"neighbours. Got {neighbours!r:.80}."
+            )
+        return None
+    options = dict(polish) if isinstance(polish, dict) else {}
+    known = set(ProfileFitRegressor().get_params()) - set(OWN_OF_FIT)
+    if not set(options) <= known:
+        raise InvalidParameterError(
+            f"polish must be a dict with keys among {sorted(known)}. Got "
+            f"{sorted(map(str, set(options) - known))}."
+        )
+    if _is_count(neighbours):
+        options["max_neighbours"] = int(neighbours)
+    return options
+
+
+def _is_positions(neighbours):
+    return isinstance(neighbours, str) and neighbours == "positions"
+
+
+def _is_count(neighbours):
+    is_int = isinstance(neighbours, int | np.integer)
+    return is_int and not isinstance(neighbours, bool) and neighbours >= 0
+
+
+def _check_stamps(stamps, model):
+    """Raise ValueError unless the stamps are those of the model, with a WCS."""
+    stamps._check_wcs("measure")
+    _, *sides = model.codec_.layout.image_shape
+    if tuple(sides) != stamps.shape[2:]:
+        raise ValueError(
+            f"size must be that of the stamps of the model, {tuple(sides)}. Got "
+            f"{stamps.shape[2:]}."
+        )
+    planes = tuple(model.codec_.layout.planes)
+    parts = {"variance": "weight or variance", "psf": "psf"}
+    for kind in planes:
+        if kind not in stamps.planes:
+            raise ValueError(
+                f"{parts[kind]} must be given for a model with the planes {planes}. "
+                f"Got an image with {stamps.planes}."
+            )
+    if "psf" in stamps.planes and "psf" not in planes:
+        raise ValueError(
+            f"psf must be None for a model with the planes {planes}, which has a PSF "
+            "of its own or none."
+        )
+    # The noise is not needed then, but its masked pixels are.
+    stamps._set_planes(planes, stamps.shape[2:])
+
+
+# Measurement -------------------------------------------------------------------------
+
+
+def _places_of_neighbours(stamps, neighbours):
+    """Return the `Places` of other sources on each stamp."""
+    others = None
+    if not _is_positions(neighbours):
+        given = read_positions(neighbours, stamps._image.wcs, "neighbours")
+        others = {"x": given.x, "y": given.y}
+    return check_neighbours(stamps.find_neighbours(others), len(stamps))
+
+
+def _median_scale(stamps, model):
+    """Return the median pixel scale of stamps on the image, or that of the model."""
+    inside = stamps.pixel_scale[stamps.is_inside]
+    return float(np.median(inside)) if len(inside) else model.codec_.pixel_scale
+
+
+def _some_stamps(stamps):
+    """Return some of the stamps that can be measured, evenly spaced, if there are any.
+
+    All are tried if none of those can be measured.
+    """
+    rows = np.flatnonzero(stamps.is_inside)
+    some = rows[:: max(1, len(rows) // N_PREPARED)]
+    for chosen in (some, np.setdiff1d(rows, some)):
+        good = [stamp for row in chosen for stamp in _usable(stamps, row)]
+        if good:
+            return np.stack(good)
+    return stamps[:0]
+
+
+def _usable(stamps, row):
+    """Yield a stamp if it has pixels and a PSF."""
+    try:
+        stamp = stamps[row]
+    except ValueError:
+        # Its row gets the flag "bad_stamp".
+        return
+    if np.isfinite(stamp[0]).any():
+        yield stamp
+
+
+def _fitter(model, options):
+    return ProfileFitRegressor(
+        model,
+        prefit=True,
+        planes=model.codec_.layout.planes,
+        pixel_scale=model.codec_.pixel_scale,
+        target_names=model.target_names_,
+        allow_nan=True,
+        handle_empty="nan",
+        **options,
+    )
+
+
+def _options_of(model, stamps, scale, has_fits, flags):
+    unit = stamps.unit
+    names = [name for name in (unit, str(unit).lower()) if unit and is_unit(name)]
+    units = units_of(model.target_names_, names[0] if names else None, scale, {})
+    has_std = has_fits or model.physical_loss == "gaussian_likelihood"
+    return MeasurementOptions(
+        columns=None,
+        units={**units, "half_light_radius": "arcsec"},
+        return_std=has_std,
+        return_cov=has_fits,
+        flags=flags,
+        has_chi_square=has_fits,
+    )
+
+
+def _measure_blocks(estimator, stamps, options, places):
+    """Return the columns of all stamps."""
+    if not len(stamps):
+        return bad_rows(estimator, 0, options)
+    results = []
+    for block in blocks_of(stamps):
+        rows = range(len(stamps))[block]
+        found, _ = measure_rows(estimator, stamps._read, rows, options, places)
+        results.append(found)
+    return join_results(results)
+
+
+def _any_of_flags(results, options):
+    """Return whether a result has a flag that makes it useless, (n,)."""
+    harmless = (*HARMLESS, *(("outside_training",) if options.has_chi_square else ()))
+    names = [name for name in flag_names(options.flags) if name not in harmless]
+    return np.logical_or.reduce([results[f"{PREFIX}_{name}"] for name in names])
+
+
+# Table -------------------------------------------------------------------------------
+
+
+def _table_of(stamps, results, options, target_names, scale):
+    """Return the catalogue on the sky."""
+    sky = stamps.to_sky(results, pixel_scale=scale)
+    for name in ("x", "y", "ra", "dec"):
+        given = getattr(stamps, name)
+        found = sky.get(name, given)
+        sky[name] = np.where(np.isfinite(found), found, given)
+    sky["object_id"] = stamps.ids
+    module = import_optional("astropy.table", extra="survey", purpose="measure")
+    table = module.Table()
+    for column in _columns_on_sky(stamps, options, target_names):
+        table[column.name] = module.Column(
+            sky[column.name],
+            unit=column.unit,
+            description=column.description,
+            meta={"ucd": column.ucd},
+        )
+    return table
+
+
+def _columns_on_sky(stamps, options, target_names):
+    """Return the columns of the catalogue, in order."""
+    columns = columns_of_names(stamps.ids.dtype, has_places=True)
+    columns += [
+        Column(
+            name,
+            "float64",
+            "pixel",
+            f"pos.cartesian.{name}",
+            f"Centre along {name} in the image, from the centre of the first pixel",
+        )
+        for name in ("x", "y")
+    ]
+    has_place = {"x0", "y0"} <= set(target_names)
+    if options.return_std and has_place:
+        columns += [
+            Column(
+                f"{name}_err",
+                "float64",
+                "pixel",
+                f"stat.error;pos.cartesian.{name}",
+                f"Standard deviation of {name}",
+            )
+            for name in ("x", "y")
+        ]
+    measured = columns_of_results(options._replace(return_cov=False), target_names)
+    in_stamp = ("x0", "y0", "x0_err", "y0_err")
+    return columns + [
+        column._replace(description=ON_SKY.get(column.name, column.description))
+        for column in measured
+        if column.name not in in_stamp
+    ]
