@@ -1,6 +1,6 @@
 """The defects of all stamps: check the given settings, then draw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -52,7 +52,7 @@ class Defects:
     """The defects of all stamps in one band.
 
     ``sky`` has the columns sky_offset, sky_gradient_x and sky_gradient_y, with one
-    value for each stamp.
+    value for each stamp. ``first`` is the number of the first of the stamps.
     """
 
     sky: dict
@@ -61,12 +61,18 @@ class Defects:
     gain: float
     entropy: tuple
     band: int
+    first: int = 0
+
+    def part(self, rows):
+        """Return the defects of a slice of the stamps."""
+        sky = {name: values[rows] for name, values in self.sky.items()}
+        return replace(self, sky=sky, first=self.first + rows.start)
 
     def of(self, index):
         """Return the `StampDefects` of one stamp."""
         offset, *gradient = (float(values[index]) for values in self.sky.values())
         rays, columns = (
-            stamp_generator(self.entropy, index, stream, self.band)
+            stamp_generator(self.entropy, self.first + index, stream, self.band)
             for stream in (Stream.COSMIC_RAYS, Stream.DEAD_COLUMNS)
         )
         return StampDefects(

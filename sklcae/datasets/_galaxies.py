@@ -1,6 +1,7 @@
 """make_galaxies: simulated galaxy stamps with known parameters."""
 
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -9,11 +10,13 @@ from sklcae._compat import InvalidParameterError, import_optional, validate_para
 from sklcae._planes import check_kinds
 from sklcae._units import PlainNumber
 from sklcae.datasets._bands import check_bands, in_band
-from sklcae.datasets._defect_settings import DEFECTS
+from sklcae.datasets._defect_settings import DEFECTS, NO_DEFECTS
 from sklcae.datasets._description import describe
 from sklcae.datasets._parameters import (
+    ALLOWED,
     BULGE,
     COLUMNS,
+    NEIGHBOUR,
     TELESCOPE,
     center_range,
     check_names,
@@ -23,6 +26,7 @@ from sklcae.datasets._parameters import (
 from sklcae.datasets._random import draw_entropy
 from sklcae.datasets._simulation import (
     Settings,
+    Simulation,
     check_brightness,
     draw_simulation,
     make_stamps,
@@ -47,28 +51,28 @@ _PLANE_NAMES = {"image": "images", "variance": "variance_images", "psf": "psf_im
 
 _MAX_SIDES_OUTSIDE = 4
 
+# Constraints of the arguments of make_galaxies.
+CONSTRAINTS = {
+    "n_samples": [PlainNumber("n_samples", Integral, 1, 2**31, closed="left")],
+    **PIXELS,
+    "gain": [*GAIN["gain"], dict],
+    **DEFECTS,
+    "bands": [list, tuple, None],
+    "sersic_index_step": [
+        PlainNumber("sersic_index_step", Real, 0, None, closed="neither"),
+        None,
+    ],
+    "noise": ["boolean"],
+    "targets": [str, list, tuple],
+    "planes": [str, list, tuple],
+    "return_X_y": ["boolean"],
+    "n_jobs": [Integral, None],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
 
-@validate_params(
-    {
-        "n_samples": [PlainNumber("n_samples", Integral, 1, 2**31, closed="left")],
-        **PIXELS,
-        "gain": [*GAIN["gain"], dict],
-        **DEFECTS,
-        "bands": [list, tuple, None],
-        "sersic_index_step": [
-            PlainNumber("sersic_index_step", Real, 0, None, closed="neither"),
-            None,
-        ],
-        "noise": ["boolean"],
-        "targets": [str, list, tuple],
-        "planes": [str, list, tuple],
-        "return_X_y": ["boolean"],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    },
-    prefer_skip_nested_validation=True,
-)
+
+@validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
 def make_galaxies(
     n_samples=100,
     *,
@@ -480,90 +484,111 @@ sky_gradient, cosmic_rays, dead_columns, saturation, noise_correlation
     >>> bool(X[0, 2].argmax() == 32 * 64 + 32)
     True
     """
-    height, width = check_image_shape(image_shape)
-    kinds = check_planes(planes)
-    band_names = check_bands(bands)
-    settings = Settings(
-        galaxies={
-            "flux": flux,
-            "half_light_radius": half_light_radius,
-            "sersic_index": sersic_index,
-            "ellipticity": ellipticity,
-            "position_angle": position_angle,
-            "x0": center_range(x0, width),
-            "y0": center_range(y0, height),
-        },
-        bulges={
-            "bulge_fraction": bulge_fraction,
-            "bulge_sersic_index": bulge_sersic_index,
-            "bulge_radius_ratio": bulge_radius_ratio,
-        },
-        neighbours={
-            "neighbours": neighbours,
-            "neighbour_distance": neighbour_distance,
-            "neighbour_flux_ratio": neighbour_flux_ratio,
-            "neighbour_half_light_radius": neighbour_half_light_radius,
-        },
-        colors=colors,
-        telescope={
-            "psf": psf,
-            "psf_fwhm": psf_fwhm,
-            "psf_ellipticity": psf_ellipticity,
-            "psf_position_angle": psf_position_angle,
-            "moffat_beta": moffat_beta,
-            "sky_level": sky_level,
-            "gain": gain,
-            "read_noise": read_noise,
-        },
-        defects={
-            "sky_offset": sky_offset,
-            "sky_gradient": sky_gradient,
-            "cosmic_rays": cosmic_rays,
-            "dead_columns": dead_columns,
-            "saturation": saturation,
-            "noise_correlation": noise_correlation,
-        },
-        bands=band_names or (None,),
-    )
-    names = _check_targets(targets, settings)
-    sources = parse_settings(settings, n_samples, (height, width))
-    simulation = draw_simulation(
-        sources,
-        n_samples,
-        image_shape=(height, width),
-        pixel_scale=pixel_scale,
-        sersic_index_step=sersic_index_step,
-        noise=noise,
-        entropy=draw_entropy(random_state),
-    )
-    check_centers(simulation.scene.table, height, width)
-    check_brightness(simulation)
+    plan = plan_galaxies(locals())
+    simulation, settings = plan.simulation, plan.settings
     columns = simulation.columns()
     # Before rendering, so that a missing pandas is noticed early.
     frame = None if return_X_y else make_frame(columns)
-    stamps, masks = make_stamps(simulation, kinds, n_jobs=n_jobs, verbose=verbose)
-    data = _as_data(stamps, band_names)
-    y = _make_target(columns, names, one=isinstance(targets, str) and len(names) == 1)
+    stamps, masks = make_stamps(simulation, plan.kinds, n_jobs=n_jobs, verbose=verbose)
+    data = _as_data(stamps, plan.bands)
+    y = plan.target()
     if return_X_y:
         return data, y
-    planes_of_stamps = dict(zip(kinds, stamps.swapaxes(0, 1), strict=True))
+    planes_of_stamps = dict(zip(plan.kinds, stamps.swapaxes(0, 1), strict=True))
     galaxies = Bunch(
         data=data,
-        **_as_images({**planes_of_stamps, **masks}, band_names),
+        **_as_images({**planes_of_stamps, **masks}, plan.bands),
         target=y,
-        target_names=names,
+        target_names=plan.target_names,
         frame=frame,
         **_neighbour_frame(simulation),
-        image_shape=(height, width),
+        image_shape=simulation.stamps_shape[2:],
         pixel_scale=pixel_scale,
         **settings.telescope,
         noise=noise,
-        planes=kinds,
-        bands=band_names,
+        planes=plan.kinds,
+        bands=plan.bands,
         **settings.defects,
     )
     galaxies.DESCR = describe(settings, galaxies, sersic_index_step=sersic_index_step)
     return galaxies
+
+
+class GalaxyPlan(NamedTuple):
+    """All stamps of a call of `make_galaxies`, drawn but not rendered.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        The galaxies, the telescope and the defects of each stamp.
+    kinds : tuple of str
+        The planes.
+    target_names : list of str
+        The columns of the target.
+    has_one_target : bool
+        Whether the target is 1-D.
+    settings : Settings
+        The given settings.
+    bands : tuple of str or None
+        The names of the bands.
+    """
+
+    simulation: Simulation
+    kinds: tuple
+    target_names: list
+    has_one_target: bool
+    settings: Settings
+    bands: tuple | None
+
+    def target(self):
+        """Return y: the columns of the target, or the only one."""
+        columns = self.simulation.columns()
+        chosen = [columns[name] for name in self.target_names]
+        return chosen[0].copy() if self.has_one_target else np.column_stack(chosen)
+
+
+def plan_galaxies(given):
+    """Draw the `GalaxyPlan` of arguments of `make_galaxies` by name, all of them."""
+    height, width = check_image_shape(given["image_shape"])
+    kinds = check_planes(given["planes"])
+    bands = check_bands(given["bands"])
+    settings = _settings_of(given, height, width, bands)
+    targets = given["targets"]
+    names = _check_targets(targets, settings)
+    sources = parse_settings(settings, given["n_samples"], (height, width))
+    simulation = draw_simulation(
+        sources,
+        given["n_samples"],
+        image_shape=(height, width),
+        pixel_scale=given["pixel_scale"],
+        sersic_index_step=given["sersic_index_step"],
+        noise=given["noise"],
+        entropy=draw_entropy(given["random_state"]),
+    )
+    check_centers(simulation.scene.table, height, width)
+    check_brightness(simulation)
+    has_one = isinstance(targets, str) and len(names) == 1
+    return GalaxyPlan(simulation, kinds, names, has_one, settings, bands)
+
+
+def _settings_of(given, height, width, bands):
+    """Return the `Settings` of arguments of `make_galaxies` by name."""
+
+    def some(names):
+        return {name: given[name] for name in names}
+
+    galaxies = some(ALLOWED)
+    galaxies["x0"] = center_range(given["x0"], width)
+    galaxies["y0"] = center_range(given["y0"], height)
+    return Settings(
+        galaxies=galaxies,
+        bulges=some(BULGE),
+        neighbours=some(("neighbours", *NEIGHBOUR)),
+        colors=given["colors"],
+        telescope=some(("psf", "gain", *TELESCOPE)),
+        defects=some(NO_DEFECTS),
+        bands=bands or (None,),
+    )
 
 
 def _check_targets(targets, settings):
@@ -606,12 +631,6 @@ def check_centers(table, height, width):
         if least < low or most > high:
             what = f"in pixels from the corner of the stamp, from {low} to {high}"
             raise parameter_error(name, what, f"values from {least:g} to {most:g}")
-
-
-def _make_target(columns, names, *, one):
-    """Return the columns of y, or the only one."""
-    chosen = [columns[name] for name in names]
-    return chosen[0].copy() if one else np.column_stack(chosen)
 
 
 def _neighbour_frame(simulation):

@@ -67,6 +67,14 @@ class Neighbours:
         """Return the places in the table of the neighbours of a stamp."""
         return range(self.starts[index], self.starts[index + 1])
 
+    def part(self, rows):
+        """Return the neighbours of a slice of the stamps, and their places."""
+        starts = self.starts[rows.start : rows.stop + 1]
+        places = slice(starts[0], starts[-1])
+        table = {name: values[places] for name, values in self.table.items()}
+        table["stamp"] = table["stamp"] - rows.start
+        return Neighbours(table, starts - starts[0]), places
+
     def total_flux(self, fluxes):
         """Return the sum of the neighbours' fluxes in each stamp."""
         n_samples = len(self.starts) - 1

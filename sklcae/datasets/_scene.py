@@ -55,6 +55,16 @@ class Scene:
     neighbours: Neighbours | None = None
     neighbour_fluxes: np.ndarray | None = None
 
+    def part(self, rows):
+        """Return the scene of a slice of the stamps."""
+        table = {name: values[rows] for name, values in self.table.items()}
+        if self.neighbours is None:
+            return Scene(table, self.fluxes[rows])
+        neighbours, places = self.neighbours.part(rows)
+        return Scene(
+            table, self.fluxes[rows], neighbours, self.neighbour_fluxes[places]
+        )
+
     def galaxy(self, index, band):
         """Return the Sersic profiles of a central galaxy in a band, each as a row."""
         row = {

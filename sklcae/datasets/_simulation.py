@@ -69,6 +69,8 @@ class Simulation(NamedTuple):
         Whether to add noise.
     entropy : tuple of int
         The entropy of all random generators.
+    first : int
+        The number of the first stamp, which its generators depend on.
     """
 
     scene: Scene
@@ -77,6 +79,19 @@ class Simulation(NamedTuple):
     defects: list
     noise: bool
     entropy: tuple
+    first: int = 0
+
+    def part(self, rows):
+        """Return the simulation of a slice of the stamps: they stay bitwise the same.
+
+        The slice has a start and a stop.
+        """
+        return self._replace(
+            scene=self.scene.part(rows),
+            telescopes=[one.part(rows) for one in self.telescopes],
+            defects=[one and one.part(rows) for one in self.defects],
+            first=self.first + rows.start,
+        )
 
     @property
     def stamps_shape(self):
@@ -91,7 +106,7 @@ class Simulation(NamedTuple):
             self.scene.neighbours_of(index, band),
             telescope.optics(index),
             telescope.detector(index) if self.noise else None,
-            stamp_generator(self.entropy, index, Stream.NOISE, band),
+            stamp_generator(self.entropy, self.first + index, Stream.NOISE, band),
             None if defects is None else defects.of(index),
         )
 

@@ -61,6 +61,19 @@ class Telescope:
     varies: frozenset
     background: Any = None
 
+    def part(self, rows):
+        """Return the telescope of a slice of the stamps, with the PSFs in use."""
+        values = {name: array[rows] for name, array in self.values.items()}
+        psf, background = self.psf, self.background
+        if "psf_index" in values and isinstance(psf, list):
+            used, values["psf_index"] = np.unique(
+                values["psf_index"], return_inverse=True
+            )
+            psf = [psf[index] for index in used]
+        if background is not None:
+            background = background[rows]
+        return replace(self, values=values, psf=psf, background=background)
+
     def optics(self, index):
         """Return the keyword arguments of `render_stamp` for one stamp."""
         return {

@@ -36,6 +36,7 @@ NAMES = {
     "id": ("object_id", "id", "ids", "source_id"),
     "ra": ("ra", "object_ra", "ra_deg", "coord_ra", "alpha_j2000", "right_ascension"),
     "dec": ("dec", "object_dec", "dec_deg", "coord_dec", "delta_j2000", "declination"),
+    "target": ("target", "targets"),
 }
 # In the masks of these names True is a good pixel.
 GOOD_WHERE_TRUE = ("image_mask", "image.mask", "image.bit_mask")
@@ -65,6 +66,18 @@ class _Parts(NamedTuple):
     dec: Any = None
 
 
+class _Targets(NamedTuple):
+    """Arrays of targets, (n,) or one of (n, n_targets), and their names or None."""
+
+    arrays: list
+    names: list | None
+
+    def read(self):
+        """Return all targets."""
+        read = [np.asarray(array[:]) for array in self.arrays]
+        return read[0] if len(read) == 1 else np.column_stack(read)
+
+
 class Stamps:
     """Stamps of a file, as `open_stamps` returns them.
 
@@ -86,6 +99,8 @@ class Stamps:
         Which of "ra" and "dec" are in radians.
     source : tuple of str and dict
         The path and the options of `open_stamps`.
+    targets : _Targets or None
+        The arrays of the targets.
 
     Attributes
     ----------
@@ -102,8 +117,13 @@ class Stamps:
         they are first asked for, as are `ra` and `dec`.
     ra, dec : ndarray of shape (n_samples,) or None
         The positions in degrees. None if the file has none.
-    chunks : tuple of int
-        The stamps that are read together.
+    target : ndarray of shape (n_samples,) or (n_samples, n_targets), or None
+        The targets, read anew each time.
+    target_names : list of str or None
+        The columns of the target, if they have names.
+    chunks, shards : tuple of int
+        The stamps that are read together, and those of a shard of several chunks, or
+        None.
     identity : dict
         A description of the stamps that can be written as JSON. Jobs that are resumed
         compare it, see `Notes`.
@@ -119,10 +139,12 @@ class Stamps:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, contents, parts, good_where_true, unit, in_radians, source):
+    def __init__(
+        self, contents, parts, good_where_true, unit, in_radians, source, targets=None
+    ):
         self._contents, self._parts, self._in_radians = contents, parts, in_radians
         self._good_where_true, self._source = good_where_true, source
-        self.unit = unit
+        self.unit, self._targets = unit, targets
         n, *bands, height, width = parts.image.shape
         self._band_shape = (*(bands or [1]), height, width)
         has_variance = parts.variance is not None or parts.inverse_variance is not None
@@ -131,7 +153,20 @@ class Stamps:
         self.planes = tuple(kind for kind, has in kinds.items() if has)
         n_bands = self._band_shape[0]
         self.shape = (n, n_bands * len(self.planes), height, width)
-        self.chunks = (rows_of_chunk(parts.image), *self.shape[1:])
+        shards = getattr(parts.image, "shards", None)
+        chunks = parts.image.chunks if shards else (rows_of_chunk(parts.image),)
+        self.chunks = (chunks[0], *self.shape[1:])
+        self.shards = (shards[0], *self.shape[1:]) if shards else None
+
+    @property
+    def target(self):
+        """The targets, or None if there are none."""
+        return None if self._targets is None else self._targets.read()
+
+    @property
+    def target_names(self):
+        """The columns of the target, or None if they have no names."""
+        return None if self._targets is None else self._targets.names
 
     @cached_property
     def ids(self):
@@ -333,6 +368,7 @@ def open_stamps(
     id="auto",
     ra="auto",
     dec="auto",
+    target="auto",
     pixel_scale="auto",
     mask_is_good="auto",
     image_shape=None,
@@ -353,6 +389,10 @@ def open_stamps(
         the unit of the pixel scale; they are used if there is no ``psf``. An inverse
         variance of 0 is a masked pixel. ``id`` are names or numbers, (n,); ``ra`` and
         ``dec`` are positions in degrees, (n,).
+    target : str, list of str or None, default="auto"
+        The names of the targets: an array (n,) or (n, n_targets), or several arrays
+        (n,), which become columns. "auto" takes an array "target" or "targets" of
+        numbers, if there is one.
     pixel_scale : str, float or None, default="auto"
         The side of a pixel for ``psf_fwhm``, or the name of an array of them.
     mask_is_good : bool or "auto", default="auto"
@@ -444,7 +484,12 @@ def open_stamps(
     _check_image_shape(image_shape)
     if isinstance(pixel_scale, Real):
         names["pixel_scale"] = float(pixel_scale)
-    options = {**names, "mask_is_good": mask_is_good, "image_shape": image_shape}
+    options = {
+        **names,
+        "target": target,
+        "mask_is_good": mask_is_good,
+        "image_shape": image_shape,
+    }
     contents = open_contents(path)
     try:
         found = {kind: _find(contents, kind, name) for kind, name in names.items()}
@@ -459,6 +504,7 @@ def open_stamps(
         )
         parts = _unflatten(parts, image_shape, path)
         _check_shapes(parts, found, path)
+        targets = _find_targets(contents, target, parts.image.shape[0], path)
     except BaseException:
         contents.close()
         raise
@@ -471,7 +517,7 @@ def open_stamps(
         if str(contents.units.get(found[kind])).lower() in ("rad", "radian", "radians")
     )
     source = str(path), options
-    stamps = Stamps(contents, parts, mask_is_good, unit, in_radians, source)
+    stamps = Stamps(contents, parts, mask_is_good, unit, in_radians, source, targets)
     _warn_of_slow_files(stamps, contents.slow.get(found["image"]), path)
     return stamps
 
@@ -550,6 +596,35 @@ def _find(contents, kind, name):
             f"{sorted(map(str, contents.arrays))}. Got {name!r}."
         )
     return name
+
+
+def _find_targets(contents, target, n_stamps, path):
+    """Return the `_Targets` of a file, or None."""
+    several = isinstance(target, list | tuple)
+    names = [_find(contents, "target", n) for n in (target if several else [target])]
+    if names == [None]:
+        return None
+    arrays = [contents.arrays[name] for name in names]
+    for name, array in zip(names, arrays, strict=True):
+        shape, kind = tuple(array.shape), np.dtype(array.dtype).kind
+        n_axes = (1,) if several else (1, 2)
+        if shape[:1] == (n_stamps,) and len(shape) in n_axes and kind in "buif":
+            continue
+        if target == "auto":
+            # Another use of the name.
+            return None
+        wanted = "(n,)" if several else "(n,) or (n, n_targets)"
+        raise ValueError(
+            f"target must be numbers of the shape {wanted}, with n={n_stamps}. Got "
+            f"{shape} of the type {array.dtype} for {name!r} in {str(path)!r}."
+        )
+    given = getattr(arrays[0], "attrs", {}).get("target_names")
+    if several:
+        return _Targets(arrays, names)
+    if given is not None:
+        return _Targets(arrays, [str(name) for name in given])
+    is_named = target != "auto" and len(arrays[0].shape) == 1
+    return _Targets(arrays, names if is_named else None)
 
 
 def _only_cube(contents, found, path, n_axes):
