@@ -79,7 +79,7 @@ def adapt_codec(codec, data, settings, history, seed):
         training_range=seen.union(codec.training_range),
     )
     net = _build_net(codec, settings, symmetry, rng)
-    own = make_batch(data._replace(y=y), codec, images, masked=bool(images.filled))
+    own = make_batch(data._replace(y=y), codec, images, masked=images.masked)
     some = rng.permutation(images.rows)[:N_OWN]
     sky = backgrounds_left(past, data.images.take(some), y[some])
     batch = _with_simulated(

@@ -7,7 +7,7 @@ import numpy as np
 
 from sklcae._fixed_psf import FixedPSF
 from sklcae._gain import gain_of_light
-from sklcae._images import PreparedImages, ScaledVariance, parts_of
+from sklcae._images import PreparedImages, ScaledVariance, over_rows, parts_of
 from sklcae._inputs import Layout
 from sklcae._noise import NoiseModel
 from sklcae._novelty import Reference, TrainingRange, misfits_of
@@ -211,13 +211,15 @@ class Codec:
 
     def _describe(self, images, rows):
         """Return excess, latents, misfits and, if predicted, variances of images."""
-        parts = [
-            self._describe_part(images.take(rows[part]))
-            for part in parts_of(len(rows), DESCRIBED_AT_ONCE)
-        ]
-        return {
-            name: np.concatenate([part[name] for part in parts]) for name in parts[0]
-        }
+        names = ["excess", "latents", "misfits"]
+        names += ["variances"] if self.predicts_variance else []
+
+        def describe(some):
+            described = self._describe_part(images.take(some))
+            return [described[name] for name in names]
+
+        described = over_rows(describe, rows, DESCRIBED_AT_ONCE)
+        return dict(zip(names, described, strict=True))
 
     def _describe_part(self, images):
         prepared = self._prepare(images)

@@ -41,6 +41,7 @@ from sklcae._recommended import recommended_settings
 from sklcae._rescaling import rescaled, rescaled_width
 from sklcae._scaling import LIMITS, STRETCHES
 from sklcae._storage.checkpoint import open_checkpoint
+from sklcae._streaming import rows_to_train_on
 from sklcae._symmetry import check_turnable
 from sklcae._targets import TargetDistribution, check_coverage
 from sklcae._torch import (
@@ -534,7 +535,11 @@ class ConditionalAutoencoderRegressor(
                 (n_samples, C, H, W)
             Images, in any linear unit. :func:`~sklcae.datasets.make_galaxies` makes
             images in ADU. With other `planes` than images,
-            :func:`~sklcae.stack_planes` makes X.
+            :func:`~sklcae.stack_planes` makes X. Stamps of
+            :func:`~sklcae.survey.open_stamps` and arrays of Zarr, HDF5 or Dask that
+            take more than 256 MiB are not loaded: they are read in blocks, and the
+            stamps of a few random blocks at a time are shuffled. `gamma` must be 0
+            then.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Physical parameters, in any units. NaN is an unknown target: it is left out
             of the physical loss, and its image still trains the autoencoder.
@@ -571,7 +576,8 @@ class ConditionalAutoencoderRegressor(
             parameters of a profile), the "sersic" network or "simulation" lacks what it
             needs, `reconstruction_loss` is None without both of them,
             `checkpoint` holds another fit, the training diverges, or the loss of the
-            held-out images is not finite.
+            held-out images is not finite; or if `gamma` is above 0 for an array that is
+            not loaded.
         KeyboardInterrupt
             If the user interrupts. After any exception a model that was fitted before
             is unchanged.
@@ -659,10 +665,11 @@ class ConditionalAutoencoderRegressor(
         check_device(self.device)
         check_callbacks(self.callbacks)
         layout = None if previous is None else previous.codec.layout
-        data = check_training_data(self, X, y, sample_weight, groups, layout)
-        self._check_test_time_augmentation(data.layout)
-        checkpoint = open_checkpoint(settings, data, previous)
-        return fit_codec(data, settings, monitor, checkpoint, previous)
+        with rows_to_train_on(X) as rows:
+            data = check_training_data(self, rows, y, sample_weight, groups, layout)
+            self._check_test_time_augmentation(data.layout)
+            checkpoint = open_checkpoint(settings, data, previous)
+            return fit_codec(data, settings, monitor, checkpoint, previous)
 
     def _adopt(self, attributes):
         vars(self).update(attributes)

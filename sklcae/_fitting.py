@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklcae._codec import Codec
 from sklcae._fixed_psf import fixed_psf
 from sklcae._gain import as_gain
-from sklcae._images import PixelMask, SomeRows, TrainingImages
+from sklcae._images import PixelMask, SomeRows, TrainingImages, UnreadImages
 from sklcae._novelty import TrainingRange, evenly_spaced
 from sklcae._profile_training import (
     check_profiles,
@@ -100,7 +100,9 @@ def fit_codec(data, settings, monitor, checkpoint, previous=None):
     if settings.augmentation == "simulation":
         simulation = make_simulation(codec, data.y[train], settings)
         # Each step makes its own images: none need to be read.
-        batch = batch._replace(images=np.zeros((len(train), 1, 1, 1), np.float32))
+        reads = len(data.layout.planes) > 1 or batch.mask is not None
+        unread = UnreadImages(len(train), parts[0].reading if reads else None)
+        batch = batch._replace(images=unread)
     net = training_net(codec, settings, symmetry, simulation, seeds["net"], module)
     codec = replace(codec, net=net)
 
@@ -314,7 +316,7 @@ def _prepare(images, parts, scaler):
 
 def _make_batches(data, codec, parts):
     """Return the batch of each part of the data, or None."""
-    masked = any(part.filled for part in parts if part is not None)
+    masked = any(part.masked for part in parts if part is not None)
     return [
         None if part is None else make_batch(data, codec, part, masked)
         for part in parts

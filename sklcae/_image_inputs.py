@@ -10,6 +10,7 @@ from sklcae._array_likes import without_traps
 from sklcae._compat import _check_feature_names, _get_feature_names
 from sklcae._images import float_type, parts_of
 from sklcae._planes import check_planes, count_bands, split_planes
+from sklcae._streaming import RowsOnDisk
 from sklcae._warning import warn_user
 from sklcae.exceptions import ImageShapeError
 
@@ -80,7 +81,7 @@ def flatten_images(X):
     shape = getattr(X, "shape", ())
     if len(shape) not in (3, 4):
         return X, None
-    X = np.asarray(X)
+    X = X if isinstance(X, RowsOnDisk) else np.asarray(X)
     return X.reshape(len(X), prod(shape[1:])), tuple(shape[1:])
 
 
@@ -139,6 +140,10 @@ def _check_numbers(estimator, X, may_be_empty):
     checks = {"input_name": "X", "estimator": estimator}
     if may_be_empty:
         checks["ensure_min_samples"] = 0
+    if isinstance(X, RowsOnDisk):
+        if X.dtype.kind not in "buif":
+            raise ValueError(f"X must be an array of numbers. Got the type {X.dtype}.")
+        return X
     if isinstance(X, np.ndarray) and X.dtype.kind in "buif":
         return check_array(X, dtype=None, ensure_all_finite=False, **checks)
     return check_array(

@@ -6,6 +6,7 @@ from sklearn.utils import gen_batches
 from sklcae._masking import fill_masked
 from sklcae._novelty import stamp_statistics
 from sklcae._planes import KINDS, Planes, filled_variance, split_planes
+from sklcae._streaming import RowsOnDisk
 
 CHUNK_SIZE = 64
 # A network gets no larger number; the products of its layers stay finite.
@@ -17,13 +18,24 @@ def parts_of(n_rows, size=CHUNK_SIZE):
     return list(gen_batches(n_rows, size)) if n_rows else []
 
 
+def over_rows(function, rows, size=CHUNK_SIZE):
+    """Return the joined arrays of a function of a few rows, in the order of the rows.
+
+    The function gets sorted rows, so that a file is read from its start to its end.
+    """
+    order = np.argsort(rows, kind="stable")
+    results = [function(rows[order[part]]) for part in parts_of(len(rows), size)]
+    back = np.argsort(order)
+    return [np.concatenate(parts)[back] for parts in zip(*results, strict=True)]
+
+
 class Images:
     """Images (n, n_bands, H, W) that become native floats when some of them are read.
 
     The ``raw`` array (n, C, H, W) has all planes of the stamps, in any numeric type and
-    byte order, and may be a memory map. A masked pixel is NaN. ``empty`` are the rows
-    in which all pixels are masked. ``variance`` and ``psf`` read the other planes of
-    the stamps, and are None if there is no such plane.
+    byte order, and may be a memory map or `RowsOnDisk`. A masked pixel is NaN.
+    ``empty`` are the rows in which all pixels are masked. ``variance`` and ``psf`` read
+    the other planes of the stamps, and are None if there is no such plane.
     """
 
     def __init__(self, raw, empty=(), kinds=KINDS[:1]):
@@ -47,6 +59,11 @@ class Images:
     def is_empty(self):
         """Whether all pixels are masked, (n,)."""
         return np.isin(np.arange(len(self)), self.empty)
+
+    @property
+    def on_disk(self):
+        """Whether the images are read in blocks."""
+        return isinstance(self.raw, RowsOnDisk)
 
     def take(self, rows):
         """Return some rows with all of their planes, in memory."""
@@ -153,21 +170,23 @@ class TrainingImages:
     """Images as a network reads them in training, for some rows of them.
 
     They are scaled when they are read, in every epoch; only those with masked pixels
-    are filled once and kept. ``statistics`` come from `stamp_statistics`, and
-    ``usual`` is False for images with pixels beyond the fences of the scaler. Raises
-    ValueError if an image overflows when it is scaled.
+    are filled once and kept, except images on disk. ``masked`` is True if there are
+    such images. ``statistics`` come from `stamp_statistics`, and ``usual`` is False for
+    images with pixels beyond the fences of the scaler. Raises ValueError if an image
+    overflows when it is scaled.
     """
 
     def __init__(self, images, rows, image_scaler):
         self.images, self.rows, self.image_scaler = images, rows, image_scaler
-        self.filled = {}
-        looks = [self._look(rows[part]) for part in parts_of(len(rows))]
-        self.statistics, self.usual = map(np.concatenate, zip(*looks, strict=True))
+        self.masked, self.filled = False, {}
+        self.statistics, self.usual = over_rows(self._look, rows)
 
     def _look(self, rows):
         images = self.images[rows]
         filled, mask = fill_masked(images)
         if mask is not None:
+            self.masked = True
+        if mask is not None and not self.images.on_disk:
             for index in np.flatnonzero(~mask.all(axis=(1, 2, 3))):
                 self.filled[rows[index]] = filled[index].copy()
         if not np.isfinite(self.image_scaler.transform(filled)).all():
@@ -191,10 +210,33 @@ class TrainingImages:
     def __getitem__(self, which):
         rows = self.rows[which]
         images = self.images[rows]
-        if self.filled:
-            for index, row in enumerate(rows):
-                images[index] = self.filled.get(row, images[index])
+        if self.masked and self.images.on_disk:
+            images, _ = fill_masked(images)
+        for index, row in enumerate(rows if self.filled else ()):
+            images[index] = self.filled.get(row, images[index])
         return self.image_scaler.transform(images)
+
+    @property
+    def reading(self):
+        """How the images are read from disk, or None."""
+        raw = self.images.raw
+        return raw.reading(self.rows) if self.images.on_disk else None
+
+
+class UnreadImages:
+    """Zeros in the place of images that each step of the training makes anew.
+
+    The ``reading`` is that of the other planes, or None.
+    """
+
+    def __init__(self, n_images, reading):
+        self.n_images, self.reading = n_images, reading
+
+    def __len__(self):
+        return self.n_images
+
+    def __getitem__(self, which):
+        return np.zeros((len(which), 1, 1, 1), np.float32)
 
 
 class PixelMask:

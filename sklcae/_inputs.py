@@ -22,6 +22,7 @@ from sklcae._images import Images
 from sklcae._masking import check_not_masked
 from sklcae._planes import check_kinds, check_psf, count_bands
 from sklcae._profiles import ProfileParameters, kind_of, uses_profiles
+from sklcae._streaming import BUFFER_SIZE, MIB, RowsOnDisk
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 
 NAME = "ConditionalAutoencoderRegressor"
@@ -81,7 +82,8 @@ class TrainingData(NamedTuple):
 
     def hashed(self):
         """Return the arrays that decide the fit; groups only if there are some."""
-        arrays = self.images.raw, self.y, self.weights
+        raw = self.images.raw
+        arrays = raw.digest() if self.images.on_disk else raw, self.y, self.weights
         return arrays if self.groups is None else (*arrays, self.groups)
 
 
@@ -93,6 +95,7 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
     """
     planes = check_kinds(estimator.planes, NAME)
     _check_gain(estimator, planes)
+    _check_no_partners(estimator, X)
     if previous is not None and planes != previous.planes:
         raise ValueError(
             f"The 'planes' parameter of {NAME} must stay {previous.planes} to continue "
@@ -160,6 +163,17 @@ def _check_gain(estimator, planes):
             f"The 'gain' parameter of {NAME} must be a number, or one for each band, "
             "unless 'planes' has a 'variance' that holds all noise. Got None instead, "
             f"with planes={planes}."
+        )
+
+
+def _check_no_partners(estimator, X):
+    """Raise ValueError if partners would have to be read from anywhere on disk."""
+    if estimator.gamma and isinstance(X, RowsOnDisk):
+        raise ValueError(
+            f"The 'gamma' parameter of {NAME} must be 0 to train from stamps on disk "
+            f"that take more than {BUFFER_SIZE // MIB} MiB, since their partners may "
+            f"be anywhere in the file. Got {estimator.gamma!r}: pass X[:] if the "
+            "stamps fit into memory."
         )
 
 

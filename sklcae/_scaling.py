@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from scipy.stats import median_abs_deviation
 
-from sklcae._images import parts_of
+from sklcae._images import over_rows
 
 
 def _keep(values):
@@ -75,7 +75,7 @@ class ImageScaler:
                 "X must have a pixel that is not NaN in each channel. Got a channel "
                 "without."
             )
-        self._measure_sky(_sample(images, rows))
+        self._measure_sky(_sample(images, rows, least))
         if not has_sky:
             self.sky_[:] = 0
         self.lower_fence_, self.upper_fence_ = _fences(
@@ -156,11 +156,12 @@ def _extremes(images, rows):
 
     Both have the shape (n, C, 1, 1), and are NaN if all pixels are.
     """
-    parts = [
-        [f.reduce(chunk, (2, 3), keepdims=True) for f in (np.fmin, np.fmax)]
-        for chunk in (images[rows[p]] for p in parts_of(len(rows)))
-    ]
-    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def ends(some):
+        chunk = images[some]
+        return [f.reduce(chunk, (2, 3), keepdims=True) for f in (np.fmin, np.fmax)]
+
+    return over_rows(ends, rows)
 
 
 def _fences(least, greatest, sky, noise):
@@ -198,12 +199,25 @@ def _fence(values, above_usual, least_spread):
     return fence.astype(values.dtype)
 
 
-def _sample(images, rows):
-    """Return evenly spaced images with enough pixels to estimate the noise from."""
+def _sample(images, rows, least):
+    """Return evenly spaced images with enough pixels to estimate the noise from.
+
+    If they lack a channel, all images are returned, or on disk evenly spaced ones of
+    those that have some channel. ``least`` are the smallest pixels of all images.
+    """
     n_images = max(1, SAMPLE_PIXELS // prod(images.shape[2:]))
-    sample = images[rows[:: -(-len(rows) // n_images)]]
-    no_pixel = np.isnan(np.fmax.reduce(sample, (0, 2, 3))).any()
-    return images[rows] if no_pixel else sample
+    sample = images[_spaced(rows, n_images)]
+    if not np.isnan(np.fmax.reduce(sample, (0, 2, 3))).any():
+        return sample
+    if not getattr(images, "on_disk", False):
+        return images[rows]
+    has_pixel = ~np.isnan(least[:, :, 0, 0])
+    some = [_spaced(rows[has], n_images) for has in has_pixel.T]
+    return images[np.unique(np.concatenate(some))]
+
+
+def _spaced(rows, most):
+    return rows[:: -(-len(rows) // most)]
 
 
 def sky_level(pixels):

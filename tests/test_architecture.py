@@ -94,6 +94,7 @@ ROOMS = [
     "_profiles",
     "_neighbours",
     "_blocks",
+    "_streaming",
     "_dask",
     "_sources",
     "_symmetry",

@@ -105,13 +105,15 @@ class BatchDataset(Dataset):
     """Dataset that is indexed by the rows of a whole batch.
 
     The batch has all stamps, as arrays or as objects that a list of rows turns into an
-    array. The generator draws the partners, see `Partners.draw`.
+    array. The generator draws the partners, see `Partners.draw`. ``reading`` is how
+    images are read from disk, see `sklcae._torch.reading`, or None.
     """
 
     def __init__(self, batch, generator=None):
         self.batch = batch._replace(partners=None)
         self.partners = batch.partners
         self.generator = generator
+        self.reading = getattr(batch.images, "reading", None)
 
     def __len__(self):
         return len(self.batch.images)

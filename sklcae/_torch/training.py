@@ -41,6 +41,7 @@ from sklcae._torch.networks.checking import (
 )
 from sklcae._torch.networks.register import BUILT_IN, build_network
 from sklcae._torch.optimizers import OPTIMIZERS, fast_forward, make_schedule
+from sklcae._torch.reading import BlockShuffle, FileOrder, ReadAhead
 from sklcae._torch.simulation import SimulatedGalaxies
 from sklcae._torch.workers import (
     in_order,
@@ -198,16 +199,26 @@ class ConditionalAutoencoderNet(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         """Return a loader that takes whole batches out of the tensors at once."""
-        rows = SequentialSampler(dataset)
-        if training:
-            rows = RandomSampler(dataset, generator=self.generator)
+        rows = self._order(dataset, training)
         batch_size = min(self.batch_size, len(dataset))
         sampler = BatchSampler(rows, batch_size=batch_size, drop_last=False)
         if training and needs_whole_batches(self.module_):
             sampler = NoSingles(sampler)
+        if dataset.reading is not None:
+            sampler = ReadAhead(sampler, dataset.reading)
         return DataLoader(
             dataset, sampler=sampler, batch_size=None, generator=self.generator
         )
+
+    def _order(self, dataset, training):
+        """Return the sampler of the stamps: random in training."""
+        if dataset.reading is not None:
+            if training:
+                return BlockShuffle(dataset.reading, self.generator)
+            return FileOrder(dataset.reading)
+        if training:
+            return RandomSampler(dataset, generator=self.generator)
+        return SequentialSampler(dataset)
 
     def train_step_single(self, batch, **fit_params):
         """Add up the gradients of a batch, a micro-batch at a time."""
