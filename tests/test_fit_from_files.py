@@ -63,7 +63,7 @@ class Counted:
 
 
 def quick(**parameters):
-    settings = {"max_epochs": 2, "latent_dim": 6, "batch_size": 32, "random_state": 0}
+    settings = {"max_epochs": 1, "latent_dim": 6, "batch_size": 32, "random_state": 0}
     settings |= {"network": "strided", "stretch": "asinh"}
     return ConditionalAutoencoderRegressor(**(settings | parameters))
 
@@ -92,9 +92,9 @@ def in_order_of_blocks(monkeypatch):
 
 
 SETTINGS = [
-    {},
+    {"max_epochs": 3},
     {"augmentation": "dihedral", "invariant_targets": "all"},
-    {"early_stopping": True, "validation_fraction": 0.2},
+    {"early_stopping": True, "validation_fraction": 0.2, "max_epochs": 2},
     {"limits": "robust"},
     {"physical_loss": "gaussian_likelihood", "log_targets": "all"},
 ]
@@ -163,7 +163,7 @@ def test_a_file_that_fits_into_the_buffer_is_loaded(data, write, tmp_path, monke
     X, y = data
     array = write(X, tmp_path)
     # The partners of the exchange loss are in memory then.
-    model = quick(gamma=0.1, max_epochs=1)
+    model = quick(gamma=0.1)
     assert same(clone(model).fit(array, y), clone(model).fit(X, y))
 
 
@@ -236,7 +236,7 @@ def test_partial_fit_and_warm_start(data, in_order_of_blocks):
 
 def test_a_checkpoint_belongs_to_the_content(data, tmp_path):
     X, y = data
-    model = quick(checkpoint=tmp_path / "checkpoint")
+    model = quick(max_epochs=2, checkpoint=tmp_path / "checkpoint")
     whole = quick(max_epochs=3).fit(Counted(X), y)
     clone(model).fit(Counted(X), y)
     assert same(clone(model).set_params(max_epochs=3).fit(Counted(X), y), whole)
