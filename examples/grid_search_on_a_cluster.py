@@ -45,7 +45,7 @@ def main(arguments=None):
     X, y = make_galaxies(options.n_samples, image_shape=(32, 32), random_state=0)
 
     cluster = options.scheduler or LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     )
     with Client(cluster), joblib.parallel_config("dask"):
         on_cluster = make_search(options.max_epochs).fit(X, y)

@@ -39,7 +39,7 @@ def _client(options):
     distributed = import_optional("distributed", extra="survey", purpose="A cluster")
     if options.workers:
         cluster = distributed.LocalCluster(
-            n_workers=options.workers, threads_per_worker=1, dashboard_address=None
+            n_workers=options.workers, threads_per_worker=1, dashboard_address=":0"
         )
         with cluster, distributed.Client(cluster) as client:
             yield client

@@ -80,7 +80,7 @@ def read_plan(folder):
     path = Path(folder) / PLAN_FILE
     try:
         content = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise CatalogError(

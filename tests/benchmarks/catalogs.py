@@ -122,7 +122,7 @@ def on_workers(model, path, folder, n_workers):
     start = time.perf_counter()
     with (
         LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, dashboard_address=None
+            n_workers=n_workers, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -101,7 +101,7 @@ def test_large_stamps_have_small_chunks(tmp_path):
 
 def test_workers_of_a_cluster(tmp_path, capfd):
     here = simulate_stamps(tmp_path / "here.zarr", 50, 5, rows_per_part=10, **SMALL)
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(processes=True, **options) as cluster, Client(cluster) as client:
         there = simulate_stamps(
             tmp_path / "there.zarr",
