@@ -17,6 +17,16 @@ from sklcae.survey._columns import (
     pairs_of,
 )
 
+# Errors of the machine or of a program.
+NEVER_OF_A_STAMP = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    MemoryError,
+    NameError,
+    TypeError,
+)
+
 
 class MeasurementOptions(NamedTuple):
     """What a catalogue has of each stamp.
@@ -98,7 +108,7 @@ def is_of_the_system(error):
     """
     if isinstance(error, OSError):
         return error.errno is not None and error.errno != errno.EINVAL
-    return isinstance(error, MemoryError)
+    return isinstance(error, NEVER_OF_A_STAMP)
 
 
 def measure_stamps(model, X, options, neighbours=None):

@@ -285,6 +285,19 @@ def test_bad_stamps_are_flagged(model_path, tmp_path):
         raising.verify()
 
 
+def test_errors_of_programs_are_no_bad_stamps(
+    model_path, source, tmp_path, monkeypatch
+):
+    def forget(*args):
+        raise TypeError("an argument is missing")
+
+    monkeypatch.setattr("sklcae.survey._measurement.measure_stamps", forget)
+    run = predict_catalog(model_path, source, tmp_path / "out", rows_per_part=30)
+    assert [failure["rows"] for failure in run.failed] == [[0, 30], [30, 50]]
+    assert run.failed[0]["error"] == "TypeError: an argument is missing"
+    assert run.bad_stamps() == {}
+
+
 @pytest.mark.parametrize("number", [0, 2])
 def test_damaged_chunks_are_flagged(model_path, source, tmp_path, number):
     chunk = source / "image" / "c" / str(number) / "0" / "0"

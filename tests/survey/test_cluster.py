@@ -40,11 +40,11 @@ class Hazards(WorkerPlugin):
 def prepare_process():
     measure = measurement.measure_stamps
 
-    def measure_dangerously(model, X, options):
+    def measure_dangerously(model, X, *options):
         time.sleep(0.02)
         if (X == DEADLY).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        return measure(model, X, options)
+        return measure(model, X, *options)
 
     measurement.measure_stamps = measure_dangerously
 
