@@ -67,7 +67,7 @@ class Exported(NamedTuple):
         import_optional("onnxscript", extra="onnx", purpose=purpose)
         # A copy on the CPU: the model may be on another device.
         codec = Codec.from_state(self.codec.to_state())
-        parts = _parts_of(codec, self.allow_nan, self.symmetry)
+        parts = parts_of_reader(codec, self.allow_nan, self.symmetry)
         network = codec.net.module_
         try:
             graph = export_graph(network, parts, self.input_shapes(), opset)
@@ -132,22 +132,27 @@ def metadata_of(codec):
 # The parts of the graph --------------------------------------------------------------
 
 
-def _parts_of(codec, allow_nan, symmetry):
+def parts_of_reader(codec, allow_nan, symmetry):
     """Return the `ReaderParts` of a codec."""
     band_shape = codec.layout.band_shape
-    width_of_one = np.log(FWHM_OF_SIGMA / np.sqrt(4 * np.pi))
-    tiny = float(np.finfo(np.float32).tiny)
     seen = codec.training_range
     return ReaderParts(
         band_shape=band_shape,
         scaling=_scaling_of(codec.image_scaler),
-        filling=_filling_of(band_shape) if allow_nan else None,
-        bounds=TrainingBounds(seen.lowest, seen.highest, tiny, float(width_of_one)),
+        filling=filling_of(band_shape) if allow_nan else None,
+        bounds=bounds_of(seen.lowest, seen.highest),
         psf_bounds=PSFBounds(CORE, LEAST_SUM, FARTHEST_CENTER),
         squared_unit=codec.light_unit**2,
         psf=codec.psf,
         targets=_targets_of(codec, symmetry),
     )
+
+
+def bounds_of(lowest, highest):
+    """Return the `TrainingBounds`; the lowest and highest may be None."""
+    width_of_one = float(np.log(FWHM_OF_SIGMA / np.sqrt(4 * np.pi)))
+    tiny = float(np.finfo(np.float32).tiny)
+    return TrainingBounds(lowest, highest, tiny, width_of_one)
 
 
 def _scaling_of(scaler):
@@ -164,7 +169,7 @@ def _scaling_of(scaler):
     )
 
 
-def _filling_of(band_shape):
+def filling_of(band_shape):
     """Return the `Filling` of images: the Gaussians of `fill_masked` as matrices."""
     sides = [np.eye(length) for length in band_shape[1:]]
     kernels = [

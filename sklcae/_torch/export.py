@@ -390,7 +390,8 @@ def export_graph(network, parts, input_shapes, opset):
 
 
 def _to_onnx(program, opset):
-    from onnxscript.optimizer import fold_constants, remove_unused_nodes
+    from onnx_ir.passes import common as passes
+    from onnxscript.optimizer import fold_constants
 
     # With predicted errors there are three outputs.
     has_errors = len(program.graph_signature.user_outputs) == 3
@@ -404,11 +405,16 @@ def _to_onnx(program, opset):
         verbose=False,
         optimize=False,
     )
-    # The optimizer does both too, but first tries all of its rules on each node: it
-    # takes several times longer.
+    # The optimizer of onnxscript also tries to fuse nodes, as runtimes do with a file.
+    # For the network "sersic" that takes half as long as all the rest.
     fold_constants(onnx_program.model)
-    remove_unused_nodes(onnx_program.model)
-    onnx_program.optimize()
+    for simplify in (
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+    ):
+        simplify(onnx_program.model)
     return onnx_program.model_proto
 
 
