@@ -6,7 +6,7 @@ The image has 4096 x 4096 pixels of 0.2 arcsec on a turned WCS, with 2,000 galax
 random places, which have the flux, index, ellipticity and angle of `make_galaxies` and
 half-light radii up to ``--radius`` arcsec (5 with the defaults of `make_galaxies`, of
 which the largest are wider than the stamps). The PSF is a model of PSFEx that changes
-over the image, from 3.1 to 4.4 pixels (FWHM). There are a sky with a slope, a weight
+over the image, from 3.4 to 4.2 pixels (FWHM). There are a sky with a slope, a weight
 map, and a mask with bad columns and saturated pixels. The image is kept in the folder
 and is used again.
 
