@@ -20,7 +20,14 @@ from sklcae._torch import (
 )
 from sklcae._torch.augmentation import dihedral_transform
 from sklcae._torch.batches import BatchDataset
-from sklcae.networks import NeuralFieldDecoder, StridedEncoder, combine
+from sklcae._torch.networks import paper
+from sklcae.networks import (
+    NeuralFieldDecoder,
+    PaperDecoder,
+    PaperEncoder,
+    StridedEncoder,
+    combine,
+)
 
 
 def small_net(**kwargs):
@@ -205,6 +212,58 @@ def test_variances_are_bitwise_the_same_for_any_split(data):
         encoding = net.module_.encode(Batch(torch.from_numpy(data.images)))
     expected = encoding.log_variance.exp()
     np.testing.assert_allclose(variance[:, 0], expected, rtol=1e-4)
+
+
+def test_predicted_targets_need_no_z_rest(data):
+    net, calls = small_net(), []
+    net.module_.encoder.dense_rest.register_forward_hook(
+        lambda *_: calls.append("z_rest")
+    )
+    net.read_targets(data.images)
+    assert not calls
+    net.encode(data.images)
+    assert calls
+
+
+class Shifted(PaperEncoder):
+    """An encoder from outside that changes what its base class returns."""
+
+    def forward(self, batch):
+        encoding = super().forward(batch)
+        return encoding._replace(z_phy=encoding.z_phy + 1)
+
+
+def test_predicted_targets_are_those_of_an_encoder_from_outside(data):
+    network = combine(Shifted, PaperDecoder)
+    net = build_net(network, Architecture((1, 12, 12), 2, 8), seed=0)
+    z_phy, _ = net.read_targets(data.images)
+    np.testing.assert_array_equal(z_phy[:, 0], net.encode(data.images)[:, :2])
+    np.testing.assert_allclose(
+        z_phy, small_net().read_targets(data.images)[0] + 1, rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 13, 6), (1, 1, 9)])
+def test_layout_of_onednn_changes_rounding_only(shape, monkeypatch):
+    net = build_net("paper", Architecture(shape, 2, 8, True), seed=0)
+    images = np.random.default_rng(0).random((40, *shape), dtype=np.float32)
+    in_blocks = net.encode(images), *net.read_targets(images)
+    monkeypatch.setattr(paper, "takes_blocks", lambda images: False)
+    plain = net.encode(images), *net.read_targets(images)
+    for ours, expected in zip(in_blocks, plain, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layout_of_onednn_is_for_inference_alone():
+    """It has no gradients."""
+    images = torch.rand(2, 1, 8, 8)
+    assert not paper.takes_blocks(images)
+    with torch.no_grad():
+        assert not paper.takes_blocks(images)
+    with torch.inference_mode():
+        assert not paper.takes_blocks(images.double())
+        known = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+        assert paper.takes_blocks(images) == known
 
 
 def test_network_without_variances_has_none(data):

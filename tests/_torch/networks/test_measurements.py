@@ -6,11 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import floats
+from torch.nn import functional as F
 
 from sklcae._torch.networks.measurements import (
     LARGEST_ORDER,
     N_EDGES,
     PAIRS,
+    _boxes,
+    _smoothed,
     _sum_of_bands,
     _without_neighbours,
     find_center,
@@ -57,6 +60,23 @@ def measure_bands(light, gain=None, background=None, psf=PSF):
     """Measure one stamp (n_bands, H, W)."""
     background = torch.ones_like(light) if background is None else background
     return measure(light[None], background[None], gain, psf.expand_as(light)[None])
+
+
+SIZES = pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 7), (64, 64), (65, 63)])
+
+
+@SIZES
+def test_smoothed_image_is_a_mean_pooling(size):
+    images = torch.randn(3, 2, *size, generator=torch.Generator().manual_seed(0))
+    expected = F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    torch.testing.assert_close(_smoothed(images), expected)
+
+
+@SIZES
+def test_boxes_are_those_of_a_mean_pooling(size):
+    light = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
+    expected = 16 * F.avg_pool2d(light[:, None], 4, 2, padding=2)[:, 0]
+    torch.testing.assert_close(_boxes(light), expected)
 
 
 def test_coefficient_is_the_sum_of_the_image_times_the_shapelet():
