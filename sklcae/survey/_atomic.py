@@ -48,7 +48,8 @@ def write_json(path, content):
         file.write(json.dumps(content, indent=1, allow_nan=False).encode())
 
 
-def remove_left_over(folder):
-    """Remove the unfinished files of processes that were killed."""
-    for path in Path(folder).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def remove_left_over(folder, journals=False):
+    """Remove the unfinished files of killed processes, and maybe journals."""
+    for pattern in (".*.tmp", ".*.journal") if journals else (".*.tmp",):
+        for path in Path(folder).glob(pattern):
+            path.unlink(missing_ok=True)

@@ -393,6 +393,8 @@ class CatalogRun:
         with suppress(FileNotFoundError):
             (self.folder / FAILED_FILE).unlink()
         verify_catalog(self.folder, read=False)
+        # A worker may have died behind the last line of a part.
+        remove_left_over(self.folder, journals=True)
         write_json(self.folder / SUCCESS_FILE, {"rows": self.plan.n_rows})
 
     def verify(self):

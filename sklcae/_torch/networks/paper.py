@@ -69,7 +69,20 @@ class PaperEncoder(Encoder):
         return hidden.to_dense().flatten(1)
 
     def read_targets(self, batch):
-        """Return z_phy of a batch and the logarithm of its variance, or None."""
+        """Return z_phy of a batch and the logarithm of its variance.
+
+        Parameters
+        ----------
+        batch : Batch
+            The images.
+
+        Returns
+        -------
+        z_phy : Tensor of shape (n, n_targets)
+            The supervised latents.
+        log_variance : Tensor of shape (n, n_targets) or None
+            The logarithm of their variance; None if there is none.
+        """
         features = self.features(batch)
         return self.dense_phy(features), self._log_variance(features)
 
