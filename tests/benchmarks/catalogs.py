@@ -14,7 +14,6 @@ measures the core-seconds and bytes of a stamp in every step.
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -262,31 +261,61 @@ def run_fits(folder, n, repeats):
     print(f"speed of sklcae predict on FITS over predict on .npy: {median(ratios):.2f}")
 
 
-def run_costs(folder, n):
-    """Print the core-seconds and bytes of a stamp in each step."""
+# What is assumed: euros or dollars for a core-hour, and for a gigabyte that is stored
+# for a month.
+MONEY_OF_CORE_HOUR, MONEY_OF_GIGABYTE = 0.04, 0.023
+COUNTS = (10**6, 10**9, 2 * 10**10)
+
+
+def run_costs(n):
+    """Print the core-seconds and bytes of a stamp in each step, and tables of them."""
     from sklcae import load_pretrained
 
     model = load_pretrained("ground")
     options = {"planes": model.planes, "targets": model.target_names_}
-    costs = {}
-    start = time.process_time()
-    X, _ = make_galaxies(n, x0=32.0, y0=32.0, random_state=0, **options)
-    costs["simulation"] = (time.process_time() - start) / n
+    X, seconds = timed(
+        lambda: make_galaxies(n, x0=32.0, y0=32.0, random_state=0, **options)[0]
+    )
+    costs = {"simulation with GalSim": seconds / n}
     model.predict(X[:64])
-    start = time.process_time()
-    model.predict(np.tile(X, (8, 1, 1, 1)), return_std=True)
-    costs["one pass"] = (time.process_time() - start) / (8 * n)
-    start = time.process_time()
-    model.flags(X)
-    costs["flags of one pass"] = (time.process_time() - start) / n
+    many = np.tile(X, (8, 1, 1, 1))
+    _, seconds = timed(lambda: model.predict(many, return_std=True))
+    costs["one pass"] = seconds / len(many)
+    _, seconds = timed(lambda: model.flags(X))
+    costs["flags of one pass"] = seconds / n
     for most in (0, 4):
         fitter = ProfileFitRegressor(model, prefit=True, max_neighbours=most).fit(X)
-        start = time.process_time()
-        fitter.predict(X, return_std=True)
-        costs[f"polishing, max_neighbours={most}"] = (time.process_time() - start) / n
-    print(json.dumps({name: round(1e3 * s, 3) for name, s in costs.items()}), "core-ms")
-    print("bytes of a stamp with its planes:", X[0].nbytes)
-    del folder
+        _, seconds = timed(lambda fitter=fitter: fitter.predict(X, return_std=True))
+        costs[f"polishing, max_neighbours={most}"] = seconds / n
+    costs["least squares with GalSim"] = seconds_of_least_squares(n=20)
+    print("core-milliseconds:", {k: round(1e3 * s, 2) for k, s in costs.items()})
+    for count in COUNTS:
+        print(f"{count:.0e} galaxies")
+        for name, seconds in costs.items():
+            hours = count * seconds / 3600
+            print(f"  {name}: {hours:.3g} core-hours, {MONEY_OF_CORE_HOUR * hours:.3g}")
+        for name, size in (
+            ("stamps with three planes", X[0].nbytes),
+            ("catalogue, 14 parameters and errors", 130),
+        ):
+            size = size * count / 1e9
+            print(f"  {name}: {size:.3g} GB, {MONEY_OF_GIGABYTE * size:.3g} a month")
+
+
+def timed(function):
+    """Return a result and the processor time that it took."""
+    start = time.process_time()
+    result = function()
+    return result, time.process_time() - start
+
+
+def seconds_of_least_squares(n):
+    """Return the processor time of a fit by SciPy of a model that GalSim draws."""
+    from profile_fit import fit_profile
+
+    X, _ = make_galaxies(n, random_state=0)
+    _, seconds = timed(lambda: [fit_profile(x) for x in X.reshape(-1, 64, 64)])
+    return seconds / n
 
 
 if __name__ == "__main__":
@@ -304,6 +333,6 @@ if __name__ == "__main__":
     elif options.what == "fits":
         run_fits(options.folder, options.n or 100_000, options.repeats)
     else:
-        run_costs(options.folder, options.n or 300)
+        run_costs(options.n or 300)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"largest process {usage.ru_maxrss / 1e3:.0f} MB")
