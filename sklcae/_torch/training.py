@@ -10,6 +10,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
 from skorch.helper import predefined_split
+from skorch.utils import TeeGenerator
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
@@ -220,6 +221,21 @@ class ConditionalAutoencoderNet(NeuralNet):
             return RandomSampler(dataset, generator=self.generator)
         return SequentialSampler(dataset)
 
+    def train_step(self, batch, **fit_params):
+        """Compute the gradients of a batch, and let the optimizer make a step.
+
+        The step is made on one of the executor's threads. Threads that PyTorch itself
+        started for it would keep their cores busy for some milliseconds after it, while
+        the next batch is computed.
+        """
+        self.optimizer_.zero_grad()
+        step = self.train_step_single(batch, **fit_params)
+        parameters = TeeGenerator(self.get_all_learnable_params())
+        found = {"named_parameters": parameters, "batch": batch, "training": True}
+        self.notify("on_grad_computed", **found)
+        self.executor(lambda _: self.optimizer_.step(), [None])
+        return step
+
     def train_step_single(self, batch, **fit_params):
         """Add up the gradients of a batch, a micro-batch at a time."""
         self._set_training(True)
@@ -228,11 +244,8 @@ class ConditionalAutoencoderNet(NeuralNet):
         terms, gradients = zip(
             *self._map_micro_batches(self._loss_and_gradients, batch), strict=True
         )
-        for parameter, parts in zip(
-            self._trained(), zip(*gradients, strict=True), strict=True
-        ):
-            gradient = reduce(torch.Tensor.add_, parts)
-            parameter.grad = _laid_out_as(parameter, gradient)
+        pairs = zip(self._trained(), zip(*gradients, strict=True), strict=True)
+        self.executor(_add_up, list(pairs))
         step = self._step(terms)
         if not step["loss"].isfinite():
             values = self._values(step["terms"])
@@ -556,6 +569,12 @@ def _channels_last(part):
     if part.ndim != 4:
         return part
     return part.contiguous(memory_format=torch.channels_last)
+
+
+def _add_up(parameter_and_parts):
+    """Set the gradient of a parameter to the sum of its parts."""
+    parameter, parts = parameter_and_parts
+    parameter.grad = _laid_out_as(parameter, reduce(torch.Tensor.add_, parts))
 
 
 def _laid_out_as(parameter, tensor):

@@ -1,4 +1,5 @@
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -212,6 +213,21 @@ def test_variances_are_bitwise_the_same_for_any_split(data):
         encoding = net.module_.encode(Batch(torch.from_numpy(data.images)))
     expected = encoding.log_variance.exp()
     np.testing.assert_allclose(variance[:, 0], expected, rtol=1e-4)
+
+
+def test_optimizer_steps_on_a_thread_of_the_executor(data):
+    """The thread that trains would start threads of PyTorch for large weights."""
+    before = torch.get_num_threads()
+    net, names = small_net(), []
+    net.optimizer_.register_step_pre_hook(
+        lambda *_: names.append(threading.current_thread().name)
+    )
+    try:
+        torch.set_num_threads(2)
+        fit(net, data)
+    finally:
+        torch.set_num_threads(before)
+    assert set(names) == {"sklcae"}
 
 
 def test_predicted_targets_need_no_z_rest(data):
