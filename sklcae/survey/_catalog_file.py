@@ -1,6 +1,7 @@
 """Catalogues as files: Parquet in the VOParquet convention, and FITS."""
 
 import io
+import warnings
 import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from sklcae._compat import import_optional
+from sklcae._warning import warn_user
 from sklcae.survey._atomic import new_file
 from sklcae.survey._columns import PREFIX, Column, flag_names
+from sklcae.survey._plan import read_plan
 
 _library = partial(import_optional, extra="survey", purpose="A catalogue")
 
@@ -48,10 +51,17 @@ def votable_of(columns):
 
 
 def _unit_of(unit):
-    """Return a unit as a VOTable writes it, None for none."""
+    """Return a unit as a VOTable writes it, None for none.
+
+    Units that the VO standard lacks, such as electron, stay as astropy writes them.
+    """
     if unit is None:
         return None
-    return _library("astropy.units").Unit(unit).to_string("vounit")
+    unit = _library("astropy.units").Unit(unit)
+    try:
+        return unit.to_string("vounit")
+    except ValueError:
+        return str(unit)
 
 
 def _without_data(content):
@@ -86,20 +96,21 @@ def write_part(path, columns, results, metadata):
     entries = {VERSION_KEY: b"1.0", CONTENT_KEY: votable_of(columns)}
     entries |= {key.encode(): value.encode() for key, value in metadata.items()}
     schema = pyarrow.schema(fields, metadata=entries)
-    arrays = [
-        pyarrow.array(_plain(results[field.name]), type=field.type) for field in fields
-    ]
+    arrays = [_as_arrow(results[field.name], field) for field in fields]
     table = pyarrow.Table.from_arrays(arrays, schema=schema)
     with new_file(path) as file:
         parquet.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
-def _plain(values):
-    """Return values as Arrow takes them: text as objects."""
+def _as_arrow(values, field):
+    """Return values as an array of Arrow; masked ones are null."""
+    pyarrow = _library("pyarrow")
+    mask = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
     values = np.asarray(values)
-    if values.dtype.kind not in "USO":
-        return values
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
+    if pyarrow.types.is_string(field.type):
+        values = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+        values = np.array(values, dtype=object)
+    return pyarrow.array(values, type=field.type, mask=mask)
 
 
 def part_metadata(path):
@@ -123,7 +134,9 @@ def check_part(path):
     try:
         parquet.read_table(path, page_checksum_verification=True)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+        raise ValueError(
+            f"{str(path)!r} is damaged, so delete it and make it again: {error}"
+        ) from error
 
 
 def parts_in(path):
@@ -166,6 +179,11 @@ def read_catalog(path, columns=None):
     ValueError
         If a column does not exist, or the file is no catalogue of sklcae.
 
+    Warns
+    -----
+    UserWarning
+        If parts are missing.
+
     Notes
     -----
     The files follow the VOParquet convention [1]_, so that
@@ -185,6 +203,7 @@ def read_catalog(path, columns=None):
     FileNotFoundError: path must be a catalogue: ... Got 'nothing'.
     """
     parts = parts_in(path)
+    _warn_of_missing(path, parts)
     pyarrow, parquet = _library("pyarrow"), _library("pyarrow.parquet")
     content = part_metadata(parts[0])[1].get(CONTENT_KEY.decode())
     if content is None:
@@ -201,10 +220,23 @@ def read_catalog(path, columns=None):
     return _table_of(pyarrow.concat_tables(rows), [fields[name] for name in names])
 
 
+def _warn_of_missing(path, parts):
+    """Warn if parts of the plan of a folder are missing."""
+    plan = read_plan(path)
+    if plan is not None and len(parts) < plan.n_parts:
+        warn_user(
+            f"The catalogue {str(path)!r} has {len(parts)} of {plan.n_parts} parts. "
+            "Call predict_catalog again to make the others."
+        )
+
+
 def _fields_of(content):
     """Return the fields of a VOTable, by name."""
     votable = _library("astropy.io.votable")
-    file = votable.parse(io.BytesIO(content.encode()))
+    with warnings.catch_warnings():
+        # Of units that the VO standard lacks.
+        warnings.simplefilter("ignore")
+        file = votable.parse(io.BytesIO(content.encode()))
     return {field.name: field for field in file.get_first_table().fields}
 
 
@@ -248,8 +280,9 @@ def write_catalog(table, path, overwrite=False):
         If the file exists, without `overwrite`.
     ImportError
         If astropy or pyarrow is not installed.
-    ValueError
-        If the name of the file has another end.
+    TypeError, ValueError
+        If the name of the file has another end, or if this is no astropy Table of plain
+        columns.
 
     Examples
     --------
@@ -266,12 +299,32 @@ def write_catalog(table, path, overwrite=False):
     """
     path = Path(path)
     writer = _writer_for(path)
+    table = _checked_table(table)
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"path must be a new file, unless overwrite=True. Got {str(path)!r}, which "
             "exists."
         )
     writer(table, path)
+
+
+def _checked_table(table):
+    """Return a Table of columns of numbers or text; TypeError or ValueError if not."""
+    tables = _library("astropy.table")
+    if not isinstance(table, tables.Table):
+        raise TypeError(
+            "table must be an astropy Table: Table.from_pandas makes one of a "
+            f"DataFrame. Got {type(table).__name__}."
+        )
+    # Quantities become columns with units.
+    table = tables.Table(table)
+    for column in table.itercols():
+        if column.ndim != 1:
+            raise ValueError(
+                "table must have columns with one value in each row. Got "
+                f"{column.name!r} of the shape {column.shape}."
+            )
+    return table
 
 
 def _writer_for(path):
@@ -311,8 +364,9 @@ def _write_fits(table, path):
             mask |= np.asarray(table[f"{PREFIX}_{name}"], np.int32) << bit
             table.meta[f"SKLFLG{bit}"] = name
             table.remove_column(f"{PREFIX}_{name}")
-    if names:
+    if PREFIX in table.colnames:
         table.remove_column(PREFIX)
+    if names:
         table[BIT_MASK] = mask
         table[BIT_MASK].description = "Bit mask of the flags SKLFLG0, SKLFLG1, ..."
     for column in table.itercols():

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from sklcae._compat import import_optional
 from sklcae._flags import FLAGS
 from sklcae._profiles import kind_of
@@ -116,11 +118,11 @@ def columns_of_places(stamps):
 
 def columns_of_names(id_dtype, has_places):
     """Return the columns of names of a type, and of places on the sky."""
-    kind = id_dtype.kind
+    is_int = id_dtype.kind in "iu" and np.can_cast(id_dtype, np.int64)
     columns = [
         Column(
             "object_id",
-            "int64" if kind in "iu" else "str",
+            "int64" if is_int else "str",
             None,
             "meta.id;meta.main",
             "Name of the stamp, or its row in the source",
@@ -141,7 +143,8 @@ def columns_of_results(options, target_names):
     for name in names:
         columns += _columns_of_parameter(name, options)
     if options.return_cov:
-        columns += _columns_of_covariances(names, options.units)
+        in_order = [name for name in target_names if name in names]
+        columns += _columns_of_covariances(in_order, options.units)
     if options.score:
         text = "Log-likelihood of the image; low for images unlike the training set"
         columns.append(Column("score", "float64", None, "stat.likelihood", text))

@@ -7,10 +7,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._blocks import blocks_of
-from sklcae._compat import InvalidParameterError, import_optional, validate_params
+from sklcae._compat import import_optional, validate_params
 from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
 from sklcae._neighbours import check_neighbours
-from sklcae._profile_fit import ProfileFitRegressor
 from sklcae.survey._columns import (
     HARMLESS,
     PREFIX,
@@ -29,20 +28,11 @@ from sklcae.survey._measurement import (
     join_results,
     measure_rows,
 )
+from sklcae.survey._polishing import check_polish, make_fitter
 from sklcae.survey._positions import read_positions
 
 # Parameters of the fit that `measure` sets.
-OWN_OF_FIT = (
-    "estimator",
-    "planes",
-    "pixel_scale",
-    "max_neighbours",
-    "prefit",
-    "target_names",
-    "image_shape",
-    "allow_nan",
-    "handle_empty",
-)
+OWN_OF_FIT = ("pixel_scale", "max_neighbours")
 # So many stamps prepare the fit.
 N_PREPARED = 256
 # Meanings of columns that differ on the sky.
@@ -224,7 +214,7 @@ def measure(
     prepared = _some_stamps(stamps)
     if fit_options is not None and len(prepared):
         options = {"gain": model.gain, "max_neighbours": 0, **fit_options}
-        estimator = _fitter(model, options).fit(prepared)
+        estimator = make_fitter(model, options).fit(prepared)
     else:
         estimator = model
     options = _options_of(model, stamps, scale, fit_options is not None, flags)
@@ -266,13 +256,7 @@ def _check_polish(polish, neighbours):
                 f"neighbours. Got {neighbours!r:.80}."
             )
         return None
-    options = dict(polish) if isinstance(polish, dict) else {}
-    known = set(ProfileFitRegressor().get_params()) - set(OWN_OF_FIT)
-    if not set(options) <= known:
-        raise InvalidParameterError(
-            f"polish must be a dict with keys among {sorted(known)}. Got "
-            f"{sorted(map(str, set(options) - known))}."
-        )
+    options = check_polish(polish, also_set=OWN_OF_FIT)
     if _is_count(neighbours):
         options["max_neighbours"] = int(neighbours)
     return options
@@ -354,19 +338,6 @@ def _usable(stamps, row):
         return
     if np.isfinite(stamp[0]).any():
         yield stamp
-
-
-def _fitter(model, options):
-    return ProfileFitRegressor(
-        model,
-        prefit=True,
-        planes=model.codec_.layout.planes,
-        pixel_scale=model.codec_.pixel_scale,
-        target_names=model.target_names_,
-        allow_nan=True,
-        handle_empty="nan",
-        **options,
-    )
 
 
 def _options_of(model, stamps, scale, has_fits, flags):

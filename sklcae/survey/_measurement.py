@@ -18,10 +18,11 @@ from sklcae.survey._columns import (
 )
 
 # Errors of the machine or of a program.
-NEVER_OF_A_STAMP = (
+NEVER_OF_DATA = (
     AssertionError,
     AttributeError,
     ImportError,
+    LookupError,
     MemoryError,
     NameError,
     TypeError,
@@ -83,16 +84,15 @@ def measure_rows(model, read, rows, options, places=None):
     """
     if not len(rows):
         return empty_rows(model, 0, options), {}
+    near = None if places is None else Places(places[rows.start : rows.stop])
     try:
-        stamps = read(rows)
-        near = None if places is None else Places(places[rows.start : rows.stop])
+        stamps = _read(read, rows)
         return measure_stamps(model, stamps, options, near), {}
-    except Exception as error:
-        if options.raises or is_of_the_system(error):
+    except (ArithmeticError, ValueError) as error:
+        if options.raises:
             raise
         if len(rows) == 1:
-            message = f"{type(error).__name__}: {error}"
-            return bad_rows(model, 1, options), {rows.start: message}
+            return bad_rows(model, 1, options), {rows.start: str(error)}
     middle = rows.start + len(rows) // 2
     halves = [range(rows.start, middle), range(middle, rows.stop)]
     first, second = (
@@ -101,14 +101,27 @@ def measure_rows(model, read, rows, options, places=None):
     return join_results([first[0], second[0]]), {**first[1], **second[1]}
 
 
-def is_of_the_system(error):
-    """Return whether an error is not the fault of a stamp.
+def _read(read, rows):
+    """Return stamps; ValueError if their data are damaged.
+
+    Other errors are those of the machine or of a program.
+    """
+    try:
+        return read(rows)
+    except Exception as error:
+        if _is_of_the_system(error):
+            raise
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _is_of_the_system(error):
+    """Return whether an error in reading is not the fault of the data.
 
     Libraries raise OSError without a number for damaged data.
     """
     if isinstance(error, OSError):
         return error.errno is not None and error.errno != errno.EINVAL
-    return isinstance(error, NEVER_OF_A_STAMP)
+    return isinstance(error, NEVER_OF_DATA)
 
 
 def measure_stamps(model, X, options, neighbours=None):

@@ -20,7 +20,7 @@ from sklcae.survey._stamps import open_stamps
 # Where a process died, so many smaller steps are made in the next attempt. A stamp is
 # left out when so many attempts died at it alone.
 FINER_STEPS = 16
-MOST_DEATHS = 2
+MOST_DEATHS = 3
 DIED = "The process died while it measured this stamp."
 
 
@@ -149,6 +149,8 @@ def _measure(model, stamps, task):
     results, bad = [], {}
     try:
         for rows, read in _reading(stamps, journal):
+            if rows.start in journal.killers and task.options.raises:
+                raise RuntimeError(f"{DIED} Its row is {rows.start}.")
             if rows.start in journal.killers:
                 found = bad_rows(model, 1, task.options), {rows.start: DIED}
             else:

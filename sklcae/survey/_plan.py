@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from math import ceil
 from pathlib import Path
 
+import numpy as np
+
 from sklcae._version import __version__
 from sklcae.exceptions import CatalogError
 from sklcae.survey._atomic import write_json
@@ -93,6 +95,27 @@ def read_plan(folder):
     return Plan(**content)
 
 
+def plain_values(options):
+    """Return options as JSON has them: lists, and numbers of Python.
+
+    Raises TypeError if a value has no such form.
+    """
+    try:
+        return json.loads(json.dumps(options, default=_as_python))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "The options of predict_catalog must be plain values, to be written into "
+            f"its plan: {error}"
+        ) from error
+
+
+def _as_python(value):
+    """Return a number or an array of NumPy as JSON has it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+
 def check_same(old, new, folder):
     """Raise CatalogError that names the differences of two plans."""
     old, new = asdict(old), asdict(new)
@@ -121,7 +144,7 @@ def _short(value):
 def rows_of_parts(n_rows, bytes_of_row, rows_of_chunk, rows_per_part="auto"):
     """Return the rows of each part, whole chunks of the source."""
     if rows_per_part != "auto":
-        return rows_per_part
+        return int(rows_per_part)
     rows = min(PART_SIZE // max(1, bytes_of_row), ceil(n_rows / FEWEST_PARTS))
     rows = max(rows, min(FEWEST_ROWS, PART_SIZE // max(1, bytes_of_row)), 1)
     return max(1, rows // rows_of_chunk) * rows_of_chunk

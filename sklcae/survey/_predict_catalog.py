@@ -31,7 +31,14 @@ from sklcae.survey._parts import (
     load_by_hash,
     measure_part,
 )
-from sklcae.survey._plan import Plan, check_same, read_plan, rows_of_parts
+from sklcae.survey._plan import (
+    Plan,
+    check_same,
+    plain_values,
+    read_plan,
+    rows_of_parts,
+)
+from sklcae.survey._polishing import check_polish, make_fitter
 from sklcae.survey._runners import run_here, run_on
 from sklcae.survey._stamps import Stamps, open_stamps
 from sklcae.survey._verify import verify_catalog
@@ -39,7 +46,7 @@ from sklcae.survey._verify import verify_catalog
 _library = partial(import_optional, extra="survey", purpose="predict_catalog")
 
 SUCCESS_FILE, FAILED_FILE, LOCK_FILE = "_SUCCESS", "_failed.json", "_lock"
-FITTER_FILE = "_fitter.sklcae"
+FITTER_FILE = "_fitter-{}.sklcae"
 # So many stamps prepare a fitter, and give the time of one.
 N_PREPARED = N_TIMED = 256
 # Errors of the disk that concern all parts.
@@ -83,9 +90,9 @@ def predict_catalog(
     columns : sequence of str, default=None
         The parameters in the catalogue, some targets of the model; None is all.
     units : dict, default=None
-        Units of parameters, such as ``{"flux": "nJy"}``. Fluxes without one have the
-        unit of the images if it is known; radii are in arcsec, or in pixels if
-        `pixel_scale` is 1.
+        Units of the values of parameters, such as ``{"flux": "nJy"}``; nothing is
+        converted. Fluxes without one have the unit of the images if it is known; radii
+        are in arcsec, or in pixels if `pixel_scale` is 1.
     return_std : bool, default=True
         Whether there are standard deviations, the columns with ``_err``. A network
         needs ``physical_loss="gaussian_likelihood"``.
@@ -97,7 +104,8 @@ def predict_catalog(
         :meth:`~sklcae.ConditionalAutoencoderRegressor.score_samples`.
     polish : bool or dict, default=False
         Whether the predictions of a network start profile fits. A dict has parameters
-        of :class:`~sklcae.ProfileFitRegressor`, such as ``{"max_neighbours": 4}``.
+        of :class:`~sklcae.ProfileFitRegressor`, such as ``{"max_neighbours": 4}``;
+        pixel scale and gain are those of the network.
     flags : bool, default=False
         Whether there are all flags of
         :meth:`~sklcae.ProfileFitRegressor.flags`. Without, there are "bad_stamp",
@@ -161,23 +169,23 @@ def predict_catalog(
     >>> len(table), table.colnames[:3]
     (20, ['object_id', 'flux', 'flux_err'])
     """
-    _check_choices(rows_per_part, on_bad_stamp, polish)
+    _check_choices(rows_per_part, on_bad_stamp, client)
     wanted = {
         "columns": None if columns is None else list(columns),
-        "units": dict(units or {}),
+        "units": {name: str(unit) for name, unit in (units or {}).items()},
         "return_std": bool(return_std),
         "return_cov": bool(return_cov),
         "score": bool(score),
         "flags": bool(flags),
         "on_bad_stamp": on_bad_stamp,
-        "polish": polish if isinstance(polish, dict) else bool(polish),
+        "polish": check_polish(polish),
     }
     with _opened(stamps) as source:
         run = CatalogRun(model_path, source, out, wanted, rows_per_part)
     return run if dry_run else run.run(client, verbose=verbose)
 
 
-def _check_choices(rows_per_part, on_bad_stamp, polish):
+def _check_choices(rows_per_part, on_bad_stamp, client):
     is_count = isinstance(rows_per_part, Integral) and rows_per_part > 0
     if rows_per_part != "auto" and not is_count:
         raise ValueError(
@@ -189,10 +197,10 @@ def _check_choices(rows_per_part, on_bad_stamp, polish):
             "The 'on_bad_stamp' parameter must be 'flag' or 'raise'. Got "
             f"{on_bad_stamp!r}."
         )
-    if not isinstance(polish, bool | dict):
+    if client is not None and not hasattr(client, "submit"):
         raise TypeError(
-            "The 'polish' parameter must be a bool or a dict with parameters of "
-            f"ProfileFitRegressor. Got {polish!r}."
+            "The 'client' parameter must be a distributed.Client or None. Got "
+            f"{client!r}."
         )
 
 
@@ -239,7 +247,9 @@ class CatalogRun:
     def __init__(self, model_path, stamps, out, wanted, rows_per_part):
         self.folder = Path(out).absolute()
         self.failed = []
-        self._source = stamps._source
+        path, opening = stamps._source
+        self._source = str(Path(path).absolute()), opening
+        wanted = plain_values(wanted)
         self._model = str(Path(model_path).absolute()), hash_of(model_path)
         model = load_model(model_path)
         _check_model(model, stamps, wanted)
@@ -295,6 +305,8 @@ class CatalogRun:
         with self._locked():
             self._begin()
             tasks = [task for task in self._tasks() if not is_done(task)]
+            if tasks:
+                (self.folder / SUCCESS_FILE).unlink(missing_ok=True)
             done = self.plan.n_rows - sum(len(task.rows) for task in tasks)
             runner = run_here if client is None else partial(run_on, client)
             self.failed = []
@@ -347,29 +359,31 @@ class CatalogRun:
                 f"{str(self.folder)!r} with parts and no plan."
             )
         remove_left_over(self.folder)
-        if self.plan.options["polish"] and not (self.folder / FITTER_FILE).exists():
-            self._make_fitter()
         if existing is None:
             self.plan.write(self.folder)
+        if self._polishes and not self._fitter_path.exists():
+            path, opening = self._source
+            with open_stamps(path, **opening) as stamps:
+                self._fitter_for(stamps).save(self._fitter_path)
 
-    def _make_fitter(self):
-        """Fit and save a `ProfileFitRegressor` that starts from the model."""
-        polish = self.plan.options["polish"]
-        options = polish if isinstance(polish, dict) else {}
-        model = load_by_hash(*self._model)
-        fitter = ProfileFitRegressor(
-            model, prefit=True, allow_nan=True, handle_empty="nan", **options
-        )
-        path, opening = self._source
-        with open_stamps(path, **opening) as stamps:
-            fitter.fit(_readable(stamps, N_PREPARED))
-        fitter.save(self.folder / FITTER_FILE)
+    @property
+    def _polishes(self):
+        return self.plan.options["polish"] is not None
+
+    @property
+    def _fitter_path(self):
+        """The file of the fitter, which belongs to this plan."""
+        return self.folder / FITTER_FILE.format(self.plan.identity[:16])
+
+    def _fitter_for(self, stamps):
+        """Return a fitted `ProfileFitRegressor` that starts from the model."""
+        fitter = make_fitter(load_by_hash(*self._model), self.plan.options["polish"])
+        return fitter.fit(_readable(stamps, N_PREPARED))
 
     def _tasks(self):
         model = self._model
-        if self.plan.options["polish"]:
-            fitter = str(self.folder / FITTER_FILE)
-            model = fitter, hash_of(fitter)
+        if self._polishes and self._fitter_path.exists():
+            model = str(self._fitter_path), hash_of(self._fitter_path)
         return [
             Task(
                 folder=str(self.folder),
@@ -475,12 +489,8 @@ class CatalogRun:
         n = min(N_TIMED, self.plan.n_rows)
         if n == 0:
             return 0.0
-        polish = self.plan.options["polish"]
-        if polish:
-            options = polish if isinstance(polish, dict) else {}
-            model = ProfileFitRegressor(
-                model, prefit=True, allow_nan=True, handle_empty="nan", **options
-            ).fit(_readable(stamps, n))
+        if self._polishes:
+            model = self._fitter_for(stamps)
         options = self._options._replace(raises=False)
         # The first call has costs of its own.
         read = partial(_read_rows, stamps)
@@ -509,6 +519,12 @@ def _check_model(model, stamps, wanted):
             f"stamps must have the shape of the model, {model.n_features_in_} pixels "
             f"with all planes. Got {stamps.shape[1:]}."
         )
+    if not model.target_names_:
+        raise ValueError(
+            "model_path must be a model with named targets: set target_names before "
+            f"its fit. Got one with the names {model.target_names_}."
+        )
+    _check_columns(wanted["columns"])
     is_fitter = isinstance(model, ProfileFitRegressor)
     names = list(model.target_names_)
     unknown = [
@@ -518,12 +534,19 @@ def _check_model(model, stamps, wanted):
         raise ValueError(
             f"columns and units must name targets of the model, {names}. Got {unknown}."
         )
-    if wanted["polish"] and is_fitter:
+    polishes = wanted["polish"] is not None
+    if polishes and is_fitter:
         raise ValueError(
             "The 'polish' parameter must be False for a ProfileFitRegressor, which "
             f"fits already. Got {wanted['polish']!r}."
         )
-    fits = is_fitter or wanted["polish"]
+    fits = is_fitter or polishes
+    scorer = getattr(model, "estimator_", model)
+    if wanted["score"] and not hasattr(scorer, "score_samples"):
+        raise ValueError(
+            "The 'score' parameter must be False for fits that start from no network. "
+            "Got True."
+        )
     if wanted["return_cov"] and not fits:
         raise ValueError(
             "The 'return_cov' parameter must be False for a network, which predicts no "
@@ -531,6 +554,14 @@ def _check_model(model, stamps, wanted):
         )
     if wanted["return_std"] and not fits:
         model._check_predicts_variance("return_std=True")
+
+
+def _check_columns(columns):
+    if columns is not None and (not columns or len(set(columns)) < len(columns)):
+        raise ValueError(
+            "The 'columns' parameter must be None or different names, at least one. "
+            f"Got {columns}."
+        )
 
 
 def _options_of(model, stamps, wanted):
@@ -545,7 +576,8 @@ def _options_of(model, stamps, wanted):
         return_cov=wanted["return_cov"],
         score=wanted["score"],
         flags=wanted["flags"],
-        has_chi_square=bool(wanted["polish"]) or isinstance(model, ProfileFitRegressor),
+        has_chi_square=wanted["polish"] is not None
+        or isinstance(model, ProfileFitRegressor),
         raises=wanted["on_bad_stamp"] == "raise",
     )
 

@@ -46,7 +46,10 @@ def prepare(folder, n, formats):
     X, y = make_galaxies(BASE, random_state=0)
     if not model.exists():
         ConditionalAutoencoderRegressor(
-            max_epochs=1, physical_loss="gaussian_likelihood", random_state=0
+            max_epochs=1,
+            physical_loss="gaussian_likelihood",
+            target_names=["flux", "half_light_radius"],
+            random_state=0,
         ).fit(X, y).save(model)
     images, paths = X.reshape(-1, 64, 64), {}
     for name in formats:

@@ -10,12 +10,17 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from astropy import units as u
 from astropy.io.votable.ucd import check_ucd
-from astropy.table import Table
+from astropy.table import QTable, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor
+from sklcae import (
+    ConditionalAutoencoderRegressor,
+    ProfileFitRegressor,
+    load_pretrained,
+)
 from sklcae.datasets import make_galaxies
 from sklcae.exceptions import CatalogError, ModelFileError
 from sklcae.survey import _catalog_file as catalog_file
@@ -240,7 +245,8 @@ def test_polish_starts_fits_from_the_network(tmp_path):
     call = (tmp_path / "model.sklcae", tmp_path / "stamps.npy", tmp_path / "out")
     options = {"polish": polish, "rows_per_part": 9, "return_std": True}
     run = predict_catalog(*call, **options)
-    fitter = ProfileFitRegressor.load(tmp_path / "out" / "_fitter.sklcae")
+    (fitter_path,) = (tmp_path / "out").glob("_fitter-*.sklcae")
+    fitter = ProfileFitRegressor.load(fitter_path)
     assert not fitter.fit_sky
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -251,8 +257,121 @@ def test_polish_starts_fits_from_the_network(tmp_path):
     predict_catalog(*call, **options)
     after = [p.stat().st_mtime_ns for p in sorted((tmp_path / "out").glob("part*"))]
     assert before == after
-    with pytest.raises(CatalogError, match=r"another options polish: \{'psf'"):
+    with pytest.raises(CatalogError, match=r"another options polish psf: 0\.7, now"):
         predict_catalog(*call, polish=True, rows_per_part=9)
+
+
+def test_polish_has_the_units_of_the_model(tmp_path):
+    """Also after rescale, and with the same call twice."""
+    model = load_pretrained("ground").rescale(pixel_scale=0.4, gain=0.5)
+    model.save(tmp_path / "model.sklcae")
+    X, _ = make_galaxies(5, x0=32.0, y0=32.0, planes=model.planes, random_state=0)
+    X[:, 0] *= 2
+    X[:, 1] *= 4
+    parts = dict(zip(model.planes, np.moveaxis(X, 1, 0), strict=True))
+    source = write_zarr(tmp_path / "s.zarr", parts.pop("image"), **parts)
+    call = (tmp_path / "model.sklcae", source, tmp_path / "out")
+    options = {
+        "columns": ["e1", "flux"],
+        "polish": {"bounds": {"sersic_index": (0.5, 4.0)}, "max_steps": np.int64(50)},
+        "return_cov": True,
+        "rows_per_part": np.int64(3),
+    }
+    predict_catalog(*call, **options)
+    table = predict_catalog(*call, **options).read()
+    fitter = ProfileFitRegressor(
+        model,
+        prefit=True,
+        planes=model.planes,
+        pixel_scale=0.4,
+        gain=0.5,
+        bounds={"sersic_index": (0.5, 4.0)},
+        max_steps=50,
+    ).fit(X)
+    y, y_cov = fitter.predict(X, return_cov=True)
+    np.testing.assert_array_equal(table["flux"], y[:, 0])
+    assert table.colnames[1:6] == ["e1", "e1_err", "flux", "flux_err", "flux_e1_cov"]
+    np.testing.assert_array_equal(table["flux_e1_cov"], y_cov[:, 0, 3])
+    ProfileFitRegressor(psf=2.5).fit(X[:, 0]).save(tmp_path / "fitter.sklcae")
+    np.save(tmp_path / "stamps.npy", X[:, 0])
+    call = (tmp_path / "fitter.sklcae", tmp_path / "stamps.npy", tmp_path / "new")
+    with pytest.raises(ValueError, match="'score' parameter must be False"):
+        predict_catalog(*call, score=True)
+
+
+def test_units_that_the_standard_lacks(model_path, source, tmp_path):
+    run = predict_catalog(
+        model_path, source, tmp_path / "out", units={"flux": "electron / s"}
+    )
+    table = run.read()
+    assert str(table["flux"].unit) == "electron / s"
+    write_catalog(table, tmp_path / "catalogue.parquet")
+    again = read_catalog(tmp_path / "catalogue.parquet")
+    assert str(again["flux"].unit) == "electron / s"
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (np.arange(N) + 2.5, "2.5"),
+        (np.arange(N, dtype=np.uint64) + 2**63, "9223372036854775808"),
+        (np.arange(N, dtype=np.uint16), 0),
+    ],
+)
+def test_numbers_as_names(model_path, tmp_path, ids, expected):
+    images, _ = make_stamps(N, seed=1)
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["image"], file["object_id"] = images, ids
+    table = predict_catalog(model_path, tmp_path / "s.h5", tmp_path / "out").read()
+    assert table["object_id"][0] == expected
+
+
+def test_masked_values_and_other_tables(tmp_path):
+    path = tmp_path / "catalogue.parquet"
+    table = Table({"flux": [1.0, 2.0], "n": [3, 4]}, masked=True)
+    table["flux"].mask[1] = True
+    write_catalog(table, path)
+    assert np.isnan(read_catalog(path)["flux"][1])
+    write_catalog(QTable({"flux": [1.0] * u.nJy}), path, overwrite=True)
+    assert read_catalog(path)["flux"].unit == u.nJy
+    with pytest.raises(TypeError, match="must be an astropy Table"):
+        write_catalog(pd.DataFrame({"flux": [1.0]}), tmp_path / "new.parquet")
+    with pytest.raises(ValueError, match=r"one value in each row.*'flux'"):
+        write_catalog(Table({"flux": np.ones((3, 2))}), tmp_path / "new.parquet")
+    write_catalog(Table({"sklcae_flag_masked": [True]}), tmp_path / "flags.fits")
+    assert Table.read(tmp_path / "flags.fits")["sklcae_flags"][0] == 8
+
+
+def test_incomplete_catalogues_are_said(model_path, source, tmp_path, monkeypatch):
+    call = (model_path, source, tmp_path / "out")
+    predict_catalog(*call, rows_per_part=10)
+    (tmp_path / "out" / "part-000002.parquet").unlink()
+
+    def fail(*args):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr("sklcae.survey._measurement.measure_stamps", fail)
+    run = predict_catalog(*call)
+    assert [failure["part"] for failure in run.failed] == [2]
+    assert run.bad_stamps() == {}
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    with pytest.warns(UserWarning, match="has 4 of 5 parts"):
+        assert len(run.read()) == 40
+
+
+def test_paths_may_be_relative(model_path, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = predict_catalog(model_path, source.name, "out", dry_run=True)
+    monkeypatch.chdir("/")
+    assert run.run().verify() == N
+
+
+def test_models_without_names_are_refused(source, tmp_path):
+    X, y = make_stamps(64)
+    model = ConditionalAutoencoderRegressor(max_epochs=1, random_state=0).fit(X, y)
+    model.save(tmp_path / "model.sklcae")
+    with pytest.raises(ValueError, match="with named targets"):
+        predict_catalog(tmp_path / "model.sklcae", source, "out", return_std=False)
 
 
 def test_bad_stamps_are_flagged(model_path, tmp_path):
@@ -516,6 +635,11 @@ def test_wrong_parameters(model_path, source, tmp_path):
     check(ValueError, "'rows_per_part' parameter must be", rows_per_part=2.5)
     check(ValueError, "'on_bad_stamp' parameter must be", on_bad_stamp="skip")
     check(TypeError, "'polish' parameter must be", polish=1)
+    check(ValueError, "polish must be a dict with keys", polish={"prefit": False})
+    check(TypeError, "must be plain values", polish={"bounds": {"flux": object()}})
+    check(TypeError, "'client' parameter must be", client="tcp://scheduler")
+    for columns in ([], ["flux", "flux"]):
+        check(ValueError, "'columns' parameter must be None or", columns=columns)
     check(TypeError, "stamps must be the path", stamps=np.zeros((3, 16, 16)))
     check(FileNotFoundError, "nothing", path=tmp_path / "nothing")
     check(FileNotFoundError, "nothing", stamps=tmp_path / "nothing.npy")
@@ -599,4 +723,4 @@ def test_a_deadly_stamp_is_found(tmp_path):
         if not died:
             break
     assert set(journal.killers) == deadly
-    assert attempts <= 11
+    assert attempts <= 13
