@@ -1,5 +1,6 @@
 """The command line: what its commands write and print, and their exit codes."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import zarr
 from astropy.io import fits
 from astropy.table import Table
 
@@ -226,3 +228,128 @@ def test_errors_name_the_file(model_path, source, tmp_path, capsys):
 def test_names_of_targets_reach_the_catalogue(model_path, source, tmp_path):
     assert main(["predict", model_path, source, str(tmp_path / "out"), "--quiet"]) == 0
     assert read_catalog(tmp_path / "out").colnames[1::2][:2] == NAMES
+
+
+def write_targets(path, names, columns, n=N):
+    """Write stamps with some columns of their targets."""
+    images, y = make_stamps(n, seed=1)
+    store = zarr.open_group(write_zarr(path, images), mode="r+")
+    target = store.create_array("target", data=np.asarray(y)[:, columns])
+    if names:
+        target.attrs["target_names"] = names
+    return str(path)
+
+
+PLAIN = ["--plain", "--quiet", "--set", "max_epochs=1", "--set", "random_state=0"]
+
+
+def test_targets_of_the_test_are_paired_by_name(tmp_path, capsys):
+    first, second = NAMES[:2]
+    train = write_targets(tmp_path / "a.zarr", [first, second], [0, 1])
+    turned = write_targets(tmp_path / "b.zarr", [second, first], [1, 0])
+    other = write_targets(tmp_path / "c.zarr", [first, "age"], [0, 1])
+    command = ["train", train, str(tmp_path / "model.sklcae"), *PLAIN, "--overwrite"]
+    expected = report_of(capsys, *command, "--test", train)["r2"]
+    found = report_of(capsys, *command, "--test", turned)["r2"]
+    assert found == pytest.approx(expected)
+    assert list(found) == [first, second]
+    assert "--test must have the targets" in error_of(
+        capsys, 1, *command, "--test", other
+    )
+
+
+def test_targets_without_names_are_named_by_set(tmp_path, capsys):
+    train = write_targets(tmp_path / "a.zarr", None, [0, 1])
+    command = ["train", train, str(tmp_path / "model.sklcae"), *PLAIN]
+    assert "--set target_names=" in error_of(capsys, 1, *command)
+    names = 'target_names=["flux", "half_light_radius"]'
+    report = report_of(capsys, *command, "--set", names, "--test", train)
+    assert report["targets"] == list(report["r2"]) == ["flux", "half_light_radius"]
+
+
+def test_files_are_checked_before_any_work(model_path, source, tmp_path, capsys):
+    train = write_targets(tmp_path / "a.zarr", NAMES[:2], [0, 1])
+    model = tmp_path / "model.sklcae"
+    lost = str(tmp_path / "lost" / "model.sklcae")
+    assert "a folder that exists" in error_of(capsys, 1, "train", train, lost)
+    command = ["train", train, str(model)]
+    error = error_of(capsys, 1, *command, "--test", str(tmp_path / "lost.zarr"))
+    assert "lost.zarr" in error
+    assert not model.exists()
+    model.write_text("mine")
+    assert "unless there is --overwrite" in error_of(capsys, 1, *command)
+    assert model.read_text() == "mine"
+    # The image is not opened: there is none.
+    command = ["measure", model_path, "none.fits"]
+    error = error_of(capsys, 1, *command, str(tmp_path / "out.csv"))
+    assert "ends in one of .parquet, .fits" in error
+    error = error_of(capsys, 1, *command, str(tmp_path / "lost" / "out.fits"))
+    assert "a folder that exists" in error
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "few"])
+@pytest.mark.parametrize("name", ["--rows-per-part", "--workers", "-n"])
+def test_counts_are_positive(name, count, capsys):
+    command = ["simulate", "out.zarr", "-n", "5", f"{name}={count}"]
+    if name == "-n":
+        command = ["simulate", "out.zarr", f"-n{count}"]
+    assert "must be an int of at least 1" in error_of(capsys, 2, *command)
+
+
+def test_a_dry_run_of_simulate_checks_its_arguments(tmp_path, capsys):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "mine").write_text("precious")
+    for out, message in (("a.zarr", "has other files"), ("a", "ends in .zarr")):
+        command = ["simulate", str(tmp_path / out), "-n", "5", "--dry-run"]
+        assert message in error_of(capsys, 1, *command)
+    for extra in ([], ["--dry-run"]):
+        command = ["simulate", str(tmp_path / "b.zarr"), "-n", "5", *extra]
+        error = error_of(capsys, 1, *command, "--set", "n_samples=7")
+        assert "'n_samples' is -n" in error
+    assert not (tmp_path / "b.zarr").exists()
+
+
+def test_unknown_names_of_open_and_set(model_path, source, tmp_path, capsys):
+    error = error_of(capsys, 1, "info", source, "--open", "picture=SCI")
+    assert "one of the names ['image', 'variance'" in error
+    command = ["measure", model_path, "none.fits", str(tmp_path / "out.fits")]
+    error = error_of(capsys, 1, *command, "--set", "speed=3")
+    assert "one of the names ['polish', 'neighbours'" in error
+    assert "is --size" in error_of(capsys, 1, *command, "--set", "size=3")
+    error = error_of(capsys, 1, *command, "--no-polish", "--set", "polish={}")
+    assert "none.fits" in error
+    error = error_of(capsys, 1, *command, "--no-polish", "--set", "polish=true")
+    assert "with --no-polish" in error
+
+
+def test_measure_has_further_parameters(tmp_path, monkeypatch, capsys):
+    from sklcae._cli import commands
+
+    given = {}
+
+    def measure(model, image, positions, **options):
+        given.update(options)
+        raise ValueError("seen")
+
+    measure.__signature__ = inspect.signature(commands.measure_image)
+    monkeypatch.setattr(commands, "measure_image", measure)
+    out = str(tmp_path / "out.fits")
+    command = ["measure", "ground", "image.fits", out, "--set", "mask_bits=3"]
+    command += ["--set", "neighbours=2", "--set", 'detection={"threshold": 3}']
+    assert "seen" in error_of(capsys, 1, *command)
+    assert (given["mask_bits"], given["neighbours"]) == (3, 2)
+    assert given["detection"] == {"threshold": 3}
+    assert given["polish"] is True
+
+
+def test_only_some_commands_continue(monkeypatch, capsys):
+    from sklcae._cli import commands
+
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    for command in ("simulate", "train"):
+        monkeypatch.setattr(commands, command, interrupt)
+    error = error_of(capsys, 130, "simulate", "a.zarr", "-n", "3")
+    assert "the same command continues" in error
+    assert "continues" not in error_of(capsys, 130, "train", "a.zarr", "b.sklcae")

@@ -9,6 +9,8 @@ from sklcae._cli.parser import make_parser
 # Exit codes.
 DONE, FAILED, USAGE, PARTS_FAILED = 0, 1, 2, 3
 INTERRUPTED = 130
+# Commands that keep what they have done.
+CONTINUED = ("simulate", "predict")
 
 
 def main(arguments=None):
@@ -37,7 +39,9 @@ def main(arguments=None):
 
         report = getattr(commands, options.command)(options)
     except KeyboardInterrupt:
-        print("sklcae: interrupted; the same command continues", file=sys.stderr)
+        continues = options.command in CONTINUED
+        advice = "; the same command continues" if continues else ""
+        print(f"sklcae: interrupted{advice}", file=sys.stderr)
         return INTERRUPTED
     except (ArithmeticError, ImportError, LookupError, OSError) as error:
         return _say(error, FAILED)

@@ -1,8 +1,9 @@
 """The commands of the command line. Each takes its arguments and returns a report."""
 
+import inspect
 import json
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -24,7 +25,32 @@ from sklcae.survey import (
     write_catalog,
 )
 from sklcae.survey._plan import read_plan
+from sklcae.survey._simulate import check_simulation
 
+# Parameters of functions that have arguments of their own.
+OF_SIMULATE = {
+    "path": "OUT",
+    "n_samples": "-n",
+    "random_state": "--seed",
+    "client": "--workers or --scheduler",
+    "rows_per_part": "--rows-per-part",
+    "verbose": "--quiet",
+}
+OF_MEASURE = {
+    "model": "MODEL",
+    "image": "IMAGE",
+    "positions": "--positions",
+    "wcs": "the WCS of IMAGE",
+    **{
+        name: f"--{name}"
+        for name in (
+            *("size", "gain", "hdu", "weight", "variance", "mask", "psf"),
+            *("background",),
+        )
+    },
+    "flags": "--no-flags",
+}
+CATALOGUES = (".parquet", ".fits")
 # Fractions of a core-hour cost so much to read.
 DIGITS = 4
 
@@ -67,12 +93,56 @@ def _given(options, *names):
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _opening(options):
+    """Return the options of `open_stamps` by name, or raise ValueError."""
+    names = list(inspect.signature(open_stamps).parameters)[1:]
+    for name, _ in options.open:
+        if name not in names:
+            raise ValueError(
+                f"--open must have one of the names {names}. Got {name!r}."
+            )
+    return dict(options.open)
+
+
+def _settings(options, arguments):
+    """Return the parameters of --set, but those that have arguments of their own."""
+    for name, _ in options.set:
+        if name in arguments:
+            raise ValueError(
+                f"--set must not have a parameter with an argument of its own: "
+                f"{name!r} is {arguments[name]}."
+            )
+    return dict(options.set)
+
+
+def _check_new(path, name, overwrite, ends=None):
+    """Raise an error unless a file can be made, before any work."""
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(
+            f"{name} must be a new file, unless there is --overwrite. Got {path!r}."
+        )
+    if ends is not None and not path.lower().endswith(ends):
+        raise ValueError(
+            f"{name} must have a name that ends in one of {', '.join(ends)}. Got "
+            f"{path!r}."
+        )
+    if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"{name} must be a file in a folder that exists. Got {path!r}."
+        )
+
+
 def simulate(options):
     """Simulate stamps into a Zarr store."""
-    settings = {**_given(options, "targets", "planes"), **dict(options.set)}
+    settings = {
+        **_given(options, "targets", "planes"),
+        **_settings(options, OF_SIMULATE),
+    }
     settings = {name: _as_tuple(value) for name, value in settings.items()}
     rows = {} if options.rows_per_part is None else _given(options, "rows_per_part")
     if options.dry_run:
+        part = options.rows_per_part or "auto"
+        check_simulation(options.out, options.n_samples, options.seed, part, settings)
         return _cost_of_simulation(options, settings)
     with (
         _client(options) as client,
@@ -115,37 +185,68 @@ def train(options):
     """Train a model on stamps with targets, and save it."""
     settings = {"random_state": options.seed, "verbose": int(not options.quiet)}
     settings |= dict(options.set)
-    with open_stamps(options.stamps, **dict(options.open)) as stamps:
-        y, names = _targets_of(stamps, options.stamps)
+    _check_new(options.model, "MODEL", options.overwrite)
+    opening, given = _opening(options), settings.get("target_names")
+    with ExitStack() as files:
+        stamps = files.enter_context(open_stamps(options.stamps, **opening))
+        names = _names_of(stamps, given, options.stamps)
+        test = None
+        if options.test:
+            test = files.enter_context(open_stamps(options.test, **opening))
+            order = _order_of(test, names, given, options.test)
+        y = np.asarray(stamps.target)
         settings = {"planes": stamps.planes, "target_names": names, **settings}
         make = ConditionalAutoencoderRegressor
         model = (make if options.plain else make.recommended)(**settings)
         model.fit(stamps, y)
-    model.save(options.model)
-    report = {"model": options.model, "epochs": model.n_iter_, "targets": names}
-    if options.test:
-        report["r2"] = _r2_of(model, options)
+        model.save(options.model)
+        names = list(model.target_names_)
+        report = {"model": options.model, "epochs": model.n_iter_, "targets": names}
+        if test is not None:
+            report["r2"] = _r2_of(model, test, order)
     return report
 
 
-def _targets_of(stamps, path):
-    if stamps.target is None:
+def _names_of(stamps, given, path):
+    """Return the names of the targets of a file, or those that are given."""
+    target = stamps.target
+    if target is None:
         raise ValueError(
             f"STAMPS must have targets: an array or columns that --open target=NAME "
             f"names. Got {path!r} without them."
         )
-    return np.asarray(stamps.target), list(stamps.target_names)
+    names = stamps.target_names or given
+    n_targets = 1 if target.ndim == 1 else target.shape[1]
+    if isinstance(names, list) and len(names) == n_targets:
+        return list(names)
+    raise ValueError(
+        f"The {n_targets} targets in {path!r} must have a name each. Use --set "
+        f"target_names='[\"flux\", ...]', a list in JSON. Got {names!r}."
+    )
 
 
-def _r2_of(model, options):
+def _order_of(test, names, given, path):
+    """Return the columns of the targets of other stamps in the order of the names."""
+    others = _names_of(test, given if test.target_names is None else None, path)
+    if test.target_names is None:
+        # They have the order of --set target_names, as the others.
+        return list(range(len(others)))
+    if sorted(others) != sorted(names):
+        raise ValueError(
+            f"--test must have the targets {names} of STAMPS. Got {path!r} with "
+            f"{others}."
+        )
+    return [others.index(name) for name in names]
+
+
+def _r2_of(model, stamps, order):
     """Return R2 by target."""
     from sklearn.metrics import r2_score
 
-    with open_stamps(options.test, **dict(options.open)) as stamps:
-        y, names = _targets_of(stamps, options.test)
-        y_pred = model.predict(stamps)
+    y = np.reshape(stamps.target, (len(stamps), -1))[:, order]
+    y_pred = np.reshape(model.predict(stamps), y.shape)
     scores = r2_score(y, y_pred, multioutput="raw_values")
-    return dict(zip(names, map(float, scores), strict=True))
+    return dict(zip(model.target_names_, map(float, scores), strict=True))
 
 
 def predict(options):
@@ -153,7 +254,7 @@ def predict(options):
     polish = dict(options.polish_set) or options.polish
     with (
         _model_file(options.model) as path,
-        open_stamps(options.stamps, **dict(options.open)) as stamps,
+        open_stamps(options.stamps, **_opening(options)) as stamps,
     ):
         run = predict_catalog(
             path,
@@ -186,10 +287,8 @@ def predict(options):
 
 def measure(options):
     """Measure the galaxies of a survey image into a catalogue."""
-    if Path(options.out).exists() and not options.overwrite:
-        raise FileExistsError(
-            f"OUT must be a new file, unless there is --overwrite. Got {options.out!r}."
-        )
+    _check_new(options.out, "OUT", options.overwrite, CATALOGUES)
+    settings = _measure_settings(options)
     parts = _given(options, "weight", "variance", "mask", "background", "psf", "hdu")
     parts = {name: _as_number(value) for name, value in parts.items()}
     positions = None
@@ -203,13 +302,26 @@ def measure(options):
             positions,
             size=options.size,
             gain=options.gain,
-            polish=not options.no_polish,
             flags=not options.no_flags,
             **parts,
+            **settings,
         )
     write_catalog(catalog, options.out, overwrite=options.overwrite)
     flagged = int(np.sum(catalog["sklcae_flag"]))
     return {"catalogue": options.out, "rows": len(catalog), "flagged": flagged}
+
+
+def _measure_settings(options):
+    """Return the parameters of `measure` without an argument of their own."""
+    settings = {"polish": not options.no_polish, **_settings(options, OF_MEASURE)}
+    parameters = inspect.signature(measure_image).parameters
+    names = [name for name in parameters if name not in OF_MEASURE]
+    for name in settings:
+        if name not in names:
+            raise ValueError(f"--set must have one of the names {names}. Got {name!r}.")
+    if options.no_polish and settings["polish"]:
+        raise ValueError("--set must not have polish with --no-polish. Got both.")
+    return settings
 
 
 def _as_number(text):
@@ -222,10 +334,7 @@ def _as_number(text):
 
 def export(options):
     """Export a model to ONNX, or a catalogue to one file."""
-    if Path(options.out).exists() and not options.overwrite:
-        raise FileExistsError(
-            f"OUT must be a new file, unless there is --overwrite. Got {options.out!r}."
-        )
+    _check_new(options.out, "OUT", options.overwrite, (".onnx", *CATALOGUES))
     if options.out.endswith(".onnx"):
         with _model_file(options.source) as path:
             model = load_model(path)
@@ -249,7 +358,7 @@ def info(options):
     with _model_file(options.file) as model_path:
         if model_path.suffix == SUFFIX:
             return _of_model(load_model(model_path))
-    with open_stamps(path, **dict(options.open)) as stamps:
+    with open_stamps(path, **_opening(options)) as stamps:
         return _of_stamps(stamps)
 
 

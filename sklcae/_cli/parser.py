@@ -14,7 +14,8 @@ a first try, with the model that comes with sklcae:
   sklcae info catalogue
 
 exit codes: 0 done, 1 error, 2 wrong arguments, 3 some parts of a catalogue failed,
-130 interrupted. After 1, 3 and 130 the same command continues with what is missing.
+130 interrupted. After 1, 3 and 130 the same "simulate" or "predict" continues with
+what is missing; other commands begin anew.
 """
 MODEL_HELP = (
     'a model that "save" or "sklcae train" wrote, or "ground", which comes along'
@@ -68,7 +69,7 @@ def _add_simulate(commands):
     )
     parser.add_argument("out", metavar="OUT", help="the store, OUT.zarr")
     parser.add_argument(
-        "-n", "--n-samples", type=int, required=True, help="number of stamps"
+        "-n", "--n-samples", type=_count, required=True, help="number of stamps"
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     parser.add_argument("--targets", nargs="+", help="parameters that are stored")
@@ -98,6 +99,7 @@ def _add_train(commands):
         metavar="STAMPS",
         help="other stamps with targets, for R2 of the trained model",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace MODEL")
     _add_settings(parser, "ConditionalAutoencoderRegressor", "max_epochs=40")
     _add_opening(parser)
     parser.add_argument(
@@ -164,10 +166,13 @@ def _add_measure(commands):
     parser.add_argument(
         "--psf", metavar="FWHM|FILE", help="FWHM in arcsec, or a model of PSFEx"
     )
-    parser.add_argument("--size", type=int, default=64, help="side of stamps, pixels")
+    parser.add_argument(
+        "--size", type=_count, default=64, help="side of stamps, pixels"
+    )
     parser.add_argument("--gain", type=float, help="electrons for a unit of light")
     parser.add_argument("--no-polish", action="store_true", help="no profile fits")
     parser.add_argument("--no-flags", action="store_true", help="only the basic flags")
+    _add_settings(parser, "sklcae.survey.measure", "mask_bits=3")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     return parser
 
@@ -252,7 +257,9 @@ def _add_polish(parser):
 def _add_run(parser):
     """Add the arguments of a run in parts."""
     parser.add_argument(
-        "--rows-per-part", type=int, help="stamps of a part; default about 1 GiB"
+        "--rows-per-part",
+        type=_count,
+        help="stamps of a part; default about 1 GiB, or 32 MiB of simulate",
     )
     cluster = parser.add_mutually_exclusive_group()
     cluster.add_argument(
@@ -263,7 +270,7 @@ def _add_run(parser):
     )
     cluster.add_argument(
         "--workers",
-        type=int,
+        type=_count,
         metavar="N",
         help="N processes of this machine; default is this process",
     )
@@ -273,6 +280,17 @@ def _add_run(parser):
     parser.add_argument(
         "--quiet", action="store_true", help="no progress on standard error"
     )
+
+
+def _count(text):
+    """Return a positive int."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be an int of at least 1. Got {text!r}.")
+    return count
 
 
 def _pair(text):

@@ -23,12 +23,22 @@ def _contents_of(parts):
     table = _Table(parts)
     fields = _fields_of(table.schema)
     arrays = {".".join(path): _Column(table, path) for path in fields}
-    units = {}
+    units = _units_of_astropy(parts[0].schema.metadata or {})
     for field in table.schema:
         unit = (field.metadata or {}).get(b"unit")
         if unit:
             units[field.name] = unit.decode()
     return Contents(arrays, lambda: [part.path for part in parts], units)
+
+
+def _units_of_astropy(metadata):
+    """Return the units of a table that astropy has written, by column."""
+    header = metadata.get(b"table_meta_yaml")
+    if header is None:
+        return {}
+    read = library("astropy.table.meta").get_header_from_yaml
+    columns = read(header.decode().split("\n")).get("datatype", [])
+    return {c["name"]: str(c["unit"]) for c in columns if c.get("unit")}
 
 
 def _fields_of(schema):

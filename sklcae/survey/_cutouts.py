@@ -396,8 +396,9 @@ def cutouts(
         any number but 0 is a bad pixel. A number, an array, the name of an HDU in the
         file of the image, or a file. "auto" takes HDUs with the usual names: WHT, WGT,
         WEIGHT or IVAR; VAR or VARIANCE, which goes first; MASK, MSK or DQ. Pixels whose
-        weight or variance is not positive and finite are masked. The variance "sep" is
-        that of the mesh background. None leaves a part out.
+        weight or variance is not positive and finite are masked; so are those of a
+        weight that "auto" finds beside a variance. The variance "sep" is that of the
+        mesh background. None leaves a part out.
     mask_bits : int, default=None
         The sum of the bits of `mask` that make a pixel bad. None takes all.
     psf : float, array-like of shape (h, w), str, PathLike or callable, default=None

@@ -9,6 +9,7 @@ from sklcae.survey._contents import Contents, library
 # FITS images without a name of their own.
 UNNAMED = "HDU"
 GZIPPED = "is compressed with gzip"
+SUFFIXES = (".fits.gz", ".fits.fz", ".fits", ".fit")
 MANY_FILES = "has one FITS file for each stamp"
 
 
@@ -102,37 +103,63 @@ class _Stack:
 # A file for each stamp ---------------------------------------------------------------
 
 
-def read_fits_files(paths):
+def read_fits_files(folder, paths):
     """Images of all files are stacked by the name of their HDU; ids are file names."""
     fits = library("astropy.io.fits")
     with fits.open(paths[0]) as first:
-        numbers = {
-            hdu.name or f"{UNNAMED}{number}": number
-            for number, hdu in enumerate(first)
+        images = {
+            name: hdu
+            for name, hdu in _by_name(first).items()
             if hdu.is_image and len(hdu.shape) in (2, 3)
         }
-        units = {name: first[n].header.get("BUNIT") for name, n in numbers.items()}
-    arrays = {name: _Files(paths, number) for name, number in numbers.items()}
+        units = {name: hdu.header.get("BUNIT") for name, hdu in images.items()}
+    arrays = {name: _Files(paths, name) for name in images}
     slow = dict.fromkeys(arrays, MANY_FILES)
-    arrays["id"] = np.array([path.name.partition(".")[0] for path in paths])
+    arrays["id"] = np.array(_ids_of(folder, paths))
     units = {name: unit for name, unit in units.items() if unit}
     return Contents(arrays, lambda: list(paths), units, slow)
 
 
-class _Files:
-    """The same HDU of files that have a stamp each."""
+def _by_name(hdus):
+    """Return the first HDU of each name; those without one have their numbers."""
+    named = {}
+    for number, hdu in enumerate(hdus):
+        named.setdefault(hdu.name or f"{UNNAMED}{number}", hdu)
+    return named
 
-    def __init__(self, paths, number):
-        self.paths, self.number = paths, number
+
+def _ids_of(folder, paths):
+    """Return the shortest names of files that differ: the first of these three."""
+    inside = [path.relative_to(folder).as_posix() for path in paths]
+    names = [_without_suffix(path.name) for path in paths]
+    short = [_without_suffix(name) for name in inside]
+    return next(ids for ids in (names, short, inside) if len({*ids}) == len(paths))
+
+
+def _without_suffix(name):
+    """Return a name without the end of FITS files; other dots stay."""
+    end = next(end for end in SUFFIXES if name.lower().endswith(end))
+    return name[: -len(end)]
+
+
+class _Files:
+    """The HDU of a name in files that have a stamp each."""
+
+    def __init__(self, paths, name):
+        self.paths, self.name = paths, name
         first = self._read(paths[0])
         self.shape, self.dtype = (len(paths), *first.shape), first.dtype
 
     def _read(self, path):
         fits = library("astropy.io.fits")
         with fits.open(path, memmap=False) as hdus:
-            if len(hdus) <= self.number or not hdus[self.number].is_image:
-                raise ValueError(f"{path.name!r} has no image in HDU {self.number}.")
-            return hdus[self.number].data
+            hdu = _by_name(hdus).get(self.name)
+            if hdu is None or not hdu.is_image or hdu.data is None:
+                raise ValueError(
+                    f"{path.name!r} must have an image in an HDU {self.name!r}, as "
+                    f"{self.paths[0].name!r}. Got {[hdu.name for hdu in hdus]}."
+                )
+            return hdu.data
 
     def __getitem__(self, rows):
         stamps = []

@@ -1,5 +1,6 @@
 """Files with stamps, as arrays by name whose rows are read when needed."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def _reader_of_parts(folder):
     for ends, reader in READERS_OF_PARTS.items():
         parts = [file for file in files if file.name.lower().endswith(ends)]
         if parts:
-            return reader, parts
+            # Names of stamps in files of their own depend on the folder.
+            return (partial(reader, folder) if ends is FITS else reader), parts
     ends = ", ".join(end for ends in READERS_OF_PARTS for end in ends)
     raise ValueError(
         "path must be a file, a Zarr store, a folder of cutana, or a folder with files "

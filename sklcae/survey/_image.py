@@ -82,7 +82,7 @@ def read_image(
         elif mask_bits is not None:
             raise ValueError(f"mask_bits must be None without a mask. Got {mask_bits}.")
         noise, unseen = _noise_of(source, weight, variance, shape)
-        bad |= unseen
+        bad |= unseen | _without_weight(source, weight, shape)
         sky = None if _is_mesh(background) else source.part("background", background)
         wcs = source.wcs if wcs is None else wcs
         unit, name = source.unit, source.name
@@ -367,6 +367,18 @@ def _noise_of(source, weight, variance, shape):
         return float(1 / values if name == "weight" else values), nowhere
     values = np.where(unseen, 1, values)
     return (1 / values if name == "weight" else values), unseen
+
+
+def _without_weight(source, weight, shape):
+    """Return where the weight that comes with the image is not positive.
+
+    Nothing was observed there, also if the variance is of another source.
+    """
+    found = source.found("weight") if _is_auto(weight) else None
+    if found is None:
+        return np.zeros(shape, bool)
+    values = _as_values(found, "weight", shape)
+    return ~((values > 0) & np.isfinite(values))
 
 
 def _is_given(value):

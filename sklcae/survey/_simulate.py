@@ -5,9 +5,11 @@ import inspect
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from sklcae.datasets._galaxies import CONSTRAINTS, make_galaxies, plan_galaxies
 from sklcae.datasets._galsim import import_galsim
 from sklcae.datasets._parameters import ALLOWED, BULGE
 from sklcae.datasets._simulation import make_stamps
+from sklcae.survey._atomic import new_file, remove_left_over
 from sklcae.survey._stamps import open_stamps
 
 # A chunk has so many stamps, or fewer if they are larger than this.
@@ -37,6 +40,9 @@ PARTS_PER_THREAD = 2
 RESERVED = ("n_samples", "random_state", "return_X_y", "n_jobs", "verbose")
 # Beside the arrays, in a group of its own: Zarr warns of files that it does not know.
 RECORD, ARGUMENTS, SUCCESS = "parts", "arguments.json", "_SUCCESS"
+LOCK = "_lock"
+# The folders in which shards are made begin like this.
+UNFINISHED = ".shards-"
 # Probabilities at which two distributions are compared.
 QUANTILES = np.linspace(0.01, 0.99, 33)
 
@@ -111,8 +117,11 @@ def simulate_stamps(
     FileExistsError
         If the folder holds something else, or stamps of other arguments or of other
         versions of sklcae, GalSim or NumPy. The message names the difference.
+    RuntimeError
+        If another call writes into the folder.
     ImportError
-        If Zarr, tqdm, GalSim, joblib, or distributed with a client, is not installed.
+        If Zarr, filelock, tqdm, GalSim, joblib, or distributed with a client, is not
+        installed.
     TypeError
         If an option is not a parameter of `make_galaxies`, or `client` is no client.
     ValueError
@@ -143,17 +152,31 @@ def simulate_stamps(
     (20, 1, 16, 16) (20, 2) ['flux', 'half_light_radius']
     """
     _check_client(client)
+    store = check_simulation(path, n_samples, random_state, rows_per_part, options)
+    record, plan, arrays, rows_per_part = store
+    if not record.is_complete:
+        with record.locked():
+            # Another call may have begun, or ended, since the first check.
+            record.check()
+            if not record.is_complete:
+                _create(record, plan, arrays, rows_per_part)
+                _make_parts(record, plan, rows_per_part, client, verbose)
+                record.finish()
+    return open_stamps(path)
+
+
+def check_simulation(path, n_samples, random_state, rows_per_part, options):
+    """Check the arguments of `simulate_stamps` and its folder, and write nothing.
+
+    Returns the record, the plan, the arrays and the number of stamps of a part.
+    """
     given = _arguments(n_samples, random_state, options)
     plan = plan_galaxies(given)
     arrays = _arrays_of(plan)
     rows_per_part = _resolve_rows(rows_per_part, n_samples, arrays)
     record = _Record(Path(path), _description(given, rows_per_part))
     record.check()
-    if not record.is_complete:
-        _create(record, plan, arrays, rows_per_part)
-        _make_parts(record, plan, rows_per_part, client, verbose)
-        record.finish()
-    return open_stamps(path)
+    return record, plan, arrays, rows_per_part
 
 
 # The arguments -----------------------------------------------------------------------
@@ -293,7 +316,9 @@ class _Record:
                 "path must be a folder with a name that ends in .zarr. Got "
                 f"{str(self.path)!r}."
             )
-        if not any(path.is_file() for path in self.path.rglob("*")):
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        lock = self.folder / LOCK
+        if all(path == lock for path in files):
             return
         earlier = self._earlier()
         names = dict.fromkeys([*self.description, *earlier])
@@ -320,9 +345,27 @@ class _Record:
                 f"{str(self.path)!r}, which has other files."
             ) from None
 
+    @contextmanager
+    def locked(self):
+        """Keep other calls out of the folder."""
+        filelock = _library("filelock")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RuntimeError(
+                "path must be a store that no other run writes into. Got "
+                f"{str(self.path)!r}, in which one is at work."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def begin(self):
         """Write the description, and return the group of the arrays."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_left_over()
         content = json.dumps(self.description, sort_keys=True, indent=1)
         self._write(ARGUMENTS, content)
         group = _library("zarr").open_group(self.path, mode="a")
@@ -331,9 +374,14 @@ class _Record:
 
     def _write(self, name, content):
         """Write a file at once, or not at all."""
-        temporary = self.folder / f".{name}-{os.getpid()}.tmp"
-        temporary.write_text(content)
-        temporary.replace(self.folder / name)
+        with new_file(self.folder / name) as file:
+            file.write(content.encode())
+
+    def _remove_left_over(self):
+        """Remove the unfinished files of killed processes."""
+        remove_left_over(self.folder)
+        for folder in self.folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def is_complete(self):
@@ -354,6 +402,7 @@ class _Record:
 
     def finish(self):
         """Record that all parts are complete."""
+        self._remove_left_over()
         self._write(SUCCESS, self.hash)
 
 
@@ -452,11 +501,36 @@ def _make_part(record, part):
     """Render a part, write its shards, record it, and return its number of stamps."""
     planes, masks = make_stamps(part.simulation, part.kinds, n_jobs=None, verbose=0)
     arrays = dict(zip(part.kinds, planes.swapaxes(0, 1), strict=True)) | masks
-    group = _library("zarr").open_group(record.path, mode="r+")
-    for name, array in arrays.items():
-        # Zarr refuses to write over a shard that was cut off when a call was killed.
-        shard = record.path / name / "c" / str(part.number)
-        shutil.rmtree(shard, ignore_errors=True)
-        group[name][slice(*part.rows)] = array if part.has_bands else array[:, 0]
-    record.add_part(part.number)
+    # A worker may still make this part for a call that was killed.
+    if not record.has_part(part.number):
+        for name, array in arrays.items():
+            array = array if part.has_bands else array[:, 0]
+            _write_shard(record, name, part.number, array)
+        record.add_part(part.number)
     return len(planes)
+
+
+def _write_shard(record, name, number, values):
+    """Write a shard of an array of the store, whole or not at all.
+
+    Zarr makes it elsewhere, and it takes its place in one step: others who write the
+    same part put the same bytes there.
+    """
+    zarr = _library("zarr")
+    like = zarr.open_array(record.path / name, mode="r")
+    place = record.path / name / "c" / str(number)
+    with TemporaryDirectory(dir=record.folder, prefix=UNFINISHED) as folder:
+        array = zarr.create_array(
+            Path(folder) / "shard",
+            shape=values.shape,
+            chunks=like.chunks,
+            shards=like.shards,
+            dtype=like.dtype,
+        )
+        array[:] = values
+        # Arrays of nothing but the fill value have no shard.
+        made = Path(folder) / "shard" / "c" / "0"
+        for path in (path for path in made.rglob("*") if path.is_file()):
+            wanted = place / path.relative_to(made)
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(wanted)

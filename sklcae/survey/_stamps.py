@@ -12,6 +12,7 @@ from scipy.special import ndtr
 from sklcae._blocks import rows_of_chunk
 from sklcae._fixed_psf import FWHM_OF_SIGMA
 from sklcae._warning import warn_user
+from sklcae.survey._contents import library
 from sklcae.survey._formats import open_contents
 from sklcae.survey._identity import identify
 from sklcae.survey._rows import LazyStamps
@@ -95,8 +96,8 @@ class Stamps(LazyStamps):
         Whether True in the mask is a good pixel.
     unit : str or None
         The unit of the images.
-    in_radians : tuple of str
-        Which of "ra" and "dec" are in radians.
+    degrees : dict
+        The degrees of the units of "ra" and "dec".
     source : tuple of str and dict
         The path and the options of `open_stamps`.
     targets : _Targets or None
@@ -138,9 +139,9 @@ class Stamps(LazyStamps):
     """
 
     def __init__(
-        self, contents, parts, good_where_true, unit, in_radians, source, targets=None
+        self, contents, parts, good_where_true, unit, degrees, source, targets=None
     ):
-        self._contents, self._parts, self._in_radians = contents, parts, in_radians
+        self._contents, self._parts, self._degrees = contents, parts, degrees
         self._good_where_true, self._source = good_where_true, source
         self.unit, self._targets = unit, targets
         n, *bands, height, width = parts.image.shape
@@ -191,8 +192,7 @@ class Stamps(LazyStamps):
         given = getattr(self._parts, kind)
         if given is None:
             return None
-        degrees = np.asarray(given[rows], dtype=np.float64)
-        return np.rad2deg(degrees) if kind in self._in_radians else degrees
+        return np.asarray(given[rows], dtype=np.float64) * self._degrees[kind]
 
     @property
     def identity(self):
@@ -366,7 +366,8 @@ def open_stamps(
         of its own. ``psf_fwhm`` are widths of Gaussian PSFs, (n,) or (n, n_bands), in
         the unit of the pixel scale; they are used if there is no ``psf``. An inverse
         variance of 0 is a masked pixel. ``id`` are names or numbers, (n,); ``ra`` and
-        ``dec`` are positions in degrees, (n,).
+        ``dec`` are positions, (n,), in degrees or in a unit of angles that the file
+        names.
     target : str, list of str or None, default="auto"
         The names of the targets: an array (n,) or (n, n_targets), or several arrays
         (n,), which become columns. "auto" takes an array "target" or "targets" of
@@ -418,7 +419,7 @@ def open_stamps(
       A null is an error, but for single numbers, where it is NaN.
     - A folder with Parquet, Arrow or FITS files, sorted by their names. Each FITS file
       has one stamp: arrays are the images by the names of their HDUs, and ids are the
-      names of the files.
+      names of the files without their suffix, with their subfolders if names are equal.
     - A folder of cutana [2]_ with ``images.zarr`` and ``images_metadata.parquet``, or a
       folder with several such batches, sorted by their names. Channels are bands.
       Images that cutana has normalised are refused.
@@ -483,21 +484,37 @@ def open_stamps(
         parts = _unflatten(parts, image_shape, path)
         _check_shapes(parts, found, path)
         targets = _find_targets(contents, target, parts.image.shape[0], path)
+        degrees = {
+            kind: _degrees_in(contents.units.get(found[kind]), kind, path)
+            for kind in ("ra", "dec")
+        }
     except BaseException:
         contents.close()
         raise
     if mask_is_good == "auto":
         mask_is_good = str(found["mask"]).lower() in GOOD_WHERE_TRUE
     unit = contents.units.get(found["image"])
-    in_radians = tuple(
-        kind
-        for kind in ("ra", "dec")
-        if str(contents.units.get(found[kind])).lower() in ("rad", "radian", "radians")
-    )
     source = str(path), options
-    stamps = Stamps(contents, parts, mask_is_good, unit, in_radians, source, targets)
+    stamps = Stamps(contents, parts, mask_is_good, unit, degrees, source, targets)
     _warn_of_slow_files(stamps, contents.slow.get(found["image"]), path)
     return stamps
+
+
+def _degrees_in(unit, kind, path):
+    """Return the degrees of a unit, 1 without one, or raise ValueError."""
+    name = str(unit or "deg").strip()
+    if name.lower() in ("deg", "degree", "degrees"):
+        return 1.0
+    units = library("astropy.units")
+    if name.lower() in ("rad", "radian", "radians"):
+        return units.rad.to("deg")
+    try:
+        return float(units.Unit(name).to("deg"))
+    except (ValueError, units.UnitConversionError):
+        raise ValueError(
+            f"{kind} must have a unit of angles, such as deg or hourangle, or be None. "
+            f"Got {name!r} in {str(path)!r}."
+        ) from None
 
 
 def _warn_of_slow_files(stamps, reason, path):

@@ -406,3 +406,15 @@ def test_wrong_positions():
     for positions, message in wrong:
         with pytest.raises(ValueError, match=message):
             cutouts(image, positions)
+
+
+@pytest.mark.parametrize("variance", ["sep", 2.0, "VAR"])
+def test_pixels_without_weight_are_masked_with_another_variance(
+    parts, tmp_path, variance
+):
+    path = write(parts | {"VAR": np.full(SHAPE, 2.0)}, tmp_path / "image.fits")
+    stamps = cutouts(path, XY, 16, variance=variance)
+    others = cutouts(path, XY, 16, variance=None)
+    np.testing.assert_array_equal(np.isnan(stamps[:][:, 0]), np.isnan(others[:][:, 0]))
+    unmasked = cutouts(path, XY, 16, variance=variance, weight=None)
+    assert np.isnan(unmasked[:][:, 0]).sum() < np.isnan(stamps[:][:, 0]).sum()

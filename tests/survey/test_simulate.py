@@ -5,16 +5,25 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 import zarr
 from distributed import Client, LocalCluster
+from filelock import FileLock
 
 from sklcae.datasets import make_galaxies
-from sklcae.survey import open_stamps, simulate_stamps
-from sklcae.survey._simulate import _Array, _resolve_rows, _rows_of_chunk
+from sklcae.survey import _simulate, open_stamps, simulate_stamps
+from sklcae.survey._simulate import (
+    _Array,
+    _make_part,
+    _parts_of,
+    _resolve_rows,
+    _rows_of_chunk,
+    check_simulation,
+)
 
 SHAPE = (12, 14)
 N = 25
@@ -244,3 +253,73 @@ def test_an_opened_store_reads_targets_anew(tmp_path):
     stamps = open_stamps(tmp_path / "a.zarr", target=None)
     assert stamps.target is None
     assert stamps.target_names is None
+
+
+def test_two_calls_at_once_are_refused(tmp_path):
+    path = tmp_path / "stamps.zarr"
+    (path / "parts").mkdir(parents=True)
+    with (
+        FileLock(path / "parts" / "_lock"),
+        pytest.raises(RuntimeError, match="a store that no other run writes into"),
+    ):
+        simulate_stamps(path, 5, 0, **SMALL)
+    # The file of the lock is no reason to refuse the folder.
+    assert len(simulate_stamps(path, 5, 0, **SMALL)) == 5
+
+
+def _parts_of_store(path, n_samples, rows):
+    """Return the record of a store, and its parts."""
+    record, plan, _, rows = check_simulation(path, n_samples, 0, rows, SMALL)
+    return record, list(_parts_of(plan, rows, range(-(-n_samples // rows))))
+
+
+def test_a_late_task_leaves_a_part_that_is_done(tmp_path):
+    path = tmp_path / "stamps.zarr"
+    simulate_stamps(path, 20, 0, rows_per_part=10, **SMALL)
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}
+    record, parts = _parts_of_store(path, 20, 10)
+    assert _make_part(record, parts[1]) == 10
+    after = {p: p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_shards_are_whole_or_missing(tmp_path, monkeypatch):
+    path = tmp_path / "stamps.zarr"
+    stamps = simulate_stamps(path, 20, 0, rows_per_part=10, **SMALL)
+    wanted = stamps[:]
+    shard = path / "image" / "c" / "1" / "0" / "0"
+    content = shard.read_bytes()
+    (path / "parts" / "part-1").unlink()
+    record, parts = _parts_of_store(path, 20, 10)
+
+    class Killed(BaseException):
+        pass
+
+    # Zarr moves its own files so, too.
+    move = Path.replace
+
+    def replace(self, target):
+        if Path(target) == shard:
+            raise Killed
+        return move(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(Killed):
+            _make_part(record, parts[1])
+    # The older shard is as it was, and the part is not done.
+    assert shard.read_bytes() == content
+    assert not record.has_part(1)
+    np.testing.assert_array_equal(open_stamps(path)[:], wanted)
+
+
+def test_left_over_folders_are_removed(tmp_path):
+    path = tmp_path / "stamps.zarr"
+    simulate_stamps(path, 20, 0, rows_per_part=10, **SMALL)
+    (path / "parts" / "_SUCCESS").unlink()
+    (path / "parts" / "part-0").unlink()
+    left_over = path / "parts" / f"{_simulate.UNFINISHED}killed"
+    left_over.mkdir()
+    (left_over / "zarr.json").write_text("{")
+    simulate_stamps(path, 20, 0, rows_per_part=10, **SMALL)
+    assert not left_over.exists()

@@ -679,3 +679,77 @@ def test_a_missing_library_names_the_extra(parts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"open_stamps needs h5py.*sklcae\[survey\]"):
         open_stamps(path)
+
+
+def write_file(path, **images):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hdus = [fits.ImageHDU(array, name=name) for name, array in images.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*slow to read")
+def test_hdus_of_fits_files_are_found_by_name(tmp_path):
+    sci, ivar = np.full((4, 4), 2.0), np.full((4, 4), 0.25)
+    write_file(tmp_path / "a.fits", SCI=sci, IVAR=ivar)
+    write_file(tmp_path / "b.fits", IVAR=ivar, SCI=sci)
+    with open_stamps(tmp_path) as stamps:
+        np.testing.assert_allclose(stamps[:][:, 0], 2.0)
+        np.testing.assert_allclose(stamps[:][:, 1], 4.0)
+    write_file(tmp_path / "c.fits", IMAGE=sci, IVAR=ivar)
+    write_file(tmp_path / "d.fits", SCI=sci[:3], IVAR=ivar)
+    with open_stamps(tmp_path) as stamps:
+        with pytest.raises(ValueError, match=r"'c.fits' must have an image in an HDU"):
+            stamps[2]
+        with pytest.raises(ValueError, match=r"'d.fits' must have a stamp of the sha"):
+            stamps[3]
+
+
+@pytest.mark.filterwarnings("ignore:.*slow to read")
+def test_ids_of_fits_files(tmp_path):
+    image = np.ones((4, 4))
+    write_file(tmp_path / "J120.5+02.fits", SCI=image)
+    write_file(tmp_path / "J120.7+02.fits.gz", SCI=image)
+    with open_stamps(tmp_path) as stamps:
+        assert sorted(stamps.ids) == ["J120.5+02", "J120.7+02"]
+    write_file(tmp_path / "east" / "J120.5+02.fits", SCI=image)
+    with open_stamps(tmp_path) as stamps:
+        assert sorted(stamps.ids) == ["J120.5+02", "J120.7+02", "east/J120.5+02"]
+    write_file(tmp_path / "J120.5+02.fit", SCI=image)
+    with open_stamps(tmp_path) as stamps:
+        assert len(set(stamps.ids)) == 4
+        assert "J120.5+02.fit" in stamps.ids
+
+
+def write_with_images(table, path):
+    """Write a table as astropy does, and images of 4 x 4 pixels with it."""
+    images = np.ones((len(table), 16))
+    if path.suffix == ".fits":
+        table = table.copy()
+        table["image"] = images
+        table.write(path)
+        return
+    # astropy writes no images to Parquet.
+    table.write(path)
+    columns = pq.read_table(path)
+    pq.write_table(columns.append_column("image", pa.array(images.tolist())), path)
+
+
+@pytest.mark.filterwarnings("ignore:.*slow to read")
+@pytest.mark.parametrize("end", [".parquet", ".fits"])
+def test_positions_of_any_unit_of_angles(end, tmp_path):
+    table = Table({"ra": [1.0, 2, 3], "dec": [3.6, 7.2, 9]})
+    table["ra"].unit, table["dec"].unit = "hourangle", "mas"
+    if end == ".fits":
+        # FITS has no hour angles.
+        table["ra"].unit = "arcmin"
+    write_with_images(table, tmp_path / f"a{end}")
+    factor = 15 if end == ".parquet" else 1 / 60
+    with open_stamps(tmp_path / f"a{end}") as stamps:
+        np.testing.assert_allclose(stamps.ra, factor * np.arange(1, 4), rtol=1e-12)
+        np.testing.assert_allclose(stamps.dec, [1e-6, 2e-6, 2.5e-6], rtol=1e-12)
+    table["dec"].unit = "m"
+    write_with_images(table, tmp_path / f"b{end}")
+    with pytest.raises(ValueError, match=r"dec must have a unit of angles.*Got 'm'"):
+        open_stamps(tmp_path / f"b{end}")
+    with open_stamps(tmp_path / f"b{end}", dec=None) as stamps:
+        assert stamps.dec is None
