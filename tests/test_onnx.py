@@ -264,6 +264,7 @@ def test_one_refused_plane_makes_one_stamp_nan(with_planes, tmp_path):
 # Networks of profiles --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sersic_network_of_several_bands_with_one_psf(tmp_path):
     X, y = bands.make_stamps(40)
     model = fit(

@@ -215,9 +215,9 @@ def kill_and_run_again(model_path, source, out, wait, address=()):
 
 
 def test_a_process_that_is_killed(model_path, source, tmp_path):
-    out, wait = tmp_path / "out", 0.5
+    out, wait = tmp_path / "out", 1.0
     while not kill_and_run_again(model_path, source, out, wait):
-        wait *= 2
+        wait *= 3
     run = predict_catalog(model_path, source, out)
     check_rows(run, model_path, make_stamps(N, seed=1)[0])
 
