@@ -168,7 +168,9 @@ def test_quick_run_of_the_paper_says_that_it_is_no_result(tmp_path):
 
 def test_every_example_is_tested():
     scripts = {path.name for path in (ROOT / "examples").glob("[!_]*.py")}
-    assert scripts == set(WRITTEN)
+    # One writes no files, and one needs LSDB, which no extra installs.
+    others = {"grid_search_on_a_cluster.py", "measure_hats_catalog.py"}
+    assert scripts == set(WRITTEN) | others
 
 
 @pytest.fixture
