@@ -37,10 +37,10 @@ def _arrays_of(cubes, mapped):
             for column in hdu.columns:
                 arrays[column.name] = _TableColumn(same, column.name)
                 units[column.name] = column.unit
-        elif len(hdu.shape) in (3, 4):
+        elif len(getattr(hdu, "shape", ())) in (3, 4):
             arrays[name] = np.asarray(same.data) if _is_plain(same) else _Section(hdu)
             units[name] = hdu.header.get("BUNIT")
-        elif len(hdu.shape) == 2:
+        elif len(getattr(hdu, "shape", ())) == 2:
             images.setdefault(hdu.name or UNNAMED, []).append(hdu)
     for name, hdus in images.items():
         arrays[name] = hdus[0].data if len(hdus) == 1 else _Stack(hdus, name)

@@ -81,7 +81,7 @@ def write(path, images, n):
         array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
     else:
         header = fits.Header()
-        header["NAXIS"], header["BITPIX"] = 3, -32
+        header["SIMPLE"], header["BITPIX"], header["NAXIS"] = True, -32, 3
         header["NAXIS1"], header["NAXIS2"], header["NAXIS3"] = 64, 64, n
         with fits.StreamingHDU(str(path), header) as file:
             for _, block in blocks(images, n):
