@@ -102,7 +102,7 @@ class RowsOnDisk:
 
 
 class BlockReader:
-    """Blocks of rows of an array on disk, of which a few are in memory.
+    """Blocks of rows of an array on disk. A few of them are in memory.
 
     One thread reads all blocks, in the order of the requests: not all libraries can
     read a file from several threads. As in `sklcae._torch.workers`, the calling thread

@@ -60,9 +60,6 @@ class Task(NamedTuple):
     columns: list
     options: Any
 
-    def __hash__(self):
-        return hash((self.plan, self.number))
-
     @property
     def name(self):
         """A name of the part."""
@@ -186,7 +183,7 @@ def _reading(stamps, journal):
 
 
 def _read_once(read, step, reading, rows):
-    """Return rows, those of the step from what was read ahead."""
+    """Return rows. Those of the whole step have been read ahead."""
     return reading.result() if rows == step else read(rows)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from functools import partial
+from itertools import islice
 
 from sklcae._compat import import_optional
 
@@ -18,7 +19,7 @@ MOST_SUBMISSIONS = 8
 def run_here(function, tasks):
     """Call a function for each task in this process.
 
-    Yields each task with its result and its error, one of which is None.
+    Yields each task with its result and its error. One of them is None.
     """
     for task in tasks:
         try:
@@ -32,30 +33,34 @@ def run_here(function, tasks):
 def run_on(client, function, tasks):
     """Call a function for each task on a cluster, as `run_here`.
 
-    A bounded number of tasks is submitted at a time. Tasks whose workers died are
-    submitted again.
+    A bounded number of tasks, each with a name, is taken and submitted at a time. Tasks
+    whose workers died are submitted again.
     """
     distributed = _library("distributed")
-    waiting, submissions, running = list(reversed(tasks)), Counter(), {}
+    tasks, again, submissions, running = iter(tasks), [], Counter(), {}
     completed = distributed.as_completed(loop=client.loop)
 
     def submit(task):
-        submissions[task] += 1
+        submissions[task.name] += 1
         # A key of its own: no old result of this part is used.
-        key = f"{function.__name__}-{task.name}-{time.time_ns()}"
+        key = f"sklcae-{task.name}-{time.time_ns()}"
         future = client.submit(function, task, key=key, pure=False)
         running[future] = task
         completed.add(future)
 
     try:
-        while waiting or running:
-            while waiting and len(running) < _most_running(client):
-                submit(waiting.pop())
+        while True:
+            n_free = max(0, _most_running(client) - len(running))
+            for task in [*again, *islice(tasks, max(0, n_free - len(again)))]:
+                submit(task)
+            again.clear()
+            if not running:
+                return
             future = next(completed)
             task, error = running.pop(future), future.exception()
             died = isinstance(error, distributed.KilledWorker)
-            if died and submissions[task] < MOST_SUBMISSIONS:
-                waiting.append(task)
+            if died and submissions[task.name] < MOST_SUBMISSIONS:
+                again.append(task)
             elif error is None:
                 yield task, future.result(), None
             else:

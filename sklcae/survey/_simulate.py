@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
-from itertools import islice
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,14 +28,13 @@ from sklcae.datasets._galsim import import_galsim
 from sklcae.datasets._parameters import ALLOWED, BULGE
 from sklcae.datasets._simulation import make_stamps
 from sklcae.survey._atomic import new_file, remove_left_over
+from sklcae.survey._runners import run_on
 from sklcae.survey._stamps import open_stamps
 
 # A chunk has so many stamps, or fewer if they are larger than this.
 STAMPS_IN_CHUNK, CHUNK_BYTES = 100, 2**23
 # A part has about so many bytes: 2,000 stamps of 64 x 64 pixels.
 PART_BYTES = 2**25
-# Parts in flight for each thread of a cluster, so that no worker waits.
-PARTS_PER_THREAD = 2
 # Arguments of make_galaxies that the caller does not give.
 RESERVED = ("n_samples", "random_state", "return_X_y", "n_jobs", "verbose")
 # Beside the arrays, in a group of its own: Zarr warns of files that it does not know.
@@ -77,7 +76,7 @@ def simulate_stamps(
     """Simulate stamps of galaxies into a Zarr store, a part at a time.
 
     Stamp i is bitwise stamp i of :func:`~sklcae.datasets.make_galaxies` with the same
-    `n_samples`, `random_state` and options, whatever the parts and the workers. The
+    `n_samples`, `random_state` and options, for any parts and workers. The
     memory holds one part for each worker, and a table of the parameters of all stamps.
 
     An interrupted call is continued by the same call: parts that are complete are not
@@ -450,6 +449,11 @@ class _Part(NamedTuple):
     kinds: tuple
     has_bands: bool
 
+    @property
+    def name(self):
+        """A name of the part."""
+        return f"part-{self.number}"
+
 
 def _parts_of(plan, rows_per_part, wanted):
     """Yield the parts with the wanted numbers."""
@@ -480,21 +484,11 @@ def _make_parts(record, plan, rows_per_part, client, verbose):
 
 def _made_by(client, record, parts):
     """Yield the size of each part that the workers of a cluster have made."""
-    as_completed = _library("distributed").as_completed
-    n_threads = max(1, sum(client.nthreads().values()))
     record = _Record(record.path.absolute(), record.description)
-
-    def submit(part):
-        return client.submit(_make_part, record, part, pure=False)
-
-    first = islice(parts, PARTS_PER_THREAD * n_threads)
-    done = as_completed([submit(part) for part in first])
-    try:
-        for future in done:
-            yield future.result()
-            done.update([submit(part) for part in islice(parts, 1)])
-    finally:
-        client.cancel([*done.futures])
+    for _, n_made, error in run_on(client, partial(_make_part, record), parts):
+        if error is not None:
+            raise error
+        yield n_made
 
 
 def _make_part(record, part):

@@ -205,7 +205,7 @@ def run_cluster(folder, n, repeats):
 
 
 PREDICT_NPY = """
-import resource, sys, time
+import sys, time
 import numpy as np
 from sklcae import ConditionalAutoencoderRegressor
 model = ConditionalAutoencoderRegressor.load(sys.argv[1])
@@ -213,25 +213,25 @@ X = np.load(sys.argv[2], mmap_mode="r")
 start = time.perf_counter()
 y, y_std = model.predict(X, return_std=True)
 print(time.perf_counter() - start)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 LOAD = """
-import resource, sys
+import sys
 import sklcae._cli.commands
 from sklcae import ConditionalAutoencoderRegressor
 import numpy as np
 model = ConditionalAutoencoderRegressor.load(sys.argv[1])
 model.predict(np.zeros((1, 64 * 64), np.float32) + np.arange(4096))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 COMMAND = """
-import resource, sys, time
+import sys, time
 from sklcae._cli import main
 import sklcae._cli.commands
 start = time.perf_counter()
 assert main(["predict", *sys.argv[1:], "--quiet", "--json"]) == 0
 print(time.perf_counter() - start)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 
 

@@ -53,7 +53,7 @@ def export(model, threads):
 
 
 def measure(model, X, repeats, threads):
-    """Return stamps per second of each kind of call, and what `export` measures."""
+    """Return stamps per second by kind of call, and the results of `export`."""
     session, *size = export(model, threads)
     planes = model.planes
     parts = [X] if len(planes) == 1 else np.split(X, len(planes), axis=1)

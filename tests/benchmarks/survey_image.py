@@ -50,7 +50,7 @@ NAMES = ("flux", "half_light_radius", "sersic_index", "e1", "e2", "x", "y")
 
 
 def psf_model():
-    """Return the model of PSFEx: a constant, and what x and y add to it."""
+    """Return the images of a PSFEx model: constant, linear in x, linear in y."""
     shape = (1, N_PSF, N_PSF)
     # A core and wings.
     core, wide, wings = (gaussian_psf(f, shape)[0, 0] for f in (3.4, 4.6, 8.0))

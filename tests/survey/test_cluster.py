@@ -1,4 +1,4 @@
-"""Catalogues on a cluster of processes, some of which are killed.
+"""Catalogues on a cluster of processes. Some of these are killed.
 
 The runs end with every row once and bitwise as predict gives it, or say what failed.
 """
