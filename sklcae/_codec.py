@@ -291,8 +291,8 @@ class Codec:
         values = {name: state[name] for name in state if name != "weights"}
         codec = cls(**(values | parts))
         # Training settings stay at their defaults: parameters may have been set since.
-        seeded = {"seed": codec.seed, "device": device}
-        net = build_net(codec.network, codec.architecture, **seeded)
+        settings = {"seed": codec.seed, "device": device, "trainable": False}
+        net = build_net(codec.network, codec.architecture, **settings)
         return replace(codec, net=net.set_weights(weights))
 
 

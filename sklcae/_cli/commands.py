@@ -51,6 +51,8 @@ OF_MEASURE = {
     "flags": "--no-flags",
 }
 CATALOGUES = (".parquet", ".fits")
+# Dask looks at the stack of a worker a hundred times a second, for its dashboard.
+UNWATCHED = {"distributed.worker.profile.enabled": False}
 # Fractions of a core-hour cost so much to read.
 DIGITS = 4
 
@@ -65,7 +67,10 @@ def _client(options):
     distributed = import_optional("distributed", extra="survey", purpose="A cluster")
     if options.workers:
         cluster = distributed.LocalCluster(
-            n_workers=options.workers, threads_per_worker=1, dashboard_address=":0"
+            n_workers=options.workers,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            config=UNWATCHED,
         )
         with cluster, distributed.Client(cluster) as client:
             yield client

@@ -20,6 +20,11 @@ class DrawFrom(TorchDispatchMode):
         super().__init__()
         self.generator = generator
 
+    @classmethod
+    def _should_skip_dynamo(cls):
+        # PyTorch would import its compiler, which takes a second and 100 MB.
+        return False
+
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         """Run an operation, with the generator if it draws random numbers."""
         kwargs = dict(kwargs or {})

@@ -87,6 +87,7 @@ class ConditionalAutoencoderNet(NeuralNet):
     ``simulation`` are arguments of `SimulatedGalaxies` by name, all but the scale of
     the light and the generator; None to train on the stamps as they are.
     ``n_iter_no_change`` and ``tol`` decide when to stop, given stamps to validate with.
+    A net that is not ``trainable`` has no optimizer, and only predicts.
     """
 
     def __init__(
@@ -107,18 +108,17 @@ class ConditionalAutoencoderNet(NeuralNet):
         lr_schedule="constant",
         n_iter_no_change=10,
         tol=1e-4,
+        trainable=True,
         **kwargs,
     ):
-        super().__init__(
-            module,
-            criterion=nn.Identity,
-            optimizer=OPTIMIZERS[optimizer],
-            optimizer__weight_decay=weight_decay,
-            # One pass over the weights instead of one for each operation.
-            optimizer__fused=True,
-            train_split=None,
-            **kwargs,
-        )
+        if trainable:
+            kwargs |= {
+                "optimizer": OPTIMIZERS[optimizer],
+                "optimizer__weight_decay": weight_decay,
+                # One pass over the weights instead of one for each operation.
+                "optimizer__fused": True,
+            }
+        super().__init__(module, criterion=nn.Identity, train_split=None, **kwargs)
         self.loss_weights = LossWeights(alpha, beta, gamma)
         self.reconstruction_loss = reconstruction_loss
         self.physical_loss = physical_loss
@@ -126,6 +126,7 @@ class ConditionalAutoencoderNet(NeuralNet):
         self.lr_schedule = lr_schedule
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.trainable = trainable
         self.generator = generator
         self.executor = in_order
         self._early_stopping = None
@@ -137,6 +138,12 @@ class ConditionalAutoencoderNet(NeuralNet):
         if simulation is not None:
             parts = {"light_scale": light_scale.to("cpu"), "generator": generator}
             self.augmentations.append(SimulatedGalaxies(**simulation, **parts))
+
+    def initialize_optimizer(self, *args, **kwargs):
+        """Make the optimizer, for which PyTorch imports its compiler."""
+        if not self.trainable:
+            return self
+        return super().initialize_optimizer(*args, **kwargs)
 
     @property
     def _default_callbacks(self):

@@ -15,7 +15,7 @@ from sklcae.exceptions import CatalogError
 from sklcae.survey._catalog_file import part_metadata, write_part
 from sklcae.survey._columns import PLACES
 from sklcae.survey._measurement import bad_rows, join_results, measure_rows
-from sklcae.survey._memory import keep_memory
+from sklcae.survey._worker import settle_worker
 from sklcae.survey._stamps import open_stamps
 
 # Where a process died, so many smaller steps are made in the next attempt. A stamp is
@@ -132,7 +132,7 @@ def load_by_hash(path, sha256):
     All pixels of a stamp may be masked, and its results are then NaN. Raises
     CatalogError if the file is not the one with this hash.
     """
-    keep_memory()
+    settle_worker()
     model = load_model(path)
     if hash_of(path) != sha256:
         raise CatalogError(

@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 # A part has about so many bytes of stamps, and a source at least so many parts, unless
 # these would have fewer than so many rows.
 PART_SIZE = 2**30
-FEWEST_PARTS, FEWEST_ROWS = 16, 4096
+FEWEST_PARTS, FEWEST_ROWS = 48, 2048
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,10 @@ def on_workers(model, path, folder, n_workers):
     start = time.perf_counter()
     with (
         LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, dashboard_address=":0"
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            config={"distributed.worker.profile.enabled": False},
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -135,6 +135,13 @@ def test_rows_of_a_cluster_are_those_of_predict(client, model_path, source, tmp_
         model_path, source, tmp_path / "out", rows_per_part=7, client=client
     )
     check_rows(run, model_path, make_stamps(N, seed=1)[0])
+    assert set(client.run(threads_of_zarr).values()) == {1}
+
+
+def threads_of_zarr():
+    import zarr
+
+    return zarr.config.get("threading.max_workers")
 
 
 def test_workers_that_are_killed(client, model_path, tmp_path):
