@@ -1,6 +1,15 @@
 """Settings of the documentation: python -m sphinx -W docs docs/_build."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import matplotlib as mpl
+
+DOCS = Path(__file__).parent
+# The examples import each other, and Sphinx-Gallery imports its settings.
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]
+mpl.use("agg")
 
 project = "sklcae"
 author = "The sklcae developers"
@@ -9,10 +18,67 @@ release = installed_version("sklcae")
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "gallery/*.ipynb"]
+nitpicky = False
+
+# API ---------------------------------------------------------------------------------
+
+autosummary_generate = True
 numpydoc_show_class_members = False
-exclude_patterns = ["_build"]
-html_theme = "alabaster"
-html_theme_options = {"description": "Galaxy parameters from images, and back"}
+
+# Links to other projects. The inventories are in the repository, so that the site is
+# built without a network.
+INVENTORIES = DOCS / "_inventories"
+intersphinx_mapping = {
+    path.stem: ((INVENTORIES / f"{path.stem}.url").read_text().strip(), str(path))
+    for path in sorted(INVENTORIES.glob("*.inv"))
+}
+
+# Gallery -----------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
+    "within_subsection_order": "gallery_settings.narrative_order",
+    "reset_argv": "gallery_settings.quick_run",
+    "abort_on_example_error": True,
+    "backreferences_dir": "api/backreferences",
+    "doc_module": ("sklcae",),
+    "reference_url": {"sklcae": None},
+    "inspect_global_variables": True,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "write_computation_times": False,
+    "plot_gallery": "True",
+}
+
+# Pages -------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sklcae"
+html_static_path = ["_static"]
+html_css_files = ["sklcae.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "sklcae"},
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 7,
+    "footer_start": ["copyright"],
+    "footer_end": ["theme-version"],
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True

@@ -435,7 +435,7 @@ def fit_with_sklcae(fitter, galaxies):
 
 NETWORKS = {
     "paper's network": ConditionalAutoencoderRegressor(),
-    # As many epochs as in docs/comparison.rst.
+    # As many epochs as in docs/results/comparison.rst.
     "strided network": clone(MODELS["strided"]).set_params(max_epochs=60),
     "neural field": MODELS["neural_field"],
     # It sees new galaxies in every epoch.

@@ -1,7 +1,7 @@
 """
-============================
+===============================
 The paper's results, end to end
-============================
+===============================
 
 Simulate galaxies, train the conditional autoencoder (CAE) and the PCA baselines, and
 compare the R2 of flux and half-light radius with the values in the paper. Then draw the

@@ -18,7 +18,7 @@ LIMITS = ("extremes", "robust")
 
 
 # With a softening equal to the noise the network learned its targets more slowly, and
-# the radius less well: see docs/choices.rst.
+# the radius less well: see docs/understanding/choices.rst.
 SOFTENING_IN_NOISE = 10.0
 # Smaller shares of the standard deviation are rounding and not noise.
 LEAST_NOISE = 1e-6

@@ -15,8 +15,8 @@ from sklcae.exceptions import CatalogError
 from sklcae.survey._catalog_file import part_metadata, write_part
 from sklcae.survey._columns import PLACES
 from sklcae.survey._measurement import bad_rows, join_results, measure_rows
-from sklcae.survey._worker import settle_worker
 from sklcae.survey._stamps import open_stamps
+from sklcae.survey._worker import settle_worker
 
 # Where a process died, so many smaller steps are made in the next attempt. A stamp is
 # left out when so many attempts died at it alone.
