@@ -273,6 +273,9 @@ def test_files_are_checked_before_any_work(model_path, source, tmp_path, capsys)
     lost = str(tmp_path / "lost" / "model.sklcae")
     assert "a folder that exists" in error_of(capsys, 1, "train", train, lost)
     command = ["train", train, str(model)]
+    error = error_of(capsys, 1, *command, "--set", "epochs=3")
+    assert "--set must have one of the names ['latent_dim', " in error
+    assert error.rstrip().endswith("Got 'epochs'.")
     error = error_of(capsys, 1, *command, "--test", str(tmp_path / "lost.zarr"))
     assert "lost.zarr" in error
     assert not model.exists()

@@ -101,12 +101,17 @@ def _given(options, *names):
 def _opening(options):
     """Return the options of `open_stamps` by name, or raise ValueError."""
     names = list(inspect.signature(open_stamps).parameters)[1:]
-    for name, _ in options.open:
+    _check_names("--open", options.open, names)
+    return dict(options.open)
+
+
+def _check_names(argument, given, names):
+    """Raise ValueError if an argument NAME=VALUE has another name than these."""
+    for name in dict(given):
         if name not in names:
             raise ValueError(
-                f"--open must have one of the names {names}. Got {name!r}."
+                f"{argument} must have one of the names {list(names)}. Got {name!r}."
             )
-    return dict(options.open)
 
 
 def _settings(options, arguments):
@@ -189,6 +194,8 @@ def _cost_of_simulation(options, settings):
 def train(options):
     """Train a model on stamps with targets, and save it."""
     settings = {"random_state": options.seed, "verbose": int(not options.quiet)}
+    parameters = inspect.signature(ConditionalAutoencoderRegressor).parameters
+    _check_names("--set", options.set, parameters)
     settings |= dict(options.set)
     _check_new(options.model, "MODEL", options.overwrite)
     opening, given = _opening(options), settings.get("target_names")
@@ -321,9 +328,7 @@ def _measure_settings(options):
     settings = {"polish": not options.no_polish, **_settings(options, OF_MEASURE)}
     parameters = inspect.signature(measure_image).parameters
     names = [name for name in parameters if name not in OF_MEASURE]
-    for name in settings:
-        if name not in names:
-            raise ValueError(f"--set must have one of the names {names}. Got {name!r}.")
+    _check_names("--set", settings, names)
     if options.no_polish and settings["polish"]:
         raise ValueError("--set must not have polish with --no-polish. Got both.")
     return settings
