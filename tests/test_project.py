@@ -1,5 +1,7 @@
 """The files around the package agree with each other."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,3 +44,22 @@ def test_classifiers_name_the_least_version_of_python():
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
     assert ruff["target-version"] == f"py3{min(minors)}"
     assert minors == list(range(min(minors), max(minors) + 1))
+
+
+def test_dead_links_of_the_site_are_found(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "other.html").write_text('<p id="here"><a href="../index.html">')
+    good = (
+        '<a href="a/other.html#here"> <a href="#top" id="top"> <a href="https://x.org">'
+    )
+    page = tmp_path / "index.html"
+    command = [sys.executable, ROOT / ".ci" / "links.py", tmp_path]
+    page.write_text(good)
+    assert subprocess.run(command, check=False).returncode == 0
+    page.write_text(f'{good} <img src="no.png"> <a href="a/other.html#gone">')
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stdout.split("\n")[:2] == [
+        "index.html: no.png",
+        "index.html: a/other.html#gone",
+    ]
