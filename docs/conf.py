@@ -33,6 +33,8 @@ nitpicky = False
 # API ---------------------------------------------------------------------------------
 
 autosummary_generate = True
+# Types stand in the descriptions of parameters; signatures with them are unreadable.
+autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
 # Links to other projects. The inventories are in the repository, so that the site is

@@ -4,8 +4,15 @@ The estimators and with them PyTorch are imported when they are first asked for.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sklcae._version import __version__
+
+if TYPE_CHECKING:
+    from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
+    from sklcae._planes import stack_planes
+    from sklcae._pretrained import load_pretrained
+    from sklcae._profile_fit import ProfileFitRegressor
 
 _MODULES = {
     "ConditionalAutoencoderRegressor": "_conditional_autoencoder",
@@ -14,14 +21,20 @@ _MODULES = {
     "stack_planes": "_planes",
 }
 
-__all__ = [*_MODULES, "__version__"]
+__all__ = [
+    "ConditionalAutoencoderRegressor",
+    "ProfileFitRegressor",
+    "__version__",
+    "load_pretrained",
+    "stack_planes",
+]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

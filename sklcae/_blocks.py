@@ -1,16 +1,20 @@
 """Arrays on disk (Zarr, HDF5, Dask), read a block of rows at a time."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial, wraps
 from inspect import signature
 from itertools import zip_longest
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils import Bunch, gen_batches
 
 from sklcae._neighbours import Places, check_neighbours
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # A block has at most about so many bytes, and whole chunks of the array. The memory of
 # larger arrays is taken from the system anew for each, which costs time.
@@ -59,7 +63,7 @@ def rows_of_chunk(X):
     return max(1, int(max(first) if isinstance(first, tuple) else first))
 
 
-def by_blocks(method):
+def by_blocks(method: Method) -> Method:
     """Decorate a method of X whose results belong to the rows, for arrays on disk.
 
     A block of an array on disk is read and measured at a time, and the results are
@@ -85,7 +89,7 @@ def by_blocks(method):
 
         return over_blocks(X, measure)
 
-    return decorated
+    return cast(Method, decorated)
 
 
 def over_blocks(X, function):

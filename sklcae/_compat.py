@@ -4,17 +4,19 @@ scikit-learn may move these names without notice. They are imported here and now
 else, so that a new release concerns one file.
 """
 
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any, Protocol, TypeVar
 
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context as _untyped_fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     InvalidParameterError,
     StrOptions,
     validate_parameter_constraints,
-    validate_params,
 )
+from sklearn.utils._param_validation import validate_params as _untyped_validate_params
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_feature_names_in,
@@ -45,6 +47,19 @@ __all__ = [
     "validate_parameter_constraints",
     "validate_params",
 ]
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Decorator(Protocol):
+    """A decorator with arguments that keeps the type of the function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Callable[[Function], Function]: ...
+
+
+_fit_context: _Decorator = _untyped_fit_context
+validate_params: _Decorator = _untyped_validate_params
 
 
 def import_optional(module, *, extra, purpose):

@@ -1,11 +1,14 @@
 """The conditional autoencoder as a scikit-learn estimator."""
 
 import os
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from operator import attrgetter
 from types import SimpleNamespace
+from typing import Any, Literal, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
     MultiOutputMixin,
@@ -52,6 +55,13 @@ from sklcae._torch import (
     RECONSTRUCTION_LOSSES,
     check_callbacks,
     check_device,
+)
+from sklcae._typing import (
+    File,
+    Floats,
+    PhysicalLoss,
+    RandomState,
+    ReconstructionLoss,
 )
 from sklcae._warning import warn_user
 from sklcae.exceptions import OutsideTrainingWarning
@@ -361,6 +371,8 @@ class ConditionalAutoencoderRegressor(
     (20, 256)
     """
 
+    codec_: Any
+
     _parameter_constraints = {  # noqa: RUF012
         "latent_dim": [Interval(Integral, 2, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -408,47 +420,47 @@ class ConditionalAutoencoderRegressor(
     def __init__(
         self,
         *,
-        latent_dim=64,
-        alpha=1.0,
-        beta=1e-4,
-        gamma=0.0,
-        network="paper",
-        reconstruction_loss="binary_cross_entropy",
-        gain=1.0,
-        physical_loss="squared_error",
-        stretch="linear",
-        softening=None,
-        limits="extremes",
-        target_names=None,
-        log_targets=None,
-        augmentation=None,
-        simulated_neighbours=0.0,
-        simulated_sky=0.0,
-        invariant_targets=None,
-        test_time_augmentation=False,
-        image_shape=None,
-        planes=("image",),
-        psf=None,
-        pixel_scale=None,
-        allow_nan=False,
-        handle_empty="error",
-        max_epochs=100,
-        batch_size=64,
-        optimizer="adam",
-        lr=1e-3,
-        lr_schedule="constant",
-        weight_decay=0.0,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        callbacks=None,
-        checkpoint=None,
-        device="cpu",
-        random_state=None,
-        verbose=0,
-    ):
+        latent_dim: int = 64,
+        alpha: float = 1.0,
+        beta: float = 1e-4,
+        gamma: float = 0.0,
+        network: str | Callable[..., Any] = "paper",
+        reconstruction_loss: ReconstructionLoss | None = "binary_cross_entropy",
+        gain: ArrayLike | None = 1.0,
+        physical_loss: PhysicalLoss = "squared_error",
+        stretch: Literal["linear", "asinh"] = "linear",
+        softening: float | None = None,
+        limits: Literal["extremes", "robust"] = "extremes",
+        target_names: Sequence[str] | None = None,
+        log_targets: Literal["all"] | Sequence[str] | None = None,
+        augmentation: Literal["dihedral", "simulation"] | None = None,
+        simulated_neighbours: float = 0.0,
+        simulated_sky: float = 0.0,
+        invariant_targets: Literal["all"] | Sequence[str] | None = None,
+        test_time_augmentation: bool = False,
+        image_shape: Sequence[int] | None = None,
+        planes: str | Sequence[str] = ("image",),
+        psf: ArrayLike | None = None,
+        pixel_scale: float | None = None,
+        allow_nan: bool = False,
+        handle_empty: Literal["error", "nan"] = "error",
+        max_epochs: int = 100,
+        batch_size: int = 64,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        lr: float = 1e-3,
+        lr_schedule: Literal["constant", "one_cycle"] = "constant",
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        callbacks: list[Any] | None = None,
+        checkpoint: File | None = None,
+        device: str = "cpu",
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.latent_dim = latent_dim
         self.alpha = alpha
         self.beta = beta
@@ -491,7 +503,7 @@ class ConditionalAutoencoderRegressor(
         self.verbose = verbose
 
     @classmethod
-    def recommended(cls, **overrides):
+    def recommended(cls, **overrides: Any) -> Self:
         """Make an estimator with the settings for the best results.
 
         They suit simulated and real stamps with any targets whose names are known, and
@@ -526,7 +538,13 @@ class ConditionalAutoencoderRegressor(
         return cls(**recommended_settings(overrides))
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, groups=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Train the autoencoder.
 
         Parameters
@@ -604,7 +622,13 @@ class ConditionalAutoencoderRegressor(
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, groups=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch on a part of the data.
 
         The first call decides the scaling of images and targets, so its images should
@@ -691,7 +715,7 @@ class ConditionalAutoencoderRegressor(
     target_range_ = property(attrgetter("codec_.training_range.targets"))
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[np.object_]:
         """Names of the columns of X, if they are all strings."""
         names = self.codec_.layout.feature_names
         if names is None:
@@ -699,12 +723,12 @@ class ConditionalAutoencoderRegressor(
         return np.asarray(names, dtype=object)
 
     @property
-    def n_iter_(self):
+    def n_iter_(self) -> int:
         """Number of epochs in the history."""
         return len(self.history_["epoch"])
 
     @by_blocks
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> Floats:
         """Encode images.
 
         Parameters
@@ -726,7 +750,22 @@ class ConditionalAutoencoderRegressor(
         images = self._check_images(X)
         return self.codec_.encode(images).astype(images.dtype, copy=False)
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(self, X: ArrayLike, return_std: Literal[False] = False) -> Floats: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[Floats, Floats]: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: bool
+    ) -> Floats | tuple[Floats, Floats]: ...
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> Floats | tuple[Floats, Floats]:
         """Predict the physical parameters.
 
         Parameters
@@ -777,7 +816,9 @@ class ConditionalAutoencoderRegressor(
         targets = self.codec_.read_targets(self._check_images(X))
         return self._like_y(targets.median())
 
-    def predict_interval(self, X, coverage=0.68):
+    def predict_interval(
+        self, X: ArrayLike, coverage: float = 0.68
+    ) -> tuple[Floats, Floats]:
         """Predict central intervals of the physical parameters.
 
         Parameters
@@ -813,7 +854,7 @@ class ConditionalAutoencoderRegressor(
         return self._like_y(lower), self._like_y(upper)
 
     @by_blocks
-    def is_outside(self, X):
+    def is_outside(self, X: ArrayLike) -> NDArray[np.bool_]:
         """Find images outside the range of the training set.
 
         The smallest pixel of an image, the largest pixel above it, the mean difference
@@ -845,7 +886,7 @@ class ConditionalAutoencoderRegressor(
         return self.codec_.is_outside(self._check_images(X))
 
     @by_blocks
-    def flags(self, X):
+    def flags(self, X: ArrayLike) -> Bunch:
         """Flag the stamps whose predictions are not to be trusted.
 
         The flags have the names and the meaning of :meth:`ProfileFitRegressor.flags`.
@@ -876,7 +917,9 @@ class ConditionalAutoencoderRegressor(
         images = self._check_images(X)
         return Bunch(**flag_predictions(self.codec_, images))
 
-    def adapt(self, X, y=None, random_state=None):
+    def adapt(
+        self, X: ArrayLike, y: ArrayLike | None = None, random_state: RandomState = None
+    ) -> Self:
         """Adapt a fitted model to the stamps of another survey.
 
         All weights are trained at a low rate for a few epochs, on three kinds of
@@ -932,7 +975,9 @@ class ConditionalAutoencoderRegressor(
         codec, history = adapt_codec(codec, data, self, self.history_, seed)
         return self._adopt({"codec_": codec, "history_": history})
 
-    def rescale(self, pixel_scale=None, gain=None):
+    def rescale(
+        self, pixel_scale: float | None = None, gain: ArrayLike | None = None
+    ) -> Self:
         """Change the units of a fitted model to those of other stamps.
 
         The "sersic" network works in pixels and electrons. So a model for stamps with
@@ -981,10 +1026,12 @@ class ConditionalAutoencoderRegressor(
             given["softening"] = codec.image_scaler.softening
         self.set_params(**given)
         self.codec_ = codec
-        vars(self).pop("_optimizer_state_", None)
+        self.__dict__.pop("_optimizer_state_", None)
         return self
 
-    def score(self, X, y, sample_weight=None):
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return R2 of the predictions, the mean over the targets.
 
         Missing targets are left out, see :func:`~sklcae.metrics.known_r2_score`.
@@ -1072,7 +1119,12 @@ class ConditionalAutoencoderRegressor(
             "set it to False",
         )
 
-    def generate(self, y, random_state=None, psf=None):
+    def generate(
+        self,
+        y: ArrayLike,
+        random_state: RandomState = None,
+        psf: ArrayLike | None = None,
+    ) -> Floats:
         """Make images with wanted parameters.
 
         The decoder takes the wanted targets, and the z_rest of an image of the training
@@ -1134,7 +1186,7 @@ class ConditionalAutoencoderRegressor(
         )
 
     @by_blocks
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> Floats:
         """Score how similar images are to the training set.
 
         An image is described by its latents, by their predicted variances if there are
@@ -1176,7 +1228,7 @@ class ConditionalAutoencoderRegressor(
         images = self._check_images(X)
         return self.codec_.score(images)
 
-    def inverse_transform(self, Z, psf=None):
+    def inverse_transform(self, Z: ArrayLike, psf: ArrayLike | None = None) -> Floats:
         """Decode latents.
 
         Parameters
@@ -1211,7 +1263,7 @@ class ConditionalAutoencoderRegressor(
         return self._like_X(self.codec_.decode(latents, psf))
 
     @by_blocks
-    def reconstruct(self, X):
+    def reconstruct(self, X: ArrayLike) -> Floats:
         """Encode images and decode them again.
 
         Parameters
@@ -1235,7 +1287,9 @@ class ConditionalAutoencoderRegressor(
         images = self._check_images(X)
         return self._like_X(self.codec_.reconstruct(images))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> NDArray[np.object_]:
         """Name the latents.
 
         Parameters
@@ -1290,7 +1344,7 @@ class ConditionalAutoencoderRegressor(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Save the fitted model to one file that is safe to load.
 
         The file holds the weights as `safetensors` and the rest as JSON, and no code.
@@ -1329,7 +1383,7 @@ class ConditionalAutoencoderRegressor(
         save_model(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: File) -> Self:
         """Load a saved model. Safe for files from untrusted sources.
 
         Parameters
@@ -1354,7 +1408,7 @@ class ConditionalAutoencoderRegressor(
 
         return load_model(path, "ConditionalAutoencoderRegressor")
 
-    def to_onnx(self, path):
+    def to_onnx(self, path: File) -> None:
         """Export the fitted model to one ONNX file.
 
         The file holds everything that :meth:`predict` does: raw stamps go in, and

@@ -3,9 +3,11 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
 
 from sklcae._array_likes import without_traps
+from sklcae._typing import Floats
 from sklcae._warning import warn_user
 
 # The kinds of planes, in their order in X.
@@ -102,7 +104,12 @@ def check_planes(planes, first=0):
             _raise_for(wrong, "psf", wanted, planes.psf, first)
 
 
-def stack_planes(image, variance=None, psf=None, mask=None):
+def stack_planes(
+    image: ArrayLike,
+    variance: ArrayLike | None = None,
+    psf: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> Floats:
     """Stack images, noise maps and PSFs to stamps for the parameter `planes`.
 
     The stamps are ``X`` of :class:`ConditionalAutoencoderRegressor` and

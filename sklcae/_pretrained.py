@@ -7,7 +7,7 @@ from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
 SUFFIX = ".sklcae"
 
 
-def load_pretrained(name="ground"):
+def load_pretrained(name: str = "ground") -> ConditionalAutoencoderRegressor:
     """Load a fitted model that comes with the package.
 
     "ground" reads seven parameters off stamps of ground-based surveys, crowded ones

@@ -1,10 +1,13 @@
 """Profile fits as a scikit-learn estimator."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from operator import attrgetter
+from typing import Any, Literal, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import (
@@ -34,6 +37,7 @@ from sklcae._scaling import noise_level
 from sklcae._targets import check_coverage
 from sklcae._torch import check_device
 from sklcae._torch.sersic import INDEX_LIMITS
+from sklcae._typing import Columns, File, Floats, RandomState
 from sklcae._warning import warn_user
 from sklcae.metrics import known_r2_score
 
@@ -216,27 +220,27 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: Any = None,
         *,
-        planes=None,
-        psf=None,
-        noise=None,
-        pixel_scale=None,
-        gain=1.0,
-        fit_sky=True,
-        bounds=None,
-        max_steps=100,
-        max_neighbours=0,
-        mask_cosmic_rays=False,
-        bulge=False,
-        noise_correlation=None,
-        prefit=False,
-        target_names=None,
-        image_shape=None,
-        allow_nan=False,
-        handle_empty="error",
-        device="cpu",
-    ):
+        planes: str | Sequence[str] | None = None,
+        psf: ArrayLike | None = None,
+        noise: float | None = None,
+        pixel_scale: float | None = None,
+        gain: ArrayLike | None = 1.0,
+        fit_sky: float = True,
+        bounds: dict[str, Any] | None = None,
+        max_steps: int = 100,
+        max_neighbours: int = 0,
+        mask_cosmic_rays: bool = False,
+        bulge: bool = False,
+        noise_correlation: ArrayLike | Literal["estimate"] | None = None,
+        prefit: bool = False,
+        target_names: Sequence[str] | None = None,
+        image_shape: Sequence[int] | None = None,
+        allow_nan: bool = False,
+        handle_empty: Literal["error", "nan"] = "error",
+        device: str = "cpu",
+    ) -> None:
         self.estimator = estimator
         self.planes = planes
         self.psf = psf
@@ -258,7 +262,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Check stamps and parameters, and fit `estimator` if there is one.
 
         With ``estimator=None`` nothing is learned but the names of the parameters, the
@@ -490,7 +494,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     pixel_scale_ = property(attrgetter("fitter_.pixel_scale"))
 
     @property
-    def noise_(self):
+    def noise_(self) -> float | list[float] | None:
         """The noise of plain images: a float, or one for each of several bands."""
         noise = self.fitter_.noise
         return noise[0] if noise and len(noise) == 1 else noise
@@ -498,15 +502,58 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     noise_correlation_ = property(attrgetter("fitter_.noise_correlation"))
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[np.object_]:
         """Names of the columns of X, if they are all strings."""
         names = self.fitter_.layout.feature_names
         if names is None:
             raise AttributeError("X had no column names in fit.")
         return np.asarray(names, dtype=object)
 
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: Literal[False] = False,
+        return_cov: Literal[False] = False,
+        neighbours: Columns | None = None,
+    ) -> Floats: ...
+
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: Literal[True],
+        return_cov: bool = False,
+        neighbours: Columns | None = None,
+    ) -> tuple[Floats, ...]: ...
+
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        *,
+        return_cov: Literal[True],
+        neighbours: Columns | None = None,
+    ) -> tuple[Floats, ...]: ...
+
+    @overload
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: bool,
+        return_cov: bool = False,
+        neighbours: Columns | None = None,
+    ) -> Floats | tuple[Floats, ...]: ...
+
     @by_blocks
-    def predict(self, X, return_std=False, return_cov=False, neighbours=None):
+    def predict(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        return_cov: bool = False,
+        neighbours: Columns | None = None,
+    ) -> Floats | tuple[Floats, ...]:
         """Fit a profile to each stamp.
 
         Parameters
@@ -563,7 +610,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return tuple(results) if len(results) > 1 else results[0]
 
     @by_blocks
-    def predict_interval(self, X, coverage=0.68, neighbours=None):
+    def predict_interval(
+        self, X: ArrayLike, coverage: float = 0.68, neighbours: Columns | None = None
+    ) -> tuple[Floats, Floats]:
         """Fit a profile to each stamp, and return central intervals.
 
         Parameters
@@ -600,7 +649,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._like_y(lower), self._like_y(upper)
 
     @by_blocks
-    def fit_report(self, X, neighbours=None):
+    def fit_report(self, X: ArrayLike, neighbours: Columns | None = None) -> Bunch:
         """Fit a profile to each stamp, and report on the fits.
 
         Parameters
@@ -669,7 +718,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             report[name], report[f"{name}_std"] = values[:, column], std[:, column]
         return report
 
-    def deblend(self, X, neighbours=None):
+    def deblend(self, X: ArrayLike, neighbours: Columns | None = None) -> Bunch:
         """Fit a profile to each source of each stamp, and draw them.
 
         Parameters
@@ -733,7 +782,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return table
 
     @by_blocks
-    def flags(self, X, neighbours=None):
+    def flags(self, X: ArrayLike, neighbours: Columns | None = None) -> Bunch:
         """Fit a profile to each stamp, and flag the results that are not to be trusted.
 
         Parameters
@@ -806,7 +855,13 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             flags["outside_training"] = outside & ~flags["no_pixels"]
         return Bunch(**flags)
 
-    def sample(self, X, n_draws=100, random_state=None, neighbours=None):
+    def sample(
+        self,
+        X: ArrayLike,
+        n_draws: int = 100,
+        random_state: RandomState = None,
+        neighbours: Columns | None = None,
+    ) -> Floats:
         """Draw parameters from their posterior distribution.
 
         Proposals from a t distribution around the fit are weighted by the likelihood
@@ -876,7 +931,9 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         return named.reshape(*draws.shape[:2], named.shape[1])
 
-    def score(self, X, y, sample_weight=None):
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return R2 of the fitted parameters, the mean over the targets.
 
         Missing targets are left out, see :func:`~sklcae.metrics.known_r2_score`.
@@ -946,7 +1003,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _like_y(self, y):
         return y.ravel() if self.fitter_.layout.y_ndim == 1 else y
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Save the fitted model with its estimator to one file that is safe to load.
 
         See :meth:`ConditionalAutoencoderRegressor.save`.
@@ -976,7 +1033,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         save_model(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: File) -> Self:
         """Load a saved model. Safe for files from untrusted sources.
 
         Parameters

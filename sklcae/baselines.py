@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 __all__ = ["make_pca_baseline", "make_single_component_baseline"]
 
 
-def make_pca_baseline(n_components=64):
+def make_pca_baseline(n_components: int = 64) -> Pipeline:
     """Make a linear regression on all principal components of the stamps.
 
     X must have flat stamps (n_samples, n_pixels); y has one or more targets.
@@ -47,7 +47,7 @@ def make_pca_baseline(n_components=64):
     )
 
 
-def make_single_component_baseline(n_components=64):
+def make_single_component_baseline(n_components: int = 64) -> Pipeline:
     """Make a linear regression on the best single component for each target.
 
     For each target, a straight line is fitted to the component with the highest R2 on

@@ -16,7 +16,7 @@ PURPOSE = "sklcae.onnx.register"
 ALIAS = "SklcaeConditionalAutoencoderRegressor"
 
 
-def register():
+def register() -> None:
     """Make the models of sklcae known to sklearn-onnx.
 
     Afterwards ``skl2onnx.to_onnx`` exports a fitted

@@ -79,6 +79,7 @@ def test_private_names_of_scikit_learn_stand_in_one_file():
 # A room, a file or a folder of the package, imports only from those before it.
 ROOMS = [
     "_version",
+    "_typing",
     "exceptions",
     "_compat",
     "_warning",

@@ -30,7 +30,7 @@ NEWEST, OLDEST = pinned("constraints.txt"), pinned("constraints-oldest.txt")
 
 @pytest.mark.parametrize(
     "requirement",
-    requirements("simulate", "plot", "compare", "survey", "onnx", "test", "docs"),
+    requirements(*PROJECT["optional-dependencies"]),
     ids=str,
 )
 def test_newest_versions_are_allowed(requirement):

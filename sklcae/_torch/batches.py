@@ -1,5 +1,6 @@
 """The batch: everything that training and inference use of some stamps."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,9 @@ class Batch(NamedTuple):
     variance: Any = None
     psf: Any = None
 
-    def map(self, function, fields=None):
+    def map(
+        self, function: Callable[[Any], Any], fields: tuple[str, ...] | None = None
+    ) -> "Batch":
         """Apply a function to each field that is not None, partners included.
 
         Parameters
@@ -68,7 +71,7 @@ class Batch(NamedTuple):
         return self._replace(**changed)
 
     @property
-    def observations(self):
+    def observations(self) -> "Batch":
         """The part of a batch that exists in prediction too."""
         return Batch(self.images, variance=self.variance, psf=self.psf)
 

@@ -1,11 +1,13 @@
 """cramer_rao_bound: the best possible accuracy of a stamp's measured parameters."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
@@ -67,15 +69,15 @@ _MAX_CONDITION = 1e12
     prefer_skip_nested_validation=False,
 )
 def cramer_rao_bound(
-    galaxies,
+    galaxies: Bunch,
     *,
-    targets=None,
-    prior="defaults",
-    variance=None,
-    psf=None,
-    n_jobs=None,
-    verbose=0,
-):
+    targets: str | Sequence[str] | None = None,
+    prior: Literal["defaults"] | dict[str, Any] | None = "defaults",
+    variance: ArrayLike | None = None,
+    psf: ArrayLike | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> Bunch:
     """Compute the Cramer-Rao bound on the variance of each stamp's parameters.
 
     The bound [1]_ is the smallest possible covariance of the seven parameters flux,

@@ -1,13 +1,16 @@
 """make_galaxies: simulated galaxy stamps with known parameters."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 
 from sklcae._compat import InvalidParameterError, import_optional, validate_params
 from sklcae._planes import check_kinds
+from sklcae._typing import Drawn, RandomState
 from sklcae._units import PlainNumber
 from sklcae.datasets._bands import check_bands, in_band
 from sklcae.datasets._defect_settings import DEFECTS, NO_DEFECTS
@@ -74,49 +77,49 @@ CONSTRAINTS = {
 
 @validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
 def make_galaxies(
-    n_samples=100,
+    n_samples: int = 100,
     *,
-    flux=(500.0, 50_000.0),
-    half_light_radius=(0.3, 5.0),
-    sersic_index=(0.5, 4.0),
-    ellipticity=(0.0, 0.6),
-    position_angle=(0.0, 180.0),
-    x0=None,
-    y0=None,
-    image_shape=(64, 64),
-    pixel_scale=0.2,
-    psf="gaussian",
-    psf_fwhm=0.7,
-    psf_ellipticity=0.0,
-    psf_position_angle=0.0,
-    moffat_beta=4.765,
-    sersic_index_step=0.05,
-    sky_level=10.0,
-    gain=1.0,
-    read_noise=2.0,
-    noise=True,
-    bulge_fraction=0.0,
-    bulge_sersic_index=4.0,
-    bulge_radius_ratio=(0.1, 0.5),
-    neighbours=0,
-    neighbour_distance=(1.6, 6.0),
-    neighbour_flux_ratio=(0.2, 1.0),
-    neighbour_half_light_radius=(0.3, 1.5),
-    bands=None,
-    colors=(0.0, 1.0),
-    sky_offset=0.0,
-    sky_gradient=0.0,
-    cosmic_rays=0.0,
-    dead_columns=0.0,
-    saturation=None,
-    noise_correlation=0.0,
-    targets=("flux", "half_light_radius"),
-    planes=("image",),
-    return_X_y=True,
-    n_jobs=None,
-    random_state=None,
-    verbose=0,
-):
+    flux: Drawn = (500.0, 50_000.0),
+    half_light_radius: Drawn = (0.3, 5.0),
+    sersic_index: Drawn = (0.5, 4.0),
+    ellipticity: Drawn = (0.0, 0.6),
+    position_angle: Drawn = (0.0, 180.0),
+    x0: Drawn | None = None,
+    y0: Drawn | None = None,
+    image_shape: tuple[int, int] = (64, 64),
+    pixel_scale: float = 0.2,
+    psf: Literal["gaussian", "moffat"] | ArrayLike | None = "gaussian",
+    psf_fwhm: Drawn = 0.7,
+    psf_ellipticity: Drawn = 0.0,
+    psf_position_angle: Drawn = 0.0,
+    moffat_beta: Drawn = 4.765,
+    sersic_index_step: float | None = 0.05,
+    sky_level: Drawn = 10.0,
+    gain: float = 1.0,
+    read_noise: Drawn = 2.0,
+    noise: bool = True,
+    bulge_fraction: Drawn = 0.0,
+    bulge_sersic_index: Drawn = 4.0,
+    bulge_radius_ratio: Drawn = (0.1, 0.5),
+    neighbours: ArrayLike = 0,
+    neighbour_distance: Drawn = (1.6, 6.0),
+    neighbour_flux_ratio: Drawn = (0.2, 1.0),
+    neighbour_half_light_radius: Drawn = (0.3, 1.5),
+    bands: Sequence[str] | None = None,
+    colors: Drawn | list[Drawn] = (0.0, 1.0),
+    sky_offset: Drawn = 0.0,
+    sky_gradient: Drawn = 0.0,
+    cosmic_rays: float = 0.0,
+    dead_columns: float = 0.0,
+    saturation: float | None = None,
+    noise_correlation: float = 0.0,
+    targets: str | Sequence[str] = ("flux", "half_light_radius"),
+    planes: str | Sequence[str] = ("image",),
+    return_X_y: bool = True,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    verbose: int = 0,
+) -> Any:
     """Simulate stamps of galaxies with known physical parameters.
 
     Each galaxy is a Sersic profile, convolved with a point spread function (PSF) and

@@ -1,13 +1,16 @@
 """make_real_galaxies: real galaxies as another telescope would see them."""
 
 import os
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch
 
 from sklcae._compat import validate_params
+from sklcae._typing import Columns, Drawn, File, RandomState
 from sklcae._units import PlainNumber
 from sklcae.datasets._description import noise_text, psf_text
 from sklcae.datasets._galaxies import (
@@ -131,35 +134,35 @@ class _Observation(NamedTuple):
     prefer_skip_nested_validation=True,
 )
 def make_real_galaxies(
-    catalog_dir,
-    n_samples=None,
+    catalog_dir: File,
+    n_samples: int | None = None,
     *,
-    catalog_name=None,
-    labels=None,
-    idents=None,
-    flux=None,
-    flux_scale=100.0,
-    rotate=True,
-    x0=None,
-    y0=None,
-    image_shape=(64, 64),
-    pixel_scale=0.2,
-    psf="gaussian",
-    psf_fwhm=0.7,
-    psf_ellipticity=0.0,
-    psf_position_angle=0.0,
-    moffat_beta=4.765,
-    sky_level=10.0,
-    gain=1.0,
-    read_noise=2.0,
-    noise=True,
-    targets=("flux", "half_light_radius"),
-    planes=("image",),
-    return_X_y=True,
-    n_jobs=None,
-    random_state=None,
-    verbose=0,
-):
+    catalog_name: str | None = None,
+    labels: Columns | None = None,
+    idents: ArrayLike | None = None,
+    flux: Drawn | None = None,
+    flux_scale: float = 100.0,
+    rotate: bool = True,
+    x0: Drawn | None = None,
+    y0: Drawn | None = None,
+    image_shape: tuple[int, int] = (64, 64),
+    pixel_scale: float = 0.2,
+    psf: Literal["gaussian", "moffat"] | ArrayLike = "gaussian",
+    psf_fwhm: Drawn = 0.7,
+    psf_ellipticity: Drawn = 0.0,
+    psf_position_angle: Drawn = 0.0,
+    moffat_beta: Drawn = 4.765,
+    sky_level: Drawn = 10.0,
+    gain: float = 1.0,
+    read_noise: Drawn = 2.0,
+    noise: bool = True,
+    targets: str | Sequence[str] = ("flux", "half_light_radius"),
+    planes: str | Sequence[str] = ("image",),
+    return_X_y: bool = True,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    verbose: int = 0,
+) -> Any:
     """Re-observe real galaxies of a catalogue with any PSF and noise.
 
     The catalogue has images of galaxies from a sharper telescope, and their PSFs. It is
@@ -375,7 +378,7 @@ moffat_beta, sky_level, gain, read_noise, noise, planes
     table = _observed(galaxies)
     idents = catalog.idents[galaxies.row]
     # Before drawing, so that a missing pandas is noticed early.
-    frame = None if return_X_y else make_frame({"ident": idents, **table})
+    frame: Any = None if return_X_y else make_frame({"ident": idents, **table})
     stamps, measured = _make_stamps(
         _Observation(catalog.path, galaxies, telescope, noise, entropy),
         kinds,

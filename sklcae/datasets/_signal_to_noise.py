@@ -1,8 +1,10 @@
 """signal_to_noise: the signal-to-noise ratio of galaxies on their stamps."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sklcae._compat import validate_params
+from sklcae._typing import Floats
 from sklcae._units import check_numbers
 from sklcae.datasets._noise import inverse_variance
 from sklcae.datasets._parameters import parameter_error, parse_values
@@ -10,7 +12,14 @@ from sklcae.datasets._telescope import DETECTOR, GAIN, check_variance
 
 
 @validate_params({"gain": [*GAIN["gain"], None]}, prefer_skip_nested_validation=True)
-def signal_to_noise(images, *, variance=None, sky_level=10.0, gain=1.0, read_noise=2.0):
+def signal_to_noise(
+    images: ArrayLike,
+    *,
+    variance: ArrayLike | None = None,
+    sky_level: ArrayLike = 10.0,
+    gain: float | None = 1.0,
+    read_noise: ArrayLike = 2.0,
+) -> Floats:
     """Compute the signal-to-noise ratio of each galaxy on its stamp.
 
     It is the ratio of a matched filter [1]_, the best linear measurement of the flux of

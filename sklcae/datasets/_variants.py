@@ -1,10 +1,14 @@
 """make_galaxy_variants: stamps of the same galaxies with some parameters changed."""
 
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sklcae._compat import validate_params
+from sklcae._typing import Drawn, RandomState
 from sklcae._units import PlainNumber
 from sklcae.datasets._bands import in_band
 from sklcae.datasets._galaxies import make_galaxies
@@ -34,51 +38,51 @@ Variants
     prefer_skip_nested_validation=False,
 )
 def make_galaxy_variants(
-    n_galaxies=100,
+    n_galaxies: int = 100,
     *,
-    n_variants=2,
-    varied=("flux", "half_light_radius"),
-    flux=(500.0, 50_000.0),
-    half_light_radius=(0.3, 5.0),
-    sersic_index=(0.5, 4.0),
-    ellipticity=(0.0, 0.6),
-    position_angle=(0.0, 180.0),
-    x0=None,
-    y0=None,
-    image_shape=(64, 64),
-    pixel_scale=0.2,
-    psf="gaussian",
-    psf_fwhm=0.7,
-    psf_ellipticity=0.0,
-    psf_position_angle=0.0,
-    moffat_beta=4.765,
-    sersic_index_step=0.05,
-    sky_level=10.0,
-    gain=1.0,
-    read_noise=2.0,
-    noise=True,
-    bulge_fraction=0.0,
-    bulge_sersic_index=4.0,
-    bulge_radius_ratio=(0.1, 0.5),
-    neighbours=0,
-    neighbour_distance=(1.6, 6.0),
-    neighbour_flux_ratio=(0.2, 1.0),
-    neighbour_half_light_radius=(0.3, 1.5),
-    bands=None,
-    colors=(0.0, 1.0),
-    sky_offset=0.0,
-    sky_gradient=0.0,
-    cosmic_rays=0.0,
-    dead_columns=0.0,
-    saturation=None,
-    noise_correlation=0.0,
-    targets=("flux", "half_light_radius"),
-    planes=("image",),
-    return_X_y=True,
-    n_jobs=None,
-    random_state=None,
-    verbose=0,
-):
+    n_variants: int = 2,
+    varied: str | Sequence[str] = ("flux", "half_light_radius"),
+    flux: Drawn = (500.0, 50_000.0),
+    half_light_radius: Drawn = (0.3, 5.0),
+    sersic_index: Drawn = (0.5, 4.0),
+    ellipticity: Drawn = (0.0, 0.6),
+    position_angle: Drawn = (0.0, 180.0),
+    x0: Drawn | None = None,
+    y0: Drawn | None = None,
+    image_shape: tuple[int, int] = (64, 64),
+    pixel_scale: float = 0.2,
+    psf: Literal["gaussian", "moffat"] | ArrayLike | None = "gaussian",
+    psf_fwhm: Drawn = 0.7,
+    psf_ellipticity: Drawn = 0.0,
+    psf_position_angle: Drawn = 0.0,
+    moffat_beta: Drawn = 4.765,
+    sersic_index_step: float | None = 0.05,
+    sky_level: Drawn = 10.0,
+    gain: float = 1.0,
+    read_noise: Drawn = 2.0,
+    noise: bool = True,
+    bulge_fraction: Drawn = 0.0,
+    bulge_sersic_index: Drawn = 4.0,
+    bulge_radius_ratio: Drawn = (0.1, 0.5),
+    neighbours: ArrayLike = 0,
+    neighbour_distance: Drawn = (1.6, 6.0),
+    neighbour_flux_ratio: Drawn = (0.2, 1.0),
+    neighbour_half_light_radius: Drawn = (0.3, 1.5),
+    bands: Sequence[str] | None = None,
+    colors: Drawn | list[Drawn] = (0.0, 1.0),
+    sky_offset: Drawn = 0.0,
+    sky_gradient: Drawn = 0.0,
+    cosmic_rays: float = 0.0,
+    dead_columns: float = 0.0,
+    saturation: float | None = None,
+    noise_correlation: float = 0.0,
+    targets: str | Sequence[str] = ("flux", "half_light_radius"),
+    planes: str | Sequence[str] = ("image",),
+    return_X_y: bool = True,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    verbose: int = 0,
+) -> Any:
     """Simulate several stamps of each galaxy that differ only in chosen parameters.
 
     The variants of a galaxy differ in the parameters `varied` and in their noise, and
@@ -209,12 +213,13 @@ noise_correlation : object
         "bulge_sersic_index": bulge_sersic_index,
         "bulge_radius_ratio": bulge_radius_ratio,
     }
+    drawn: dict[str, Any] = {
+        name: InVariants(value, n_variants, shared=name not in names)
+        for name, value in {**given, **shared}.items()
+    }
     galaxies = make_galaxies(
         n_galaxies * n_variants,
-        **{
-            name: InVariants(value, n_variants, shared=name not in names)
-            for name, value in {**given, **shared}.items()
-        },
+        **drawn,
         colors=_share_colors(colors, n_variants),
         # PSF and noise belong to an exposure, not to a galaxy.
         image_shape=image_shape,

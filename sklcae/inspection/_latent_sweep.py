@@ -1,8 +1,11 @@
 """Images decoded while single latents vary."""
 
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
@@ -82,15 +85,15 @@ class LatentSweepDisplay:
     def __init__(
         self,
         *,
-        images,
-        values,
-        feature_names,
-        flux,
-        half_light_radius,
-        base_latent=None,
-        target_values=None,
-        pixel_scale=1.0,
-    ):
+        images: NDArray[Any],
+        values: NDArray[Any],
+        feature_names: Sequence[str],
+        flux: NDArray[Any],
+        half_light_radius: NDArray[Any],
+        base_latent: ArrayLike | None = None,
+        target_values: NDArray[Any] | None = None,
+        pixel_scale: float = 1.0,
+    ) -> None:
         self.images = images
         self.values = values
         self.feature_names = feature_names
@@ -100,7 +103,14 @@ class LatentSweepDisplay:
         self.target_values = target_values
         self.pixel_scale = pixel_scale
 
-    def plot(self, ax=None, *, stretch="asinh", show_measurements=True, im_kwargs=None):
+    def plot(
+        self,
+        ax: ArrayLike | None = None,
+        *,
+        stretch: Literal["linear", "asinh"] = "asinh",
+        show_measurements: bool = True,
+        im_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw one row for each latent.
 
         The titles are the requested values of the targets if they are known, and
@@ -171,22 +181,22 @@ class LatentSweepDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: ArrayLike,
         *,
-        latents=None,
-        values=None,
-        target_values=None,
-        span=None,
-        n_steps=7,
-        channel=0,
-        pixel_scale=1.0,
-        background=0.0,
-        ax=None,
-        stretch="asinh",
-        show_measurements=True,
-        im_kwargs=None,
-    ):
+        latents: int | str | Sequence[int | str] | None = None,
+        values: ArrayLike | None = None,
+        target_values: ArrayLike | None = None,
+        span: tuple[float, float] | None = None,
+        n_steps: int = 7,
+        channel: int = 0,
+        pixel_scale: float = 1.0,
+        background: ArrayLike = 0.0,
+        ax: ArrayLike | None = None,
+        stretch: Literal["linear", "asinh"] = "asinh",
+        show_measurements: bool = True,
+        im_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Encode one stamp, vary single latents, and draw the decoded images.
 
         Parameters
@@ -247,9 +257,10 @@ default=None
             If the estimator is not fitted.
         """
         check_is_fitted(estimator)
-        if len(X) != 1:
+        n_stamps = len(X)  # type: ignore[arg-type]
+        if n_stamps != 1:
             raise ValueError(
-                f"X must hold one stamp, got {len(X)}. Select one with X[[index]]."
+                f"X must hold one stamp, got {n_stamps}. Select one with X[[index]]."
             )
         names = list(estimator.get_feature_names_out())
         latents = range(estimator.n_targets_) if latents is None else latents
@@ -290,19 +301,19 @@ default=None
     @classmethod
     def from_arrays(
         cls,
-        images,
-        values,
+        images: ArrayLike,
+        values: ArrayLike,
         *,
-        target_values=None,
-        feature_names=None,
-        base_latent=None,
-        pixel_scale=1.0,
-        background=0.0,
-        ax=None,
-        stretch="asinh",
-        show_measurements=True,
-        im_kwargs=None,
-    ):
+        target_values: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+        base_latent: ArrayLike | None = None,
+        pixel_scale: float = 1.0,
+        background: ArrayLike = 0.0,
+        ax: ArrayLike | None = None,
+        stretch: Literal["linear", "asinh"] = "asinh",
+        show_measurements: bool = True,
+        im_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Measure and draw decoded images.
 
         Parameters

@@ -1,8 +1,13 @@
 """Predictions or latents against the true physical parameters."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import skew
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, check_consistent_length
@@ -10,6 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklcae.inspection._labels import label_of
 from sklcae.inspection._panels import check_names, make_axes, scale_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _RESPONSE_METHODS = ("predict", "transform")
 _SCALES = ("auto", "linear", "log")
@@ -79,8 +87,15 @@ class ParameterRecoveryDisplay:
     """
 
     def __init__(
-        self, *, y_true, y_response, r2, target_names, response_method, y_std=None
-    ):
+        self,
+        *,
+        y_true: NDArray[Any],
+        y_response: NDArray[Any],
+        r2: NDArray[Any],
+        target_names: Sequence[str],
+        response_method: Literal["predict", "transform"],
+        y_std: NDArray[Any] | None = None,
+    ) -> None:
         self.y_true = y_true
         self.y_response = y_response
         self.r2 = r2
@@ -88,7 +103,14 @@ class ParameterRecoveryDisplay:
         self.response_method = response_method
         self.y_std = y_std
 
-    def plot(self, ax=None, *, scale="auto", scatter_kwargs=None, line_kwargs=None):
+    def plot(
+        self,
+        ax: Axes | ArrayLike | None = None,
+        *,
+        scale: Literal["auto", "linear", "log"] = "auto",
+        scatter_kwargs: dict[str, Any] | None = None,
+        line_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw one panel for each target.
 
         Galaxies with NaN are left out, and the title of the panel says how many are
@@ -194,18 +216,18 @@ class ParameterRecoveryDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         *,
-        response_method="predict",
-        show_std=False,
-        target_names=None,
-        ax=None,
-        scale="auto",
-        scatter_kwargs=None,
-        line_kwargs=None,
-    ):
+        response_method: Literal["predict", "transform"] = "predict",
+        show_std: bool = False,
+        target_names: Sequence[str] | None = None,
+        ax: Axes | ArrayLike | None = None,
+        scale: Literal["auto", "linear", "log"] = "auto",
+        scatter_kwargs: dict[str, Any] | None = None,
+        line_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the predictions or latents of a fitted estimator.
 
         Parameters
@@ -272,17 +294,17 @@ class ParameterRecoveryDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_response,
+        y_true: ArrayLike,
+        y_response: ArrayLike,
         *,
-        y_std=None,
-        response_method="predict",
-        target_names=None,
-        ax=None,
-        scale="auto",
-        scatter_kwargs=None,
-        line_kwargs=None,
-    ):
+        y_std: ArrayLike | None = None,
+        response_method: Literal["predict", "transform"] = "predict",
+        target_names: Sequence[str] | None = None,
+        ax: Axes | ArrayLike | None = None,
+        scale: Literal["auto", "linear", "log"] = "auto",
+        scatter_kwargs: dict[str, Any] | None = None,
+        line_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw given predictions or latents.
 
         Parameters

@@ -1,8 +1,10 @@
 """Images above their reconstructions."""
 
 from numbers import Integral
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae.inspection._labels import number_text
@@ -59,14 +61,29 @@ class ReconstructionDisplay:
     array([1., 1.])
     """
 
-    def __init__(self, *, images, reconstructions, residuals, rmse, indices):
+    def __init__(
+        self,
+        *,
+        images: NDArray[Any],
+        reconstructions: NDArray[Any],
+        residuals: NDArray[Any],
+        rmse: NDArray[Any],
+        indices: NDArray[Any],
+    ) -> None:
         self.images = images
         self.reconstructions = reconstructions
         self.residuals = residuals
         self.rmse = rmse
         self.indices = indices
 
-    def plot(self, ax=None, *, stretch="linear", show_residuals=False, im_kwargs=None):
+    def plot(
+        self,
+        ax: ArrayLike | None = None,
+        *,
+        stretch: Literal["linear", "asinh"] = "linear",
+        show_residuals: bool = False,
+        im_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw each image above its reconstruction.
 
         Both have the colour scale of the image, from its smallest to its largest
@@ -127,17 +144,17 @@ class ReconstructionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: ArrayLike,
         *,
-        n_images=8,
-        indices=None,
-        channel=0,
-        ax=None,
-        stretch="linear",
-        show_residuals=False,
-        im_kwargs=None,
-    ):
+        n_images: int = 8,
+        indices: ArrayLike | None = None,
+        channel: int = 0,
+        ax: ArrayLike | None = None,
+        stretch: Literal["linear", "asinh"] = "linear",
+        show_residuals: bool = False,
+        im_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Reconstruct images with a fitted estimator and draw them.
 
         Parameters
@@ -178,7 +195,8 @@ class ReconstructionDisplay:
             If the estimator is not fitted.
         """
         check_is_fitted(estimator)
-        indices = _select_indices(len(X), n_images, indices)
+        n_stamps = len(X)  # type: ignore[arg-type]
+        indices = _select_indices(n_stamps, n_images, indices)
         X = X.iloc[indices] if hasattr(X, "iloc") else np.asarray(X)[indices]
         shape = estimator.image_shape_
         images = select_channel(X, "X", image_shape=shape, channel=channel)
@@ -196,17 +214,17 @@ class ReconstructionDisplay:
     @classmethod
     def from_predictions(
         cls,
-        images,
-        reconstructions,
+        images: ArrayLike,
+        reconstructions: ArrayLike,
         *,
-        n_images=8,
-        indices=None,
-        channel=0,
-        ax=None,
-        stretch="linear",
-        show_residuals=False,
-        im_kwargs=None,
-    ):
+        n_images: int = 8,
+        indices: ArrayLike | None = None,
+        channel: int = 0,
+        ax: ArrayLike | None = None,
+        stretch: Literal["linear", "asinh"] = "linear",
+        show_residuals: bool = False,
+        im_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw given images and reconstructions.
 
         Parameters

@@ -1,8 +1,10 @@
 """Disentanglement of latents, and closure of the images decoded from them."""
 
 from numbers import Integral
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import entropy, rankdata
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.metrics import mutual_info_score, r2_score
@@ -11,6 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklcae._compat import StrOptions, validate_params
+from sklcae._typing import MultiOutput, RandomState, Score
 from sklcae._units import PlainNumber, check_numbers
 from sklcae.metrics._multioutput import average
 from sklcae.metrics._photometry import sweep_slopes
@@ -27,15 +30,15 @@ from sklcae.metrics._photometry import sweep_slopes
     prefer_skip_nested_validation=True,
 )
 def dci_scores(
-    Z,
-    y,
+    Z: ArrayLike,
+    y: ArrayLike,
     *,
-    n_estimators=100,
-    cv=5,
-    multioutput="uniform_average",
-    random_state=None,
-    n_jobs=None,
-):
+    n_estimators: int = 100,
+    cv: int = 5,
+    multioutput: Literal["raw_values", "uniform_average"] = "uniform_average",
+    random_state: RandomState = None,
+    n_jobs: int | None = None,
+) -> Bunch:
     """Compute the disentanglement, completeness and informativeness of latents [1]_.
 
     Gradient boosting predicts each factor from all latents. Disentanglement is high if
@@ -150,7 +153,13 @@ def dci_scores(
     {"n_bins": [PlainNumber("n_bins", Integral, 2, None, closed="left")]},
     prefer_skip_nested_validation=True,
 )
-def mutual_information_gap(Z, y, *, n_bins=10, multioutput="uniform_average"):
+def mutual_information_gap(
+    Z: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_bins: int = 10,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the mutual information gap (MIG) between the two best latents.
 
     Parameters
@@ -215,7 +224,9 @@ def mutual_information_gap(Z, y, *, n_bins=10, multioutput="uniform_average"):
     return average(_gaps(np.array(shared) / entropies), multioutput)
 
 
-def separated_attribute_predictability(Z, y, *, multioutput="uniform_average"):
+def separated_attribute_predictability(
+    Z: ArrayLike, y: ArrayLike, *, multioutput: MultiOutput = "uniform_average"
+) -> Score:
     """Compute the separated attribute predictability (SAP), the gap in linear R2.
 
     Parameters
@@ -264,7 +275,9 @@ def separated_attribute_predictability(Z, y, *, multioutput="uniform_average"):
     return average(_gaps(correlations**2), multioutput)
 
 
-def closure_scores(asked, measured, *, other=None):
+def closure_scores(
+    asked: ArrayLike, measured: ArrayLike, *, other: ArrayLike | None = None
+) -> Bunch:
     """Compute the agreement of decoded images with the requested values of a latent.
 
     One quantity is swept: its latent is set to a series of values, an image is decoded

@@ -1,16 +1,21 @@
 """Scores of galaxy measurements, alone and relative to the best possible score."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import erf
 from sklearn.metrics import make_scorer, mean_squared_error
 
 from sklcae._compat import InvalidParameterError, import_optional, validate_params
 from sklcae._inputs import target_names_of
+from sklcae._typing import Errors, MultiOutput, Score
 from sklcae._units import PlainNumber, check_no_unit, check_numbers
 from sklcae.metrics._arrays import (
     check_like,
@@ -18,6 +23,9 @@ from sklcae.metrics._arrays import (
     check_true_targets,
 )
 from sklcae.metrics._multioutput import average_known
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Fraction of the errors within one dispersion of the bias.
 COVERAGE = 0.68
@@ -63,14 +71,14 @@ TARGET_ERRORS = {
 
 @validate_params({"absolute": ["boolean"]}, prefer_skip_nested_validation=True)
 def median_bias(
-    y_true,
-    y_pred,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
-    target_names=None,
-    errors=None,
-    absolute=False,
-    multioutput="uniform_average",
-):
+    target_names: str | Sequence[str] | None = None,
+    errors: Errors = None,
+    absolute: bool = False,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the bias, the median error of the predictions.
 
     Together with :func:`dispersion` and :func:`outlier_share` it is a common measure of
@@ -152,8 +160,13 @@ def median_bias(
 
 
 def dispersion(
-    y_true, y_pred, *, target_names=None, errors=None, multioutput="uniform_average"
-):
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    target_names: str | Sequence[str] | None = None,
+    errors: Errors = None,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the distance from the median error that contains 68 % of the errors.
 
     For Gaussian errors it is 0.994 standard deviations. A few catastrophic errors do
@@ -206,14 +219,14 @@ def dispersion(
 
 @validate_params(_THRESHOLD, prefer_skip_nested_validation=True)
 def outlier_share(
-    y_true,
-    y_pred,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
-    threshold=0.5,
-    target_names=None,
-    errors=None,
-    multioutput="uniform_average",
-):
+    threshold: float = 0.5,
+    target_names: str | Sequence[str] | None = None,
+    errors: Errors = None,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the fraction of samples with a large error.
 
     Parameters
@@ -261,7 +274,13 @@ def outlier_share(
     return average_known(share, error, multioutput=multioutput)
 
 
-def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
+def efficiency(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    variance: ArrayLike,
+    *,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the least possible mean squared error over the actual one.
 
     Parameters
@@ -323,7 +342,12 @@ def efficiency(y_true, y_pred, variance, *, multioutput="uniform_average"):
     return average_known(_efficiency, y_true, y_pred, variance, multioutput=multioutput)
 
 
-def best_r2(y_true, variance, *, multioutput="uniform_average"):
+def best_r2(
+    y_true: ArrayLike,
+    variance: ArrayLike,
+    *,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the R2 of an estimator that reaches the bound for every sample.
 
     Parameters
@@ -370,8 +394,13 @@ def best_r2(y_true, variance, *, multioutput="uniform_average"):
 
 
 def best_dispersion(
-    y_true, variance, *, target_names=None, errors=None, multioutput="uniform_average"
-):
+    y_true: ArrayLike,
+    variance: ArrayLike,
+    *,
+    target_names: str | Sequence[str] | None = None,
+    errors: Errors = None,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute the dispersion of an estimator that reaches the bound for every sample.
 
     The errors are assumed to be Gaussian and unbiased with the variances of the bound.
@@ -425,7 +454,9 @@ def best_dispersion(
 
 
 @validate_params(_THRESHOLD, prefer_skip_nested_validation=True)
-def field_scorers(target_names, *, errors=None, threshold=0.5):
+def field_scorers(
+    target_names: str | Sequence[str], *, errors: Errors = None, threshold: float = 0.5
+) -> dict[str, Any]:
     """Make scikit-learn scorers from bias, dispersion and outlier share.
 
     Parameters
@@ -482,7 +513,7 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
         "dispersion": (dispersion, keywords),
         "outlier_share": (outlier_share, {**keywords, "threshold": threshold}),
     }
-    weights = {"": "uniform_average"}
+    weights: dict[str, Any] = {"": "uniform_average"}
     for name, row in zip(names, np.eye(len(names)), strict=True):
         weights[f"_{name}"] = row
     return {
@@ -496,16 +527,16 @@ def field_scorers(target_names, *, errors=None, threshold=0.5):
 
 @validate_params(_THRESHOLD, prefer_skip_nested_validation=True)
 def scores_by_signal_to_noise(
-    y_true,
-    y_pred,
-    signal_to_noise,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    signal_to_noise: ArrayLike,
     *,
-    bins=5,
-    variance=None,
-    target_names=None,
-    errors=None,
-    threshold=0.5,
-):
+    bins: ArrayLike = 5,
+    variance: ArrayLike | None = None,
+    target_names: str | Sequence[str] | None = None,
+    errors: Errors = None,
+    threshold: float = 0.5,
+) -> DataFrame:
     """Tabulate bias, dispersion and outlier share for faint and bright galaxies.
 
     The function needs pandas, which the extra ``simulate`` installs.
@@ -577,7 +608,7 @@ def scores_by_signal_to_noise(
     for number, (low, high) in enumerate(pairwise(edges)):
         for target, kind in enumerate(kinds):
             inside = (bin_of == number) & ~np.isnan(y_true[:, target])
-            arrays = (
+            true, predicted, variances = (
                 None if values is None else values[inside, target]
                 for values in (y_true, y_pred, variance)
             )
@@ -587,7 +618,7 @@ def scores_by_signal_to_noise(
                     "low": low,
                     "high": high,
                     "n_samples": int(inside.sum()),
-                    **_all_scores(*arrays, kind, threshold),
+                    **_all_scores(true, predicted, variances, kind, threshold),
                 }
             )
     return pandas.DataFrame(rows)

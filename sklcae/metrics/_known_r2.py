@@ -1,17 +1,23 @@
 """known_r2_score: R2 over the known entries of each target."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import r2_score
 
 from sklcae._compat import _check_sample_weight
+from sklcae._typing import MultiOutput, Score
 from sklcae._units import check_numbers
 from sklcae.metrics._arrays import check_predictions, check_true_targets
 from sklcae.metrics._multioutput import average, average_known
 
 
 def known_r2_score(
-    y_true, y_pred, *, sample_weight=None, multioutput="uniform_average"
-):
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    multioutput: MultiOutput = "uniform_average",
+) -> Score:
     """Compute R2 over the known entries of each target.
 
     Some entries of `y_true` may be missing, as NaN. Each target is scored by

@@ -3,11 +3,13 @@
 from numbers import Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from scipy.stats import linregress
 
 from sklcae._compat import validate_params
+from sklcae._typing import Floats, Score
 from sklcae._units import PlainNumber, check_numbers
 
 # Each pixel is divided into this many by this many subpixels for the growth curve.
@@ -17,7 +19,7 @@ CENTROID_THRESHOLD = 0.2
 MAX_SIDES_AWAY = 100
 
 
-def total_flux(images, *, background=0.0):
+def total_flux(images: ArrayLike, *, background: ArrayLike = 0.0) -> Floats:
     """Sum the pixels of each stamp.
 
     Parameters
@@ -67,8 +69,13 @@ def total_flux(images, *, background=0.0):
     prefer_skip_nested_validation=True,
 )
 def half_light_radius(
-    images, *, pixel_scale=1.0, fraction=0.5, centers=None, background=0.0
-):
+    images: ArrayLike,
+    *,
+    pixel_scale: float = 1.0,
+    fraction: float = 0.5,
+    centers: ArrayLike | None = None,
+    background: ArrayLike = 0.0,
+) -> Floats:
     """Measure the radius of the circle that encloses half of each stamp's flux.
 
     The growth curve is the flux inside a circle as a function of its radius. The
@@ -159,7 +166,7 @@ def half_light_radius(
     return np.array(radii) * pixel_scale
 
 
-def sweep_slopes(asked, measured):
+def sweep_slopes(asked: ArrayLike, measured: ArrayLike) -> Score:
     """Fit the logarithmic slope of measured values against requested values.
 
     The slope d ln(measured) / d ln(asked) is 1 if the images change by the requested

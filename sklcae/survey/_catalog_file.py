@@ -1,18 +1,26 @@
 """Catalogues as files: Parquet in the VOParquet convention, and FITS."""
 
+from __future__ import annotations
+
 import io
 import warnings
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sklcae._compat import import_optional
+from sklcae._typing import File
 from sklcae._warning import warn_user
 from sklcae.survey._atomic import new_file
 from sklcae.survey._columns import PREFIX, Column, flag_names
 from sklcae.survey._plan import read_plan
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 _library = partial(import_optional, extra="survey", purpose="A catalogue")
 
@@ -154,7 +162,7 @@ def parts_in(path):
     return parts
 
 
-def read_catalog(path, columns=None):
+def read_catalog(path: File, columns: Sequence[str] | None = None) -> Table:
     """Read a catalogue.
 
     Parameters
@@ -256,7 +264,7 @@ def _table_of(rows, fields):
     return table
 
 
-def write_catalog(table, path, overwrite=False):
+def write_catalog(table: Table, path: File, overwrite: bool = False) -> None:
     """Write a catalogue to one file, Parquet or FITS.
 
     In a FITS file the boolean flags become one column of integers, "sklcae_flags", in

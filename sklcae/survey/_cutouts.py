@@ -1,14 +1,20 @@
 """Stamps that are cut from a survey image when they are read."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_dilation, generate_binary_structure
 from scipy.spatial import cKDTree
 
 from sklcae._compat import InvalidParameterError, validate_params
 from sklcae._planes import KINDS
 from sklcae._profiles import CORNER
+from sklcae._typing import Columns, File, Floats
 from sklcae._warning import warn_user
 from sklcae.survey._detect import BACKGROUND_SIZE, DETECTION, find_sources
 from sklcae.survey._geometry import LARGEST_ANISOTROPY, LocalFrames, to_sky
@@ -16,6 +22,16 @@ from sklcae.survey._image import AUTO, library, read_image
 from sklcae.survey._image_psf import image_psf
 from sklcae.survey._positions import read_positions
 from sklcae.survey._rows import LazyStamps
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.io.fits import Header
+    from astropy.nddata import NDData
+    from astropy.wcs import WCS
+
+    from sklcae.survey._detect import Detections
+    from sklcae.survey._image import SurveyImage
+    from sklcae.survey._positions import Positions
 
 # So many stamps are cut together.
 ROWS_OF_CHUNK = 64
@@ -78,7 +94,14 @@ class Cutouts(LazyStamps):
         The stamps that are cut together.
     """
 
-    def __init__(self, image, positions, shape, psf, detections=None):
+    def __init__(
+        self,
+        image: SurveyImage,
+        positions: Positions,
+        shape: tuple[int, int],
+        psf: Any,
+        detections: Detections | None = None,
+    ) -> None:
         self._image, self._detections = image, detections
         self.x, self.y, self.ra, self.dec, self.ids = positions
         height, width = image.pixels.shape
@@ -128,27 +151,27 @@ class Cutouts(LazyStamps):
         return self._frames.pixel_scale.max(initial=0) or np.inf
 
     @property
-    def unit(self):
+    def unit(self) -> str | None:
         """The unit of the image."""
         return self._image.unit
 
     @property
-    def pixel_scale(self):
+    def pixel_scale(self) -> Floats | None:
         """Side of a pixel at each stamp in arcsec."""
         return None if self._frames is None else self._frames.pixel_scale
 
     @property
-    def position_angle(self):
+    def position_angle(self) -> Floats | None:
         """Angle of the y axis at each stamp, from north through east."""
         return None if self._frames is None else self._frames.position_angle
 
     @property
-    def parity(self):
+    def parity(self) -> Floats | None:
         """1 where the stamp is seen as on the sky, and -1 in a mirror image."""
         return None if self._frames is None else self._frames.parity
 
     @property
-    def origin(self):
+    def origin(self) -> Floats:
         """The first pixel of each stamp in the image, x and y; NaN if unknown."""
         height, width = self.shape[2:]
         sides = np.array([width, height])
@@ -160,7 +183,7 @@ class Cutouts(LazyStamps):
             f"{self.planes}, {self.shape[1:]}, unit {self.unit}>"
         )
 
-    def wcs_of(self, row):
+    def wcs_of(self, row: int) -> WCS:
         """Return the WCS of a stamp.
 
         Parameters
@@ -196,7 +219,7 @@ class Cutouts(LazyStamps):
             ) from error
         return cut.wcs
 
-    def to_sky(self, results, *, pixel_scale=1.0):
+    def to_sky(self, results: Columns, *, pixel_scale: float = 1.0) -> dict[str, Any]:
         """Turn results of the stamps into those on the sky.
 
         Parameters
@@ -236,7 +259,9 @@ class Cutouts(LazyStamps):
                 f"{self._image.name} without one."
             )
 
-    def find_neighbours(self, positions=None):
+    def find_neighbours(
+        self, positions: Columns | ArrayLike | SkyCoord | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Find the other sources that are on each stamp.
 
         Parameters
@@ -352,22 +377,22 @@ def _nearest(tree, numbers, places):
     prefer_skip_nested_validation=True,
 )
 def cutouts(
-    image,
-    positions=None,
-    size=64,
+    image: File | ArrayLike | NDData,
+    positions: Columns | ArrayLike | SkyCoord | None = None,
+    size: int | tuple[int, int] = 64,
     *,
-    hdu=None,
-    weight=AUTO,
-    variance=AUTO,
-    mask=AUTO,
-    mask_bits=None,
-    psf=None,
-    wcs=None,
-    background=None,
-    background_size=128,
-    mask_others=False,
-    detection=None,
-):
+    hdu: int | str | None = None,
+    weight: File | ArrayLike | None = AUTO,
+    variance: File | ArrayLike | None = AUTO,
+    mask: File | ArrayLike | None = AUTO,
+    mask_bits: int | None = None,
+    psf: File | ArrayLike | Callable[..., Any] | None = None,
+    wcs: WCS | Header | None = None,
+    background: File | ArrayLike | None = None,
+    background_size: int = 128,
+    mask_others: bool = False,
+    detection: dict[str, Any] | None = None,
+) -> Cutouts:
     """Cut stamps from a survey image.
 
     The image is read once. The stamps are cut when rows are read, so that a hundred
@@ -480,7 +505,7 @@ def cutouts(
     found = None
     if is_searched:
         found = find_sources(survey_image, background_size, **options)
-    positions = found.table if positions is None else positions
+        positions = found.table if positions is None else positions
     places = read_positions(positions, survey_image.wcs)
     return Cutouts(survey_image, places, shape, psf, found if mask_others else None)
 

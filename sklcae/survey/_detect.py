@@ -1,14 +1,24 @@
 """Sources of a survey image, found by sep."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sklcae._compat import Interval, validate_params
+from sklcae._typing import File
 from sklcae.survey._geometry import sky_of_pixels
 from sklcae.survey._image import AUTO, library, mesh_background, read_image
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+    from astropy.nddata import NDData
+    from astropy.table import Table
+    from astropy.wcs import WCS
 
 # The parameters that determine an image are those of `cutouts`.
 DETECTION = {
@@ -43,20 +53,20 @@ class Detections(NamedTuple):
 
 @validate_params({**DETECTION, **BACKGROUND_SIZE}, prefer_skip_nested_validation=True)
 def detect_sources(
-    image,
+    image: File | ArrayLike | NDData,
     *,
-    threshold=4.0,
-    min_area=5,
-    deblend_levels=32,
-    deblend_contrast=0.005,
-    hdu=None,
-    weight=AUTO,
-    variance=AUTO,
-    mask=AUTO,
-    mask_bits=None,
-    wcs=None,
-    background_size=128,
-):
+    threshold: float = 4.0,
+    min_area: int = 5,
+    deblend_levels: int = 32,
+    deblend_contrast: float = 0.005,
+    hdu: int | str | None = None,
+    weight: File | ArrayLike | None = AUTO,
+    variance: File | ArrayLike | None = AUTO,
+    mask: File | ArrayLike | None = AUTO,
+    mask_bits: int | None = None,
+    wcs: WCS | Header | None = None,
+    background_size: int = 128,
+) -> Table:
     """Find the sources of a survey image.
 
     The library sep [1]_ does the work of SExtractor [2]_: a mesh background is

@@ -1,15 +1,21 @@
 """From a survey image to a catalogue in one pass."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._blocks import blocks_of
 from sklcae._compat import import_optional, validate_params
 from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
 from sklcae._neighbours import check_neighbours
+from sklcae._typing import Columns, File
 from sklcae.survey._columns import (
     HARMLESS,
     PREFIX,
@@ -30,6 +36,13 @@ from sklcae.survey._measurement import (
 )
 from sklcae.survey._polishing import check_polish, make_fitter
 from sklcae.survey._positions import read_positions
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.io.fits import Header
+    from astropy.nddata import NDData
+    from astropy.table import Table
+    from astropy.wcs import WCS
 
 # Parameters of the fit that `measure` sets.
 OWN_OF_FIT = ("pixel_scale", "max_neighbours")
@@ -54,27 +67,27 @@ ON_SKY = {
     prefer_skip_nested_validation=True,
 )
 def measure(
-    model,
-    image,
-    positions=None,
+    model: ConditionalAutoencoderRegressor,
+    image: File | ArrayLike | NDData,
+    positions: Columns | ArrayLike | SkyCoord | None = None,
     *,
-    size=64,
-    polish=True,
-    neighbours="positions",
-    flags=True,
-    gain=None,
-    hdu=None,
-    weight=AUTO,
-    variance=AUTO,
-    mask=AUTO,
-    mask_bits=None,
-    psf=None,
-    wcs=None,
-    background=None,
-    background_size=128,
-    mask_others=None,
-    detection=None,
-):
+    size: int | tuple[int, int] = 64,
+    polish: bool | dict[str, Any] = True,
+    neighbours: Literal["positions"] | int | Columns | ArrayLike = "positions",
+    flags: bool = True,
+    gain: float | None = None,
+    hdu: int | str | None = None,
+    weight: File | ArrayLike | None = AUTO,
+    variance: File | ArrayLike | None = AUTO,
+    mask: File | ArrayLike | None = AUTO,
+    mask_bits: int | None = None,
+    psf: File | ArrayLike | Callable[..., Any] | None = None,
+    wcs: WCS | Header | None = None,
+    background: File | ArrayLike | None = None,
+    background_size: int = 128,
+    mask_others: bool | None = None,
+    detection: dict[str, Any] | None = None,
+) -> Table:
     """Measure the galaxies of a survey image, and return a catalogue.
 
     Sources are found if there are no `positions`, stamps are cut, the network reads

@@ -1,12 +1,16 @@
 """Catalogues of many stamps, in parts, which continue after crashes."""
 
+from __future__ import annotations
+
 import errno
 import os
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -14,6 +18,7 @@ from sklcae._blocks import bytes_of_row, rows_of_chunk
 from sklcae._compat import import_optional
 from sklcae._profile_fit import ProfileFitRegressor
 from sklcae._storage.model import load_model
+from sklcae._typing import File
 from sklcae.exceptions import CatalogError
 from sklcae.survey._atomic import remove_left_over, write_json
 from sklcae.survey._catalog_file import read_catalog
@@ -43,6 +48,10 @@ from sklcae.survey._runners import run_here, run_on
 from sklcae.survey._stamps import Stamps, open_stamps
 from sklcae.survey._verify import verify_catalog
 
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from distributed import Client
+
 _library = partial(import_optional, extra="survey", purpose="predict_catalog")
 
 SUCCESS_FILE, FAILED_FILE, LOCK_FILE = "_SUCCESS", "_failed.json", "_lock"
@@ -54,23 +63,23 @@ OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def predict_catalog(
-    model_path,
-    stamps,
-    out,
+    model_path: File,
+    stamps: Stamps | File,
+    out: File,
     *,
-    columns=None,
-    units=None,
-    return_std=True,
-    return_cov=False,
-    score=False,
-    polish=False,
-    flags=False,
-    rows_per_part="auto",
-    client=None,
-    on_bad_stamp="flag",
-    dry_run=False,
-    verbose=0,
-):
+    columns: Sequence[str] | None = None,
+    units: dict[str, str] | None = None,
+    return_std: bool = True,
+    return_cov: bool = False,
+    score: bool = False,
+    polish: bool | dict[str, Any] = False,
+    flags: bool = False,
+    rows_per_part: int | Literal["auto"] = "auto",
+    client: Client | None = None,
+    on_bad_stamp: Literal["flag", "raise"] = "flag",
+    dry_run: bool = False,
+    verbose: int = 0,
+) -> CatalogRun:
     """Measure all stamps of a source, and write a catalogue.
 
     The stamps are measured in parts, each of a fixed range of rows. A part is a Parquet
@@ -244,9 +253,16 @@ class CatalogRun:
         the first row and the one behind the last, and "error", the message.
     """
 
-    def __init__(self, model_path, stamps, out, wanted, rows_per_part):
+    def __init__(
+        self,
+        model_path: File,
+        stamps: Stamps,
+        out: File,
+        wanted: dict[str, Any],
+        rows_per_part: int | Literal["auto"],
+    ) -> None:
         self.folder = Path(out).absolute()
-        self.failed = []
+        self.failed: list[dict[str, Any]] = []
         path, opening = stamps._source
         self._source = str(Path(path).absolute()), opening
         wanted = plain_values(wanted)
@@ -278,7 +294,7 @@ class CatalogRun:
             f"{self.plan.n_parts} parts, {len(self.failed)} failed>"
         )
 
-    def run(self, client=None, verbose=0):
+    def run(self, client: Client | None = None, verbose: int = 0) -> Self:
         """Measure the parts that are missing.
 
         Parameters
@@ -411,7 +427,7 @@ class CatalogRun:
         remove_left_over(self.folder, journals=True)
         write_json(self.folder / SUCCESS_FILE, {"rows": self.plan.n_rows})
 
-    def verify(self):
+    def verify(self) -> int:
         """Check that the catalogue is complete and undamaged.
 
         Returns
@@ -426,7 +442,7 @@ class CatalogRun:
         """
         return verify_catalog(self.folder)
 
-    def bad_stamps(self):
+    def bad_stamps(self) -> dict[int, str]:
         """Return the stamps that could not be read or measured.
 
         Returns
@@ -434,13 +450,13 @@ class CatalogRun:
         bad : dict
             The message of the error by row of the source, of all parts that are done.
         """
-        bad = {}
+        bad: dict[int, str] = {}
         for task in self._tasks():
             if is_done(task):
                 bad |= bad_stamps_of(task)
         return bad
 
-    def read(self, columns=None):
+    def read(self, columns: Sequence[str] | None = None) -> Table:
         """Read the catalogue, see :func:`read_catalog`.
 
         Parameters
@@ -455,7 +471,7 @@ class CatalogRun:
         """
         return read_catalog(self.folder, columns)
 
-    def estimate(self):
+    def estimate(self) -> dict[str, Any]:
         """Expect the cost, from the time of some stamps.
 
         Returns

@@ -1,5 +1,7 @@
 """Simulated stamps, rendered part by part into a Zarr store."""
 
+from __future__ import annotations
+
 import hashlib
 import inspect
 import json
@@ -10,7 +12,7 @@ from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from sklcae._compat import (
     validate_params,
 )
 from sklcae._profiles import kind_of
+from sklcae._typing import File
 from sklcae._units import PlainNumber
 from sklcae._version import __version__
 from sklcae.datasets._galaxies import CONSTRAINTS, make_galaxies, plan_galaxies
@@ -30,6 +33,11 @@ from sklcae.datasets._simulation import make_stamps
 from sklcae.survey._atomic import new_file, remove_left_over
 from sklcae.survey._runners import run_on
 from sklcae.survey._stamps import open_stamps
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from sklcae.survey._stamps import Stamps
 
 # A chunk has so many stamps, or fewer if they are larger than this.
 STAMPS_IN_CHUNK, CHUNK_BYTES = 100, 2**23
@@ -64,15 +72,15 @@ QUANTILES = np.linspace(0.01, 0.99, 33)
     prefer_skip_nested_validation=True,
 )
 def simulate_stamps(
-    path,
-    n_samples,
-    random_state,
+    path: File,
+    n_samples: int,
+    random_state: int,
     *,
-    client=None,
-    rows_per_part="auto",
-    verbose=0,
-    **options,
-):
+    client: Client | None = None,
+    rows_per_part: int | Literal["auto"] = "auto",
+    verbose: int = 0,
+    **options: Any,
+) -> Stamps:
     """Simulate stamps of galaxies into a Zarr store, a part at a time.
 
     Stamp i is bitwise stamp i of :func:`~sklcae.datasets.make_galaxies` with the same

@@ -1,21 +1,29 @@
 """Stamps of a file, with their planes and names, read when they are needed."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import cached_property
 from math import isqrt, prod
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from sklcae._blocks import rows_of_chunk
 from sklcae._fixed_psf import FWHM_OF_SIGMA
+from sklcae._typing import File, Floats
 from sklcae._warning import warn_user
 from sklcae.survey._contents import library
 from sklcae.survey._formats import open_contents
 from sklcae.survey._identity import identify
 from sklcae.survey._rows import LazyStamps
+
+if TYPE_CHECKING:
+    from sklcae.survey._contents import Contents
 
 # The names that are looked for in a file, in small letters, for each part of stamps.
 # image_array and the names that begin like it are those of the Multimodal Universe;
@@ -139,8 +147,15 @@ class Stamps(LazyStamps):
     """
 
     def __init__(
-        self, contents, parts, good_where_true, unit, degrees, source, targets=None
-    ):
+        self,
+        contents: Contents,
+        parts: _Parts,
+        good_where_true: bool,
+        unit: str | None,
+        degrees: dict[str, float],
+        source: tuple[str, dict[str, Any]],
+        targets: _Targets | None = None,
+    ) -> None:
         self._contents, self._parts, self._degrees = contents, parts, degrees
         self._good_where_true, self._source = good_where_true, source
         self.unit, self._targets = unit, targets
@@ -158,17 +173,17 @@ class Stamps(LazyStamps):
         self.shards = (shards[0], *self.shape[1:]) if shards else None
 
     @property
-    def target(self):
+    def target(self) -> NDArray[Any] | None:
         """The targets, or None if there are none."""
         return None if self._targets is None else self._targets.read()
 
     @property
-    def target_names(self):
+    def target_names(self) -> list[str] | None:
         """The columns of the target, or None if they have no names."""
         return None if self._targets is None else self._targets.names
 
     @cached_property
-    def ids(self):
+    def ids(self) -> NDArray[Any]:
         """The names of the stamps, or their rows."""
         return self._ids_of(slice(0, len(self)))
 
@@ -178,12 +193,12 @@ class Stamps(LazyStamps):
         return np.arange(len(self))[rows] if given is None else _as_ids(given[rows])
 
     @cached_property
-    def ra(self):
+    def ra(self) -> Floats | None:
         """The right ascensions in degrees, or None."""
         return self._degrees_of("ra", slice(0, len(self)))
 
     @cached_property
-    def dec(self):
+    def dec(self) -> Floats | None:
         """The declinations in degrees, or None."""
         return self._degrees_of("dec", slice(0, len(self)))
 
@@ -195,7 +210,7 @@ class Stamps(LazyStamps):
         return np.asarray(given[rows], dtype=np.float64) * self._degrees[kind]
 
     @property
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """A description of the stamps that can be written as JSON."""
         path, options = self._source
         rows = sorted({0, len(self) // 2, max(0, len(self) - 1)})
@@ -230,7 +245,7 @@ class Stamps(LazyStamps):
     def __exit__(self, *error):
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         self._contents.close()
 
@@ -335,22 +350,22 @@ def _reopen(path, options):
 
 
 def open_stamps(
-    path,
+    path: File,
     *,
-    image="auto",
-    variance="auto",
-    inverse_variance="auto",
-    mask="auto",
-    psf="auto",
-    psf_fwhm="auto",
-    id="auto",
-    ra="auto",
-    dec="auto",
-    target="auto",
-    pixel_scale="auto",
-    mask_is_good="auto",
-    image_shape=None,
-):
+    image: str | None = "auto",
+    variance: str | None = "auto",
+    inverse_variance: str | None = "auto",
+    mask: str | None = "auto",
+    psf: str | None = "auto",
+    psf_fwhm: str | None = "auto",
+    id: str | None = "auto",
+    ra: str | None = "auto",
+    dec: str | None = "auto",
+    target: str | Sequence[str] | None = "auto",
+    pixel_scale: str | float | None = "auto",
+    mask_is_good: bool | Literal["auto"] = "auto",
+    image_shape: Sequence[int] | None = None,
+) -> Stamps:
     """Open a file or a folder of stamps without reading them.
 
     Parameters

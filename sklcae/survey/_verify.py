@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sklcae._typing import File
 from sklcae.exceptions import CatalogError
 from sklcae.survey._catalog_file import check_part, part_metadata
 from sklcae.survey._plan import read_plan
@@ -10,7 +11,7 @@ from sklcae.survey._plan import read_plan
 MOST_SHOWN = 5
 
 
-def verify_catalog(path, read=True):
+def verify_catalog(path: File, read: bool = True) -> int:
     """Check that a catalogue is complete and undamaged.
 
     Parameters

@@ -15,11 +15,13 @@ is only safe against overflow when it is computed from them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from sklcae._torch.batches import Batch
 
 # Bounds of the logarithm of a variance, in units of the scaled targets. Beyond them
 # the exponential overflows, or a single stamp dominates the loss.
@@ -58,9 +60,13 @@ class Architecture(NamedTuple):
     light_scale: Any = None
 
     @property
-    def n_rest(self):
+    def n_rest(self) -> int:
         """Size of z_rest."""
         return self.latent_dim - self.n_targets
+
+
+# Builds a network, or a part of one.
+Network: TypeAlias = Callable[[Architecture], nn.Module]
 
 
 class Encoding(NamedTuple):
@@ -81,7 +87,7 @@ class Encoding(NamedTuple):
     log_variance: torch.Tensor | None = None
 
     @property
-    def latents(self):
+    def latents(self) -> torch.Tensor:
         """The latents, z_phy and z_rest side by side."""
         return torch.cat([self.z_phy, self.z_rest], dim=1)
 
@@ -93,10 +99,10 @@ class Encoder(nn.Module):
     implements :meth:`features`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
 
-    def features(self, batch):
+    def features(self, batch: Batch) -> torch.Tensor:
         """Compute the features of a batch, (n, n_features).
 
         Parameters
@@ -111,7 +117,9 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    def add_heads(self, architecture, n_features, n_variance_units=32):
+    def add_heads(
+        self, architecture: Architecture, n_features: int, n_variance_units: int = 32
+    ) -> None:
         """Add the dense layers for z_phy (linear), z_rest (ReLU) and the variance.
 
         Parameters
@@ -139,10 +147,11 @@ class Encoder(nn.Module):
                 nn.Linear(n_units, architecture.n_targets),
             )
 
-    def forward(self, batch):
+    def forward(self, batch: Batch) -> Encoding:
         """Return the `Encoding` of a batch."""
         features = self.features(batch)
-        return Encoding(*self._latents(features), self._log_variance(features))
+        z_phy, z_rest = self._latents(features)
+        return Encoding(z_phy, z_rest, self._log_variance(features))
 
     def _latents(self, features):
         """Return z_phy and z_rest."""
@@ -168,13 +177,13 @@ class Autoencoder(nn.Module):
         stamps have PSFs, it gets them as its second argument.
     """
 
-    def __init__(self, encoder, decoder):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.draws_light = getattr(decoder, "draws_light", False)
 
-    def encode(self, batch):
+    def encode(self, batch: Batch) -> Encoding:
         """Encode a batch.
 
         Parameters
@@ -189,7 +198,9 @@ class Autoencoder(nn.Module):
         """
         return self.encoder(batch)
 
-    def decode(self, latents, psf=None):
+    def decode(
+        self, latents: torch.Tensor, psf: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Decode latents.
 
         Parameters
@@ -211,15 +222,15 @@ class Autoencoder(nn.Module):
 class Combination:
     """A network from any encoder and any decoder, see `combine`."""
 
-    encoder: Callable
-    decoder: Callable
+    encoder: Network
+    decoder: Network
 
-    def __call__(self, architecture):
+    def __call__(self, architecture: Architecture) -> Autoencoder:
         """Build the network."""
         return Autoencoder(self.encoder(architecture), self.decoder(architecture))
 
 
-def combine(encoder, decoder):
+def combine(encoder: Network, decoder: Network) -> Combination:
     """Combine any encoder with any decoder to a network.
 
     Parameters

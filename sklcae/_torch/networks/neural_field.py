@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklcae._torch.networks.base import Architecture
 from sklcae._torch.networks.layers import SoftplusImage
 from sklcae._torch.networks.psf import N_FEATURES, psf_features
 
@@ -50,7 +51,7 @@ class NeuralFieldDecoder(nn.Module):
        AAAI 2018.
     """
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.image_shape = tuple(architecture.image_shape)
         n_channels, n_given = self.image_shape[0], architecture.latent_dim
@@ -68,7 +69,9 @@ class NeuralFieldDecoder(nn.Module):
         self.pixel_out = nn.Linear(N_UNITS, n_channels)
         self.image = SoftplusImage(n_channels)
 
-    def forward(self, latents, psf=None):
+    def forward(
+        self, latents: torch.Tensor, psf: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the logits of the images of latents of shape (n, latent_dim)."""
         given = latents.clamp(-LARGEST_LATENT, LARGEST_LATENT)
         if psf is not None:

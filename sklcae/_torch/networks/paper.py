@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklcae._torch.networks.base import Encoder
+from sklcae._torch.batches import Batch
+from sklcae._torch.networks.base import Architecture, Encoder
 from sklcae._torch.networks.layers import (
     UpsampleConv2d,
     max_pool,
@@ -39,7 +40,7 @@ class PaperEncoder(Encoder):
         If the stamps have PSFs.
     """
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         refuse_psf(self, architecture)
         channels, height, width = architecture.image_shape
@@ -48,7 +49,7 @@ class PaperEncoder(Encoder):
         # The variance head is narrow: a stamp of 64 x 64 has 16,384 features.
         self.add_heads(architecture, 64 * _quarter(height) * _quarter(width), 32)
 
-    def features(self, batch):
+    def features(self, batch: Batch) -> torch.Tensor:
         """Return the features of the images, (n, n_features)."""
         images = batch.images
         if takes_blocks(images):
@@ -68,7 +69,7 @@ class PaperEncoder(Encoder):
             hidden = F.relu(F.max_pool2d(hidden, 2, ceil_mode=True))
         return hidden.to_dense().flatten(1)
 
-    def read_targets(self, batch):
+    def read_targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return z_phy of a batch and the logarithm of its variance.
 
         Parameters
@@ -106,7 +107,7 @@ class PaperDecoder(nn.Module):
         If the stamps have PSFs.
     """
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         refuse_psf(self, architecture)
         channels, height, width = architecture.image_shape
@@ -120,7 +121,7 @@ class PaperDecoder(nn.Module):
         self.upconv2 = UpsampleConv2d(64, 32)
         self.conv_out = nn.Conv2d(32, channels, 3, padding=1)
 
-    def forward(self, latents):
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the logits of the images of latents of shape (n, latent_dim)."""
         hidden = F.relu(self.dense_decoder(latents)).unflatten(1, self.quarter_shape)
         hidden = hidden.contiguous(memory_format=torch.channels_last)

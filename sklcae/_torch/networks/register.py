@@ -6,14 +6,14 @@ from functools import partial
 import torch
 
 from sklcae._torch.generators import DrawFrom
-from sklcae._torch.networks.base import Architecture, Combination, combine
+from sklcae._torch.networks.base import Architecture, Combination, Network, combine
 from sklcae._torch.networks.neural_field import NeuralFieldDecoder
 from sklcae._torch.networks.paper import PaperDecoder, PaperEncoder
 from sklcae._torch.networks.psf import NoPSFError
 from sklcae._torch.networks.sersic import SersicDecoder, SersicEncoder
 from sklcae._torch.networks.strided import StridedEncoder
 
-NETWORKS = {
+NETWORKS: dict[str, Network] = {
     "paper": combine(PaperEncoder, PaperDecoder),
     "strided": combine(StridedEncoder, PaperDecoder),
     "neural_field": combine(StridedEncoder, NeuralFieldDecoder),
@@ -23,7 +23,7 @@ NETWORKS = {
 BUILT_IN = frozenset(NETWORKS)
 
 
-def register_network(name, network, *, overwrite=False):
+def register_network(name: str, network: Network, *, overwrite: bool = False) -> None:
     """Give a network a name.
 
     The parameter `network` of :class:`~sklcae.ConditionalAutoencoderRegressor` then

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sklcae._torch.networks.base import Encoder, Encoding
+from sklcae._torch.batches import Batch
+from sklcae._torch.networks.base import Architecture, Encoder, Encoding
 from sklcae._torch.networks.layers import ResidualBlock
 from sklcae._torch.networks.measurements import measure, n_features
 from sklcae._torch.sersic import (
@@ -123,7 +124,7 @@ class SersicEncoder(Encoder):
        (2003).
     """
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         profile = _profile_of(architecture)
         self.sizes = [architecture.n_targets, architecture.n_rest]
@@ -141,13 +142,14 @@ class SersicEncoder(Encoder):
             self.dense_latents.bias.zero_()
         self._add_variance_head(architecture, WIDTH, N_VARIANCE_UNITS)
 
-    def forward(self, batch):
+    def forward(self, batch: Batch) -> Encoding:
         """Return the `Encoding` of a batch."""
         measured = self._measure(batch)
         features = self.blocks(self.dense_in(measured.features))
         latents = self.dense_latents(features)
         latents = latents + self.units.guess(latents, measured)
-        return Encoding(*latents.split(self.sizes, dim=1), self._log_variance(features))
+        z_phy, z_rest = latents.split(self.sizes, dim=1)
+        return Encoding(z_phy, z_rest, self._log_variance(features))
 
     def _measure(self, batch):
         scale = self.light_scale.to(batch.images.device)
@@ -242,8 +244,11 @@ class SersicDecoder(nn.Module):
     """
 
     draws_light = True
+    low: torch.Tensor
+    high: torch.Tensor
+    bands: torch.Tensor
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         profile = _profile_of(architecture)
         n_bands, *self.image_shape = architecture.image_shape
@@ -264,7 +269,7 @@ class SersicDecoder(nn.Module):
         for name, values in (("low", limits[0]), ("high", limits[1]), ("bands", flat)):
             self.register_buffer(name, values, persistent=False)
 
-    def forward(self, latents, psf):
+    def forward(self, latents: torch.Tensor, psf: torch.Tensor) -> torch.Tensor:
         """Return the light (n, n_bands, H, W) of latents through PSFs."""
         n_bands, shape = psf.shape[1], tuple(self.image_shape)
         parameters = self.parameters_of(latents)
@@ -281,7 +286,7 @@ class SersicDecoder(nn.Module):
             light = light + render_shapelets(coefficients, parameters, waves, shape)
         return light.unflatten(0, (-1, n_bands))
 
-    def parameters_of(self, latents):
+    def parameters_of(self, latents: torch.Tensor) -> torch.Tensor:
         """Read the parameters of the galaxies off latents.
 
         Parameters

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklcae._torch.networks.base import Encoder
+from sklcae._torch.batches import Batch
+from sklcae._torch.networks.base import Architecture, Encoder
 from sklcae._torch.networks.psf import PSFConditions
 
 # Filters and strides of the 3 x 3 convolutions, beginning at the stamp.
@@ -49,7 +50,7 @@ class StridedEncoder(Encoder):
        AAAI 2018.
     """
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.sizes = [architecture.n_targets, architecture.n_rest]
         widths = [2 * architecture.image_shape[0], *(width for width, _ in LAYERS)]
@@ -67,7 +68,7 @@ class StridedEncoder(Encoder):
                 architecture.image_shape[0], [*widths[1:], N_HIDDEN]
             )
 
-    def features(self, batch):
+    def features(self, batch: Batch) -> torch.Tensor:
         """Return the features of the images, (n, n_features)."""
         images = batch.images
         exponent = STEEPNESS * images.clamp(max=BRIGHTEST)
