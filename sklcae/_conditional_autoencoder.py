@@ -20,6 +20,7 @@ from sklcae._blocks import by_blocks, has_no_rows, over_blocks, without_rows
 from sklcae._codec import Codec, usable_device
 from sklcae._compat import (
     CallbackSupportMixin,
+    DocumentationLinkMixin,
     Interval,
     StrOptions,
     _check_feature_names_in,
@@ -69,6 +70,7 @@ class ConditionalAutoencoderRegressor(
     RegressorMixin,
     TransformerMixin,
     MultiOutputMixin,
+    DocumentationLinkMixin,
     BaseEstimator,
 ):
     """Read physical parameters off galaxy images, and set them.
@@ -98,32 +100,32 @@ class ConditionalAutoencoderRegressor(
         differ in their targets only. This holds for all images if the targets include
         everything in which the galaxies differ; otherwise pass `groups` to
         :meth:`fit`, or set `gamma` to 0.
-    network : {"paper", "strided", "neural_field", "sersic"}, registered name or \
-            callable, default="paper"
-        The network, for images of any shape. "paper" is the network of the appendix of
-        [1]_. "strided" has the same decoder and a deeper encoder: strided convolutions
-        whose features are pooled over the image, made for ``stretch="asinh"``, many
-        targets and a falling learning rate. "neural_field" has the deeper encoder, and
-        a decoder that draws one galaxy, and only one, as a function of position; it is
-        also made for ``stretch="asinh"``. "sersic" has an encoder that measures
-        shapelets around the galaxy, dense layers that compute the latents from them,
-        and a decoder without weights: a Sersic profile with the parameters of the
-        latents, through the PSF of each stamp. It needs a "psf" among the `planes` or
-        the parameter `psf`, `pixel_scale`, stamps without a background, and targets
-        among "flux", "half_light_radius", "sersic_index", "e1", "e2", "x0" and "y0".
-        Parameters that are not among the targets become the first latents of z_rest,
-        and targets may be NaN for all images: "chi_square" alone then teaches them. The
-        other latents are coefficients of shapelets, for light that no Sersic profile
-        has. With several bands the targets name the bands, in the order of the channels
-        of X, as in "flux_g", "flux_r": one flux for each band, and either one
-        "half_light_radius" or one for each band. All other parameters, and the
-        shapelets relative to the flux, are common to all bands. A callable takes an
-        :class:`~sklcae.networks.Architecture` and returns a torch module, see
-        `sklcae.networks`.
-    reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"} or \
-            None, default="binary_cross_entropy"
-        The reconstruction loss. The first is Eq. 3 of [1]_; the first two compare
-        images scaled to [0, 1]. "chi_square" is half the squared difference in the unit
+    network : str or callable, default="paper"
+        The network, for images of any shape: "paper", "strided", "neural_field" or
+        "sersic", a name of :func:`~sklcae.networks.register_network`, or a callable
+        that takes an :class:`~sklcae.networks.Architecture` and returns a torch module.
+        "paper" is the network of the appendix of [1]_. "strided" has the same decoder
+        and a deeper encoder: strided convolutions whose features are pooled over the
+        image, made for ``stretch="asinh"``, many targets and a falling learning rate.
+        "neural_field" has the deeper encoder, and a decoder that draws one galaxy, and
+        only one, as a function of position; it is also made for ``stretch="asinh"``.
+        "sersic" has an encoder that measures shapelets around the galaxy, dense layers
+        that compute the latents from them, and a decoder without weights: a Sersic
+        profile with the parameters of the latents, through the PSF of each stamp. It
+        needs a "psf" among the `planes` or the parameter `psf`, `pixel_scale`, stamps
+        without a background, and targets among "flux", "half_light_radius",
+        "sersic_index", "e1", "e2", "x0" and "y0". Parameters that are not among the
+        targets become the first latents of z_rest, and targets may be NaN for all
+        images: "chi_square" alone then teaches them. The other latents are coefficients
+        of shapelets, for light that no Sersic profile has. With several bands the
+        targets name the bands, in the order of the channels of X, as in "flux_g",
+        "flux_r": one flux for each band, and either one "half_light_radius" or one for
+        each band. All other parameters, and the shapelets relative to the flux, are
+        common to all bands.
+    reconstruction_loss : str or None, default="binary_cross_entropy"
+        The reconstruction loss: "binary_cross_entropy", "squared_error", "chi_square"
+        or None. The first is Eq. 3 of [1]_; the first two compare images scaled to
+        [0, 1]. "chi_square" is half the squared difference in the unit
         of the images over the variance of the noise. The variance is the sum of the
         noise of empty pixels, estimated from the training set, and the Poisson noise of
         the light. Light is counted from the sky, the median pixel of the training set
@@ -216,12 +218,12 @@ class ConditionalAutoencoderRegressor(
         (H // 2, W // 2). The network reads the PSF when it encodes and when it decodes;
         "neural_field" and "sersic" can, "paper" and "strided" cannot. Only images are
         scaled, and may have masked pixels.
-    psf : float or array-like of shape (h, w), (n_bands,) or (n_bands, h, w), \
-            default=None
+    psf : float or array-like, default=None
         The PSF of all stamps, for networks that read PSFs, if there is no plane "psf":
         the full width at half maximum of a Gaussian, in the unit of `pixel_scale` (in
-        pixels without), or an effective PSF as in :func:`~sklcae.stack_planes`. Each of
-        several bands may have its own.
+        pixels without), or an effective PSF of shape (h, w) as in
+        :func:`~sklcae.stack_planes`. Several bands may have their own: an array of
+        shape (n_bands,) or (n_bands, h, w).
     pixel_scale : float, default=None
         Side of a pixel in the unit of the half-light radius, such as arcsec. Used by
         the "sersic" network and by "simulation".

@@ -17,7 +17,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklcae._array_likes import without_traps
 from sklcae._blocks import by_blocks
-from sklcae._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklcae._compat import (
+    DocumentationLinkMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    _fit_context,
+)
 from sklcae._dask import token_of
 from sklcae._fixed_psf import SHORTEST_SIDE, effective_fwhm, fixed_psf
 from sklcae._flags import find_hit_stamps, flag_profiles
@@ -52,7 +58,9 @@ FEWEST_COMPARED = 5
 LARGEST_MISFIT = 1.3
 
 
-class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class ProfileFitRegressor(
+    MultiOutputMixin, RegressorMixin, DocumentationLinkMixin, BaseEstimator
+):
     """Fit a Sersic profile to every stamp, through its own PSF and noise.
 
     The profile that lowers chi-square most is found by the method of Levenberg and
