@@ -47,7 +47,7 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
-# Classes in the types of parameters and results are links, by their short and full names.
+# Classes in the types of parameters and results are links, by their short names too.
 # Plain types such as float are not.
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
@@ -66,7 +66,6 @@ numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
 smartquotes_action = "De"
 
 
-
 def write_command_line(app):
     """Write the page of the commands from their help."""
     os.environ["COLUMNS"] = "88"
@@ -74,7 +73,12 @@ def write_command_line(app):
     (subparsers,) = (a for a in parser._actions if isinstance(a.choices, dict))
     commands = {"sklcae": parser}
     commands |= {f"sklcae {name}": one for name, one in subparsers.choices.items()}
-    lines = ["Commands", "========", "", "``python -m sklcae`` is the same as ``sklcae``."]
+    lines = [
+        "Commands",
+        "========",
+        "",
+        "``python -m sklcae`` is the same as ``sklcae``.",
+    ]
     for name, command in commands.items():
         text = indent(command.format_help(), "   ")
         lines += ["", name, "-" * len(name), "", ".. code-block:: text", "", text]

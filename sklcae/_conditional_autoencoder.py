@@ -593,6 +593,23 @@ class ConditionalAutoencoderRegressor(
             If pixels of one image set the range of all with ``limits="extremes"``, if
             long flat rows are taken for images of one row of pixels, if the stretch
             does not suit the network, or if images are empty, see `handle_empty`.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies, make_galaxy_variants
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(max_epochs=3, random_state=0)
+        >>> model.fit(X, y).history_["epoch"]
+        [1, 2, 3]
+
+        The exchange loss takes pairs of images that differ in their targets only:
+
+        >>> X, y, groups = make_galaxy_variants(
+        ...     10, image_shape=(16, 16), random_state=0
+        ... )
+        >>> model.set_params(gamma=1.0).fit(X, y, groups=groups).n_targets_
+        2
         """
         previous = None
         if self.warm_start and hasattr(self, "codec_"):
@@ -637,6 +654,17 @@ class ConditionalAutoencoderRegressor(
         ValueError
             As for :meth:`fit`; with `early_stopping` or `checkpoint`; and if images or
             targets do not have the form of the first call.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> X, y = make_galaxies(40, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(random_state=0)
+        >>> for part in (slice(0, 20), slice(20, 40)):
+        ...     model = model.partial_fit(X[part], y[part])
+        >>> model.n_iter_
+        2
         """
         for name in ("early_stopping", "checkpoint"):
             if getattr(self, name):
@@ -724,6 +752,22 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> Z = model.transform(X)
+        >>> Z.shape
+        (3, 8)
+        >>> model.get_feature_names_out()
+        array(['flux', 'half_light_radius', 'sersic_index', 'e1', 'e2', 'x0',
+               'y0', 'z_rest0'], dtype=object)
         """
         images = self._check_images(X)
         return self.codec_.encode(images).astype(images.dtype, copy=False)
@@ -766,6 +810,22 @@ class ConditionalAutoencoderRegressor(
         -----
         OutsideTrainingWarning
             If images are outside the training set, see :meth:`is_outside`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> y_pred, y_std = model.predict(X, return_std=True)
+        >>> y_pred.shape, y_std.shape
+        ((3, 7), (3, 7))
+        >>> np.abs(y_pred - y).max(axis=0) < 5 * y_std.max(axis=0)
+        array([ True,  True,  True,  True,  True,  True,  True])
         """
         if return_std:
             self._check_predicts_variance("return_std=True")
@@ -808,6 +868,21 @@ class ConditionalAutoencoderRegressor(
         -----
         OutsideTrainingWarning
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> lower, upper = model.predict_interval(X, coverage=0.95)
+        >>> lower.shape
+        (3, 7)
+        >>> ((lower < y) & (y < upper))[:, 0]
+        array([ True,  True,  True])
         """
         self._check_predicts_variance("predict_interval")
         check_coverage(coverage)
@@ -843,6 +918,21 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        An image in another unit is outside:
+
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> X[0, 0] *= 1000
+        >>> model.is_outside(X)
+        array([ True, False, False])
         """
         return self.codec_.is_outside(self._check_images(X))
 
@@ -874,6 +964,25 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        The core of the first galaxy is masked, and the second is saturated:
+
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> model.allow_nan = True
+        >>> X[0, 0, 30:35, 30:35] = np.nan
+        >>> X[1, 0] = np.minimum(X[1, 0], X[1, 0].max() / 2)
+        >>> flags = model.flags(X)
+        >>> flags["masked"], flags["saturated"]
+        (array([ True, False, False]), array([False, False, False]))
         """
         images = self._check_images(X)
         return Bunch(**flag_predictions(self.codec_, images))
@@ -920,6 +1029,15 @@ class ConditionalAutoencoderRegressor(
         UserWarning
             If pixels of some stamps are far beyond those of the others, as in
             :meth:`fit`.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.survey import open_stamps
+        >>> model = load_pretrained("ground").rescale(pixel_scale=0.27, gain=4.0)
+        >>> stamps = open_stamps("my_survey.zarr")  # doctest: +SKIP
+        >>> model.adapt(stamps[:1000], random_state=0)  # doctest: +SKIP
+        >>> model.save("my_survey.sklcae")  # doctest: +SKIP
         """
         check_is_fitted(self)
         self._validate_params()
@@ -966,6 +1084,22 @@ class ConditionalAutoencoderRegressor(
             neither the "sersic" network nor "simulation", or `gain` is given for a
             model that was fitted with None; if `gain` is not the same multiple of the
             gains of all bands.
+
+        Examples
+        --------
+        Stamps of a camera with pixels of 0.27 arcsec, in ADU of 4 electrons:
+
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground").rescale(pixel_scale=0.27, gain=4.0)
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, pixel_scale=0.27, gain=4.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> y_pred, y_std = model.predict(X, return_std=True)
+        >>> (np.abs(y_pred - y) < 5 * y_std).all()
+        np.True_
         """
         check_is_fitted(self)
         given = {"pixel_scale": pixel_scale, "gain": gain}
@@ -1010,6 +1144,18 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             As in :meth:`predict`, or if y does not have the shape of the predictions.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     20, x0=(28.0, 36.0), y0=(28.0, 36.0), random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> round(model.score(X, y), 1)
+        1.0
         """
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
@@ -1112,6 +1258,22 @@ class ConditionalAutoencoderRegressor(
         -----
         OutsideTrainingWarning
             If a target is outside `target_range_` by more than a hundredth of it.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> model.target_names_
+        ['flux', 'half_light_radius', 'sersic_index', 'e1', 'e2', 'x0', 'y0']
+        >>> wanted = [[20_000.0, 1.0, 1.0, 0.3, 0.0, 32.0, 32.0]]
+        >>> images = model.generate(wanted, psf=X[0, 2], random_state=0)
+        >>> images.shape, round(images.sum(), -3)
+        ((1, 1, 64, 64), np.float32(20000.0))
         """
         check_is_fitted(self)
         layout = self.codec_.layout
@@ -1174,6 +1336,23 @@ class ConditionalAutoencoderRegressor(
         .. [2] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for
            Large-Dimensional Covariance Matrices", Journal of Multivariate Analysis
            88, 365 (2004).
+
+        Examples
+        --------
+        A stamp with a second galaxy beside the first is less like the training set:
+
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> blend = X[:1].copy()
+        >>> blend[0, 0] += np.roll(X[0, 0], 9, axis=1)
+        >>> model.score_samples(blend) < model.score_samples(X[:1])
+        array([ True])
         """
         images = self._check_images(X)
         return self.codec_.score(images)
@@ -1205,6 +1384,24 @@ class ConditionalAutoencoderRegressor(
             If the PSF is missing, not needed or not as described; if Z does not have
             `latent_dim` finite columns, or has other column names than
             :meth:`get_feature_names_out`.
+
+        Examples
+        --------
+        The first latent is the logarithm of the flux:
+
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> Z = model.transform(X)
+        >>> images = model.inverse_transform(Z, psf=X[:, 2])
+        >>> Z[:, 0] += 0.1
+        >>> brighter = model.inverse_transform(Z, psf=X[:, 2])
+        >>> images.shape, brighter.sum() > images.sum()
+        ((3, 1, 64, 64), np.True_)
         """
         check_is_fitted(self)
         latents = check_latents(self, Z, self.get_feature_names_out())
@@ -1233,6 +1430,22 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        The residuals have about the variance of the noise:
+
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> residuals = X[:, :1] - model.reconstruct(X)
+        >>> variance = X[:, 1:2] + model.reconstruct(X)
+        >>> (residuals**2 / variance).mean(axis=(1, 2, 3)).round(1)
+        array([1., 1., 1.], dtype=float32)
         """
         images = self._check_images(X)
         return self._like_X(self.codec_.reconstruct(images))
@@ -1256,6 +1469,13 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If `input_features` are not the columns of X in fit.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> load_pretrained("ground").get_feature_names_out()
+        array(['flux', 'half_light_radius', 'sersic_index', 'e1', 'e2', 'x0',
+               'y0', 'z_rest0'], dtype=object)
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
@@ -1325,6 +1545,19 @@ class ConditionalAutoencoderRegressor(
         UserWarning
             If a parameter is not a plain value, such as `callbacks` or a RandomState.
             The loaded model has its default.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ConditionalAutoencoderRegressor, load_pretrained
+        >>> model = load_pretrained("ground")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.sklcae"
+        ...     model.save(path)
+        ...     loaded = ConditionalAutoencoderRegressor.load(path)
+        >>> loaded.target_names_ == model.target_names_
+        True
         """
         from sklcae._storage.model import save_model
 
@@ -1351,6 +1584,18 @@ class ConditionalAutoencoderRegressor(
             written, or if its network is not registered.
         OSError
             If the file cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ConditionalAutoencoderRegressor, load_pretrained
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.sklcae"
+        ...     load_pretrained("ground").save(path)
+        ...     model = ConditionalAutoencoderRegressor.load(path)
+        >>> model.network, model.image_shape_
+        ('sersic', (3, 64, 64))
         """
         from sklcae._storage.model import load_model
 
@@ -1400,11 +1645,24 @@ class ConditionalAutoencoderRegressor(
 
         Examples
         --------
-        >>> from sklcae import load_pretrained
-        >>> model = load_pretrained("ground")
-        >>> model.to_onnx("ground.onnx")  # doctest: +SKIP
-        >>> import onnxruntime as ort  # doctest: +SKIP
-        >>> session = ort.InferenceSession("ground.onnx")  # doctest: +SKIP
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import onnxruntime as ort
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.onnx"
+        ...     model.fit(X, y).to_onnx(path)
+        ...     session = ort.InferenceSession(path)
+        >>> parameters, outside = session.run(None, {"image": X})
+        >>> np.allclose(parameters, model.predict(X), rtol=1e-4)
+        True
+
+        A model with planes and error bars has more inputs and outputs:
+
         >>> stamps = {"image": image, "variance": var, "psf": psf}  # doctest: +SKIP
         >>> y, y_std, is_outside = session.run(None, stamps)  # doctest: +SKIP
         """

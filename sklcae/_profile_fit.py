@@ -300,6 +300,24 @@ class ProfileFitRegressor(
         UserWarning
             If flux or radius differ much from y, which a wrong `pixel_scale`, `gain` or
             PSF causes, or if a PSF is narrower than two pixels.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> fitter.target_names_
+        ['flux', 'half_light_radius']
+
+        The predictions of a network may start the fits:
+
+        >>> from sklcae import load_pretrained
+        >>> network = load_pretrained("ground")
+        >>> fitter = ProfileFitRegressor(network, prefit=True).fit(X)
+        >>> fitter.pixel_scale_
+        0.2
         """
         fitter, data = self._prepare(X, y)
         estimator = self._fit_estimator(X, y)
@@ -557,6 +575,21 @@ class ProfileFitRegressor(
             If fits have not converged, see :meth:`fit_report`.
         UserWarning
             If a PSF is narrower than two pixels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> y_fit, y_std = fitter.predict(X, return_std=True)
+        >>> (np.abs(y_fit - y) < 5 * y_std).all()
+        np.True_
+        >>> y_fit, y_cov = fitter.predict(X, return_cov=True)
+        >>> y_cov.shape
+        (3, 2, 2)
         """
         _, measured = self._measure(X, neighbours)
         fitter = self.fitter_
@@ -601,6 +634,19 @@ class ProfileFitRegressor(
         -----
         ConvergenceWarning, UserWarning
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> lower, upper = fitter.predict_interval(X, coverage=0.95)
+        >>> lower.shape
+        (3, 2)
+        >>> (lower < upper).all()
+        np.True_
         """
         check_coverage(coverage)
         _, measured = self._measure(X, neighbours)
@@ -650,6 +696,17 @@ class ProfileFitRegressor(
         ------
         ValueError
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> report = fitter.fit_report(X)
+        >>> report.converged, report.chi_square.round(1)
+        (array([ True,  True,  True]), array([1., 1., 1.]))
         """
         _, measured = self._measure(X, neighbours, warn=False)
         fitter = self.fitter_
@@ -714,6 +771,21 @@ class ProfileFitRegressor(
         -----
         ConvergenceWarning, UserWarning
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> galaxies = make_galaxies(
+        ...     2, x0=32.0, y0=32.0, neighbours=1, random_state=0,
+        ...     planes=("image", "variance", "psf"), return_X_y=False,
+        ... )
+        >>> fitter = ProfileFitRegressor(
+        ...     planes=galaxies.planes, pixel_scale=0.2, max_neighbours=3
+        ... )
+        >>> scenes = fitter.fit(galaxies.data).deblend(galaxies.data)
+        >>> scenes.central.shape, scenes.neighbours.stamp
+        ((2, 64, 64), array([1]))
         """
         images, measured = self._measure(X, neighbours)
         fitter = self.fitter_
@@ -799,6 +871,19 @@ class ProfileFitRegressor(
         ----------
         .. [1] J. Bosch et al., "The Hyper Suprime-Cam software pipeline", PASJ 70, S5
            (2018), section 4.9.11.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> X[0, 0] = np.minimum(X[0, 0], X[0, 0].max() / 2)
+        >>> flags = fitter.flags(X)
+        >>> flags.saturated, flags.poor_fit
+        (array([ True, False, False]), array([False, False, False]))
         """
         images, measured = self._measure(X, neighbours, warn=False, checks=True)
         return self._flags_of(X, images, measured)
@@ -855,6 +940,19 @@ class ProfileFitRegressor(
         ----------
         .. [1] A. F. M. Smith and A. E. Gelfand, "Bayesian Statistics without Tears: A
            Sampling-Resampling Perspective", The American Statistician 46, 84 (1992).
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> draws = fitter.sample(X, n_draws=50, random_state=0)
+        >>> draws.shape
+        (3, 50, 2)
+        >>> (draws.std(axis=1) > 0).all()
+        np.True_
         """
         if not isinstance(n_draws, Integral) or n_draws < 1:
             raise ValueError(
@@ -908,6 +1006,16 @@ class ProfileFitRegressor(
         ------
         ValueError
             As in :meth:`predict`, or if y does not have the shape of the predictions.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(20, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> round(fitter.score(X, y), 1)
+        1.0
         """
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
@@ -978,6 +1086,22 @@ class ProfileFitRegressor(
         -----
         UserWarning
             If a parameter is not a plain value. The loaded model has its default.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "fitter.sklcae"
+        ...     fitter.save(path)
+        ...     loaded = ProfileFitRegressor.load(path)
+        >>> (loaded.predict(X) == fitter.predict(X)).all()
+        np.True_
         """
         from sklcae._storage.model import save_model
 
@@ -1004,6 +1128,21 @@ class ProfileFitRegressor(
             written.
         OSError
             If the file cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "fitter.sklcae"
+        ...     fitter.save(path)
+        ...     ProfileFitRegressor.load(path).target_names_
+        ['flux', 'half_light_radius']
         """
         from sklcae._storage.model import load_model
 

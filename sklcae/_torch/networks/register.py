@@ -48,6 +48,15 @@ def register_network(name, network, *, overwrite=False):
         If `name` is not a str or `network` is not callable.
     ValueError
         If the name belongs to another network.
+
+    Examples
+    --------
+    >>> from sklcae import ConditionalAutoencoderRegressor
+    >>> from sklcae.networks import (
+    ...     PaperDecoder, StridedEncoder, combine, register_network
+    ... )
+    >>> register_network("strided_paper", combine(StridedEncoder, PaperDecoder))
+    >>> model = ConditionalAutoencoderRegressor(network="strided_paper")
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"The 'name' of a network must be a str. Got {name!r}.")
