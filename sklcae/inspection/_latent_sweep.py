@@ -264,7 +264,8 @@ default=None
         >>> from sklcae.inspection import LatentSweepDisplay
         >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
         >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
-        >>> display = LatentSweepDisplay.from_estimator(model.fit(X, y), X[:1], n_steps=3)
+        >>> model = model.fit(X, y)
+        >>> display = LatentSweepDisplay.from_estimator(model, X[:1], n_steps=3)
         >>> display.feature_names, display.images.shape
         (['target 0', 'target 1'], (2, 3, 16, 16))
         """

@@ -195,7 +195,8 @@ class ReconstructionDisplay:
         >>> from sklcae.inspection import ReconstructionDisplay
         >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
         >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
-        >>> display = ReconstructionDisplay.from_estimator(model.fit(X, y), X, n_images=3)
+        >>> model = model.fit(X, y)
+        >>> display = ReconstructionDisplay.from_estimator(model, X, n_images=3)
         >>> display.images.shape
         (3, 16, 16)
         """

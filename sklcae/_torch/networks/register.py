@@ -52,11 +52,10 @@ def register_network(name, network, *, overwrite=False):
     Examples
     --------
     >>> from sklcae import ConditionalAutoencoderRegressor
-    >>> from sklcae.networks import (
-    ...     PaperDecoder, StridedEncoder, combine, register_network
-    ... )
-    >>> register_network("strided_paper", combine(StridedEncoder, PaperDecoder))
-    >>> model = ConditionalAutoencoderRegressor(network="strided_paper")
+    >>> from sklcae.networks import NeuralFieldDecoder, PaperEncoder
+    >>> from sklcae.networks import combine, register_network
+    >>> register_network("paper_field", combine(PaperEncoder, NeuralFieldDecoder))
+    >>> model = ConditionalAutoencoderRegressor(network="paper_field")
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"The 'name' of a network must be a str. Got {name!r}.")
