@@ -8,6 +8,7 @@ from textwrap import indent
 
 import matplotlib as mpl
 from numpydoc.xref import DEFAULT_LINKS
+from sphinx.pycode import ModuleAnalyzer
 
 import sklcae.networks
 import sklcae.survey
@@ -65,10 +66,12 @@ numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
 # Straight quotes: the strings of parameters can be copied.
 smartquotes_action = "De"
 
+PRIVATE_MODULES = {"sklcae.metrics.TARGET_ERRORS": "sklcae.metrics._field_scores"}
+
 
 def write_command_line(app):
     """Write the page of the commands from their help."""
-    os.environ["COLUMNS"] = "88"
+    os.environ["COLUMNS"] = "80"
     parser = make_parser()
     (subparsers,) = (a for a in parser._actions if isinstance(a.choices, dict))
     commands = {"sklcae": parser}
@@ -87,8 +90,16 @@ def write_command_line(app):
     page.write_text("\n".join(lines))
 
 
+def describe_data(app, what, name, obj, options, lines):
+    """Describe data by the comment where they are defined, in a private module."""
+    if name in PRIVATE_MODULES:
+        comments = ModuleAnalyzer.for_module(PRIVATE_MODULES[name]).find_attr_docs()
+        lines[:] = comments["", name.rpartition(".")[2]]
+
+
 def setup(app):
     app.connect("builder-inited", write_command_line)
+    app.connect("autodoc-process-docstring", describe_data)
 
 
 # Links to other projects. The inventories are in the repository, so that the site is

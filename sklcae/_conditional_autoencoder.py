@@ -2,7 +2,6 @@
 
 import os
 from numbers import Integral, Real
-from operator import attrgetter
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._adaptation import adapt_codec, check_adaptable
+from sklcae._attributes import part_of
 from sklcae._blocks import by_blocks, has_no_rows, over_blocks, without_rows
 from sklcae._codec import Codec, usable_device
 from sklcae._compat import (
@@ -710,15 +710,15 @@ class ConditionalAutoencoderRegressor(
     def __sklearn_is_fitted__(self):
         return hasattr(self, "codec_")
 
-    net_ = property(attrgetter("codec_.net"))
-    image_shape_ = property(attrgetter("codec_.layout.image_shape"))
-    image_scaler_ = property(attrgetter("codec_.image_scaler"))
-    target_scaler_ = property(attrgetter("codec_.target_scaler"))
-    target_names_ = property(attrgetter("codec_.layout.target_names"))
-    n_targets_ = property(attrgetter("codec_.layout.n_targets"))
-    n_features_in_ = property(attrgetter("codec_.layout.n_features"))
+    net_ = part_of("codec_.net")
+    image_shape_ = part_of("codec_.layout.image_shape")
+    image_scaler_ = part_of("codec_.image_scaler")
+    target_scaler_ = part_of("codec_.target_scaler")
+    target_names_ = part_of("codec_.layout.target_names")
+    n_targets_ = part_of("codec_.layout.n_targets")
+    n_features_in_ = part_of("codec_.layout.n_features")
 
-    target_range_ = property(attrgetter("codec_.training_range.targets"))
+    target_range_ = part_of("codec_.training_range.targets")
 
     @property
     def feature_names_in_(self):

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from numbers import Integral, Real
-from operator import attrgetter
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
@@ -16,6 +15,7 @@ from sklearn.utils import (
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._array_likes import without_traps
+from sklcae._attributes import part_of
 from sklcae._blocks import by_blocks
 from sklcae._compat import (
     DocumentationLinkMixin,
@@ -510,10 +510,10 @@ class ProfileFitRegressor(
     def __sklearn_is_fitted__(self):
         return hasattr(self, "fitter_")
 
-    target_names_ = property(attrgetter("fitter_.layout.target_names"))
-    n_features_in_ = property(attrgetter("fitter_.layout.n_features"))
-    image_shape_ = property(attrgetter("fitter_.layout.image_shape"))
-    pixel_scale_ = property(attrgetter("fitter_.pixel_scale"))
+    target_names_ = part_of("fitter_.layout.target_names")
+    n_features_in_ = part_of("fitter_.layout.n_features")
+    image_shape_ = part_of("fitter_.layout.image_shape")
+    pixel_scale_ = part_of("fitter_.pixel_scale")
 
     @property
     def noise_(self):
@@ -521,7 +521,7 @@ class ProfileFitRegressor(
         noise = self.fitter_.noise
         return noise[0] if noise and len(noise) == 1 else noise
 
-    noise_correlation_ = property(attrgetter("fitter_.noise_correlation"))
+    noise_correlation_ = part_of("fitter_.noise_correlation")
 
     @property
     def feature_names_in_(self):

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 import sklearn
+from numpydoc.docscrape_sphinx import get_doc_object
 from sklearn.base import BaseEstimator
 
 import sklcae
@@ -80,6 +81,16 @@ def test_html_links_each_parameter_to_its_entry(estimator):
         entry = re.search(rf"\n    {name} : (.+)\n +(.+)\n", estimator.__doc__)
         assert type_ == quote(entry[1].replace("`", "")), name
         assert entry[2].strip() in unescape(html), name
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_page_describes_the_attributes(estimator):
+    page = get_doc_object(estimator)
+    for attribute in page["Attributes"]:
+        # A property with a docstring of its own is described by that one.
+        own = inspect.getdoc(getattr(estimator, attribute.name, None))
+        assert (own or attribute.desc[0]) in str(page)
+    assert "attrgetter" not in str(page)
 
 
 def test_a_subclass_from_elsewhere_has_no_link():
