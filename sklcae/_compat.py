@@ -32,8 +32,27 @@ except ImportError:
         """Stand-in for scikit-learn before 1.9, which has no callbacks."""
 
 
+# The root of the documentation.
+DOCUMENTATION = "https://sklcae.readthedocs.io/en/latest/"
+
+
+class DocumentationLinkMixin:
+    """Link the HTML representation of an estimator to its page of the documentation.
+
+    The mixin goes before `BaseEstimator`, whose attributes it overrides. Since release
+    1.9 of scikit-learn each parameter is linked to its entry on the page, too.
+    """
+
+    _doc_link_module = "sklcae"
+    _doc_link_template = (
+        f"{DOCUMENTATION}api/generated/{{estimator_module}}.{{estimator_name}}.html"
+    )
+
+
 __all__ = [
+    "DOCUMENTATION",
     "CallbackSupportMixin",
+    "DocumentationLinkMixin",
     "HasMethods",
     "Interval",
     "InvalidParameterError",

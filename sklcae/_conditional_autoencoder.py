@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, Literal, Self, overload
 
@@ -19,10 +18,12 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._adaptation import adapt_codec, check_adaptable
+from sklcae._attributes import part_of
 from sklcae._blocks import by_blocks, has_no_rows, over_blocks, without_rows
 from sklcae._codec import Codec, usable_device
 from sklcae._compat import (
     CallbackSupportMixin,
+    DocumentationLinkMixin,
     Interval,
     StrOptions,
     _check_feature_names_in,
@@ -79,6 +80,7 @@ class ConditionalAutoencoderRegressor(
     RegressorMixin,
     TransformerMixin,
     MultiOutputMixin,
+    DocumentationLinkMixin,
     BaseEstimator,
 ):
     """Read physical parameters off galaxy images, and set them.
@@ -108,32 +110,32 @@ class ConditionalAutoencoderRegressor(
         differ in their targets only. This holds for all images if the targets include
         everything in which the galaxies differ; otherwise pass `groups` to
         :meth:`fit`, or set `gamma` to 0.
-    network : {"paper", "strided", "neural_field", "sersic"}, registered name or \
-            callable, default="paper"
-        The network, for images of any shape. "paper" is the network of the appendix of
-        [1]_. "strided" has the same decoder and a deeper encoder: strided convolutions
-        whose features are pooled over the image, made for ``stretch="asinh"``, many
-        targets and a falling learning rate. "neural_field" has the deeper encoder, and
-        a decoder that draws one galaxy, and only one, as a function of position; it is
-        also made for ``stretch="asinh"``. "sersic" has an encoder that measures
-        shapelets around the galaxy, dense layers that compute the latents from them,
-        and a decoder without weights: a Sersic profile with the parameters of the
-        latents, through the PSF of each stamp. It needs a "psf" among the `planes` or
-        the parameter `psf`, `pixel_scale`, stamps without a background, and targets
-        among "flux", "half_light_radius", "sersic_index", "e1", "e2", "x0" and "y0".
-        Parameters that are not among the targets become the first latents of z_rest,
-        and targets may be NaN for all images: "chi_square" alone then teaches them. The
-        other latents are coefficients of shapelets, for light that no Sersic profile
-        has. With several bands the targets name the bands, in the order of the channels
-        of X, as in "flux_g", "flux_r": one flux for each band, and either one
-        "half_light_radius" or one for each band. All other parameters, and the
-        shapelets relative to the flux, are common to all bands. A callable takes an
-        :class:`~sklcae.networks.Architecture` and returns a torch module, see
-        `sklcae.networks`.
-    reconstruction_loss : {"binary_cross_entropy", "squared_error", "chi_square"} or \
-            None, default="binary_cross_entropy"
-        The reconstruction loss. The first is Eq. 3 of [1]_; the first two compare
-        images scaled to [0, 1]. "chi_square" is half the squared difference in the unit
+    network : str or callable, default="paper"
+        The network, for images of any shape: "paper", "strided", "neural_field" or
+        "sersic", a name of :func:`~sklcae.networks.register_network`, or a callable
+        that takes an :class:`~sklcae.networks.Architecture` and returns a torch module.
+        "paper" is the network of the appendix of [1]_. "strided" has the same decoder
+        and a deeper encoder: strided convolutions whose features are pooled over the
+        image, made for ``stretch="asinh"``, many targets and a falling learning rate.
+        "neural_field" has the deeper encoder, and a decoder that draws one galaxy, and
+        only one, as a function of position; it is also made for ``stretch="asinh"``.
+        "sersic" has an encoder that measures shapelets around the galaxy, dense layers
+        that compute the latents from them, and a decoder without weights: a Sersic
+        profile with the parameters of the latents, through the PSF of each stamp. It
+        needs a "psf" among the `planes` or the parameter `psf`, `pixel_scale`, stamps
+        without a background, and targets among "flux", "half_light_radius",
+        "sersic_index", "e1", "e2", "x0" and "y0". Parameters that are not among the
+        targets become the first latents of z_rest, and targets may be NaN for all
+        images: "chi_square" alone then teaches them. The other latents are coefficients
+        of shapelets, for light that no Sersic profile has. With several bands the
+        targets name the bands, in the order of the channels of X, as in "flux_g",
+        "flux_r": one flux for each band, and either one "half_light_radius" or one for
+        each band. All other parameters, and the shapelets relative to the flux, are
+        common to all bands.
+    reconstruction_loss : str or None, default="binary_cross_entropy"
+        The reconstruction loss: "binary_cross_entropy", "squared_error", "chi_square"
+        or None. The first is Eq. 3 of [1]_; the first two compare images scaled to
+        [0, 1]. "chi_square" is half the squared difference in the unit
         of the images over the variance of the noise. The variance is the sum of the
         noise of empty pixels, estimated from the training set, and the Poisson noise of
         the light. Light is counted from the sky, the median pixel of the training set
@@ -226,12 +228,12 @@ class ConditionalAutoencoderRegressor(
         (H // 2, W // 2). The network reads the PSF when it encodes and when it decodes;
         "neural_field" and "sersic" can, "paper" and "strided" cannot. Only images are
         scaled, and may have masked pixels.
-    psf : float or array-like of shape (h, w), (n_bands,) or (n_bands, h, w), \
-            default=None
+    psf : float or array-like, default=None
         The PSF of all stamps, for networks that read PSFs, if there is no plane "psf":
         the full width at half maximum of a Gaussian, in the unit of `pixel_scale` (in
-        pixels without), or an effective PSF as in :func:`~sklcae.stack_planes`. Each of
-        several bands may have its own.
+        pixels without), or an effective PSF of shape (h, w) as in
+        :func:`~sklcae.stack_planes`. Several bands may have their own: an array of
+        shape (n_bands,) or (n_bands, h, w).
     pixel_scale : float, default=None
         Side of a pixel in the unit of the half-light radius, such as arcsec. Used by
         the "sersic" network and by "simulation".
@@ -609,6 +611,23 @@ class ConditionalAutoencoderRegressor(
             If pixels of one image set the range of all with ``limits="extremes"``, if
             long flat rows are taken for images of one row of pixels, if the stretch
             does not suit the network, or if images are empty, see `handle_empty`.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies, make_galaxy_variants
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(max_epochs=3, random_state=0)
+        >>> model.fit(X, y).history_["epoch"]
+        [1, 2, 3]
+
+        The exchange loss takes pairs of images that differ in their targets only:
+
+        >>> X, y, groups = make_galaxy_variants(
+        ...     10, image_shape=(16, 16), random_state=0
+        ... )
+        >>> model.set_params(gamma=1.0).fit(X, y, groups=groups).n_targets_
+        2
         """
         previous = None
         if self.warm_start and hasattr(self, "codec_"):
@@ -659,6 +678,17 @@ class ConditionalAutoencoderRegressor(
         ValueError
             As for :meth:`fit`; with `early_stopping` or `checkpoint`; and if images or
             targets do not have the form of the first call.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> X, y = make_galaxies(40, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(random_state=0)
+        >>> for part in (slice(0, 20), slice(20, 40)):
+        ...     model = model.partial_fit(X[part], y[part])
+        >>> model.n_iter_
+        2
         """
         for name in ("early_stopping", "checkpoint"):
             if getattr(self, name):
@@ -704,15 +734,15 @@ class ConditionalAutoencoderRegressor(
     def __sklearn_is_fitted__(self):
         return hasattr(self, "codec_")
 
-    net_ = property(attrgetter("codec_.net"))
-    image_shape_ = property(attrgetter("codec_.layout.image_shape"))
-    image_scaler_ = property(attrgetter("codec_.image_scaler"))
-    target_scaler_ = property(attrgetter("codec_.target_scaler"))
-    target_names_ = property(attrgetter("codec_.layout.target_names"))
-    n_targets_ = property(attrgetter("codec_.layout.n_targets"))
-    n_features_in_ = property(attrgetter("codec_.layout.n_features"))
+    net_ = part_of("codec_.net")
+    image_shape_ = part_of("codec_.layout.image_shape")
+    image_scaler_ = part_of("codec_.image_scaler")
+    target_scaler_ = part_of("codec_.target_scaler")
+    target_names_ = part_of("codec_.layout.target_names")
+    n_targets_ = part_of("codec_.layout.n_targets")
+    n_features_in_ = part_of("codec_.layout.n_features")
 
-    target_range_ = property(attrgetter("codec_.training_range.targets"))
+    target_range_ = part_of("codec_.training_range.targets")
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
@@ -746,6 +776,22 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> Z = model.transform(X)
+        >>> Z.shape
+        (3, 8)
+        >>> model.get_feature_names_out()
+        array(['flux', 'half_light_radius', 'sersic_index', 'e1', 'e2', 'x0',
+               'y0', 'z_rest0'], dtype=object)
         """
         images = self._check_images(X)
         return self.codec_.encode(images).astype(images.dtype, copy=False)
@@ -803,6 +849,22 @@ class ConditionalAutoencoderRegressor(
         -----
         OutsideTrainingWarning
             If images are outside the training set, see :meth:`is_outside`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> y_pred, y_std = model.predict(X, return_std=True)
+        >>> y_pred.shape, y_std.shape
+        ((3, 7), (3, 7))
+        >>> np.abs(y_pred - y).max(axis=0) < 5 * y_std.max(axis=0)
+        array([ True,  True,  True,  True,  True,  True,  True])
         """
         if return_std:
             self._check_predicts_variance("return_std=True")
@@ -847,6 +909,21 @@ class ConditionalAutoencoderRegressor(
         -----
         OutsideTrainingWarning
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> lower, upper = model.predict_interval(X, coverage=0.95)
+        >>> lower.shape
+        (3, 7)
+        >>> ((lower < y) & (y < upper))[:, 0]
+        array([ True,  True,  True])
         """
         self._check_predicts_variance("predict_interval")
         check_coverage(coverage)
@@ -882,6 +959,21 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        An image in another unit is outside:
+
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> X[0, 0] *= 1000
+        >>> model.is_outside(X)
+        array([ True, False, False])
         """
         return self.codec_.is_outside(self._check_images(X))
 
@@ -913,6 +1005,25 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        The core of the first galaxy is masked, and the second is saturated:
+
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> model.allow_nan = True
+        >>> X[0, 0, 30:35, 30:35] = np.nan
+        >>> X[1, 0] = np.minimum(X[1, 0], X[1, 0].max() / 2)
+        >>> flags = model.flags(X)
+        >>> flags["masked"], flags["saturated"]
+        (array([ True, False, False]), array([False, False, False]))
         """
         images = self._check_images(X)
         return Bunch(**flag_predictions(self.codec_, images))
@@ -961,6 +1072,15 @@ class ConditionalAutoencoderRegressor(
         UserWarning
             If pixels of some stamps are far beyond those of the others, as in
             :meth:`fit`.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.survey import open_stamps
+        >>> model = load_pretrained("ground").rescale(pixel_scale=0.27, gain=4.0)
+        >>> stamps = open_stamps("my_survey.zarr")  # doctest: +SKIP
+        >>> model.adapt(stamps[:1000], random_state=0)  # doctest: +SKIP
+        >>> model.save("my_survey.sklcae")  # doctest: +SKIP
         """
         check_is_fitted(self)
         self._validate_params()
@@ -1009,6 +1129,22 @@ class ConditionalAutoencoderRegressor(
             neither the "sersic" network nor "simulation", or `gain` is given for a
             model that was fitted with None; if `gain` is not the same multiple of the
             gains of all bands.
+
+        Examples
+        --------
+        Stamps of a camera with pixels of 0.27 arcsec, in ADU of 4 electrons:
+
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground").rescale(pixel_scale=0.27, gain=4.0)
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, pixel_scale=0.27, gain=4.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> y_pred, y_std = model.predict(X, return_std=True)
+        >>> (np.abs(y_pred - y) < 5 * y_std).all()
+        np.True_
         """
         check_is_fitted(self)
         given = {"pixel_scale": pixel_scale, "gain": gain}
@@ -1055,6 +1191,18 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             As in :meth:`predict`, or if y does not have the shape of the predictions.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     20, x0=(28.0, 36.0), y0=(28.0, 36.0), random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> round(model.score(X, y), 1)
+        1.0
         """
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
@@ -1162,6 +1310,22 @@ class ConditionalAutoencoderRegressor(
         -----
         OutsideTrainingWarning
             If a target is outside `target_range_` by more than a hundredth of it.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> model.target_names_
+        ['flux', 'half_light_radius', 'sersic_index', 'e1', 'e2', 'x0', 'y0']
+        >>> wanted = [[20_000.0, 1.0, 1.0, 0.3, 0.0, 32.0, 32.0]]
+        >>> images = model.generate(wanted, psf=X[0, 2], random_state=0)
+        >>> images.shape, round(images.sum(), -3)
+        ((1, 1, 64, 64), np.float32(20000.0))
         """
         check_is_fitted(self)
         layout = self.codec_.layout
@@ -1224,6 +1388,23 @@ class ConditionalAutoencoderRegressor(
         .. [2] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for
            Large-Dimensional Covariance Matrices", Journal of Multivariate Analysis
            88, 365 (2004).
+
+        Examples
+        --------
+        A stamp with a second galaxy beside the first is less like the training set:
+
+        >>> import numpy as np
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> blend = X[:1].copy()
+        >>> blend[0, 0] += np.roll(X[0, 0], 9, axis=1)
+        >>> model.score_samples(blend) < model.score_samples(X[:1])
+        array([ True])
         """
         images = self._check_images(X)
         return self.codec_.score(images)
@@ -1255,6 +1436,24 @@ class ConditionalAutoencoderRegressor(
             If the PSF is missing, not needed or not as described; if Z does not have
             `latent_dim` finite columns, or has other column names than
             :meth:`get_feature_names_out`.
+
+        Examples
+        --------
+        The first latent is the logarithm of the flux:
+
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> Z = model.transform(X)
+        >>> images = model.inverse_transform(Z, psf=X[:, 2])
+        >>> Z[:, 0] += 0.1
+        >>> brighter = model.inverse_transform(Z, psf=X[:, 2])
+        >>> images.shape, brighter.sum() > images.sum()
+        ((3, 1, 64, 64), np.True_)
         """
         check_is_fitted(self)
         latents = check_latents(self, Z, self.get_feature_names_out())
@@ -1283,6 +1482,22 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If the images do not have the shape of the training set, or are not finite.
+
+        Examples
+        --------
+        The residuals have about the variance of the noise:
+
+        >>> from sklcae import load_pretrained
+        >>> from sklcae.datasets import make_galaxies
+        >>> model = load_pretrained("ground")
+        >>> X, y = make_galaxies(
+        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     planes=model.planes, targets=model.target_names_,
+        ... )
+        >>> residuals = X[:, :1] - model.reconstruct(X)
+        >>> variance = X[:, 1:2] + model.reconstruct(X)
+        >>> (residuals**2 / variance).mean(axis=(1, 2, 3)).round(1)
+        array([1., 1., 1.], dtype=float32)
         """
         images = self._check_images(X)
         return self._like_X(self.codec_.reconstruct(images))
@@ -1308,6 +1523,13 @@ class ConditionalAutoencoderRegressor(
         ------
         ValueError
             If `input_features` are not the columns of X in fit.
+
+        Examples
+        --------
+        >>> from sklcae import load_pretrained
+        >>> load_pretrained("ground").get_feature_names_out()
+        array(['flux', 'half_light_radius', 'sersic_index', 'e1', 'e2', 'x0',
+               'y0', 'z_rest0'], dtype=object)
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
@@ -1377,6 +1599,19 @@ class ConditionalAutoencoderRegressor(
         UserWarning
             If a parameter is not a plain value, such as `callbacks` or a RandomState.
             The loaded model has its default.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ConditionalAutoencoderRegressor, load_pretrained
+        >>> model = load_pretrained("ground")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.sklcae"
+        ...     model.save(path)
+        ...     loaded = ConditionalAutoencoderRegressor.load(path)
+        >>> loaded.target_names_ == model.target_names_
+        True
         """
         from sklcae._storage.model import save_model
 
@@ -1403,6 +1638,18 @@ class ConditionalAutoencoderRegressor(
             written, or if its network is not registered.
         OSError
             If the file cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ConditionalAutoencoderRegressor, load_pretrained
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.sklcae"
+        ...     load_pretrained("ground").save(path)
+        ...     model = ConditionalAutoencoderRegressor.load(path)
+        >>> model.network, model.image_shape_
+        ('sersic', (3, 64, 64))
         """
         from sklcae._storage.model import load_model
 
@@ -1452,11 +1699,24 @@ class ConditionalAutoencoderRegressor(
 
         Examples
         --------
-        >>> from sklcae import load_pretrained
-        >>> model = load_pretrained("ground")
-        >>> model.to_onnx("ground.onnx")  # doctest: +SKIP
-        >>> import onnxruntime as ort  # doctest: +SKIP
-        >>> session = ort.InferenceSession("ground.onnx")  # doctest: +SKIP
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import onnxruntime as ort
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.onnx"
+        ...     model.fit(X, y).to_onnx(path)
+        ...     session = ort.InferenceSession(path)
+        >>> parameters, outside = session.run(None, {"image": X})
+        >>> np.allclose(parameters, model.predict(X), rtol=1e-4)
+        True
+
+        A model with planes and error bars has more inputs and outputs:
+
         >>> stamps = {"image": image, "variance": var, "psf": psf}  # doctest: +SKIP
         >>> y, y_std, is_outside = session.run(None, stamps)  # doctest: +SKIP
         """

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from operator import attrgetter
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -19,8 +18,15 @@ from sklearn.utils import (
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._array_likes import without_traps
+from sklcae._attributes import part_of
 from sklcae._blocks import by_blocks
-from sklcae._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklcae._compat import (
+    DocumentationLinkMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    _fit_context,
+)
 from sklcae._dask import token_of
 from sklcae._fixed_psf import SHORTEST_SIDE, effective_fwhm, fixed_psf
 from sklcae._flags import find_hit_stamps, flag_profiles
@@ -56,7 +62,9 @@ FEWEST_COMPARED = 5
 LARGEST_MISFIT = 1.3
 
 
-class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class ProfileFitRegressor(
+    MultiOutputMixin, RegressorMixin, DocumentationLinkMixin, BaseEstimator
+):
     """Fit a Sersic profile to every stamp, through its own PSF and noise.
 
     The profile that lowers chi-square most is found by the method of Levenberg and
@@ -296,6 +304,24 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         UserWarning
             If flux or radius differ much from y, which a wrong `pixel_scale`, `gain` or
             PSF causes, or if a PSF is narrower than two pixels.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> fitter.target_names_
+        ['flux', 'half_light_radius']
+
+        The predictions of a network may start the fits:
+
+        >>> from sklcae import load_pretrained
+        >>> network = load_pretrained("ground")
+        >>> fitter = ProfileFitRegressor(network, prefit=True).fit(X)
+        >>> fitter.pixel_scale_
+        0.2
         """
         fitter, data = self._prepare(X, y)
         estimator = self._fit_estimator(X, y)
@@ -488,10 +514,10 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "fitter_")
 
-    target_names_ = property(attrgetter("fitter_.layout.target_names"))
-    n_features_in_ = property(attrgetter("fitter_.layout.n_features"))
-    image_shape_ = property(attrgetter("fitter_.layout.image_shape"))
-    pixel_scale_ = property(attrgetter("fitter_.pixel_scale"))
+    target_names_ = part_of("fitter_.layout.target_names")
+    n_features_in_ = part_of("fitter_.layout.n_features")
+    image_shape_ = part_of("fitter_.layout.image_shape")
+    pixel_scale_ = part_of("fitter_.pixel_scale")
 
     @property
     def noise_(self) -> float | list[float] | None:
@@ -499,7 +525,7 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         noise = self.fitter_.noise
         return noise[0] if noise and len(noise) == 1 else noise
 
-    noise_correlation_ = property(attrgetter("fitter_.noise_correlation"))
+    noise_correlation_ = part_of("fitter_.noise_correlation")
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
@@ -596,6 +622,21 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             If fits have not converged, see :meth:`fit_report`.
         UserWarning
             If a PSF is narrower than two pixels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> y_fit, y_std = fitter.predict(X, return_std=True)
+        >>> (np.abs(y_fit - y) < 5 * y_std).all()
+        np.True_
+        >>> y_fit, y_cov = fitter.predict(X, return_cov=True)
+        >>> y_cov.shape
+        (3, 2, 2)
         """
         _, measured = self._measure(X, neighbours)
         fitter = self.fitter_
@@ -642,6 +683,19 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -----
         ConvergenceWarning, UserWarning
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> lower, upper = fitter.predict_interval(X, coverage=0.95)
+        >>> lower.shape
+        (3, 2)
+        >>> (lower < upper).all()
+        np.True_
         """
         check_coverage(coverage)
         _, measured = self._measure(X, neighbours)
@@ -691,6 +745,17 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ------
         ValueError
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> report = fitter.fit_report(X)
+        >>> report.converged, report.chi_square.round(1)
+        (array([ True,  True,  True]), array([1., 1., 1.]))
         """
         _, measured = self._measure(X, neighbours, warn=False)
         fitter = self.fitter_
@@ -755,6 +820,21 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -----
         ConvergenceWarning, UserWarning
             As in :meth:`predict`.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> galaxies = make_galaxies(
+        ...     2, x0=32.0, y0=32.0, neighbours=1, random_state=0,
+        ...     planes=("image", "variance", "psf"), return_X_y=False,
+        ... )
+        >>> fitter = ProfileFitRegressor(
+        ...     planes=galaxies.planes, pixel_scale=0.2, max_neighbours=3
+        ... )
+        >>> scenes = fitter.fit(galaxies.data).deblend(galaxies.data)
+        >>> scenes.central.shape, scenes.neighbours.stamp
+        ((2, 64, 64), array([1]))
         """
         images, measured = self._measure(X, neighbours)
         fitter = self.fitter_
@@ -840,6 +920,19 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ----------
         .. [1] J. Bosch et al., "The Hyper Suprime-Cam software pipeline", PASJ 70, S5
            (2018), section 4.9.11.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> X[0, 0] = np.minimum(X[0, 0], X[0, 0].max() / 2)
+        >>> flags = fitter.flags(X)
+        >>> flags.saturated, flags.poor_fit
+        (array([ True, False, False]), array([False, False, False]))
         """
         images, measured = self._measure(X, neighbours, warn=False, checks=True)
         return self._flags_of(X, images, measured)
@@ -902,6 +995,19 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ----------
         .. [1] A. F. M. Smith and A. E. Gelfand, "Bayesian Statistics without Tears: A
            Sampling-Resampling Perspective", The American Statistician 46, 84 (1992).
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> draws = fitter.sample(X, n_draws=50, random_state=0)
+        >>> draws.shape
+        (3, 50, 2)
+        >>> (draws.std(axis=1) > 0).all()
+        np.True_
         """
         if not isinstance(n_draws, Integral) or n_draws < 1:
             raise ValueError(
@@ -957,6 +1063,16 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ------
         ValueError
             As in :meth:`predict`, or if y does not have the shape of the predictions.
+
+        Examples
+        --------
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(20, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> round(fitter.score(X, y), 1)
+        1.0
         """
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
@@ -1027,6 +1143,22 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         -----
         UserWarning
             If a parameter is not a plain value. The loaded model has its default.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "fitter.sklcae"
+        ...     fitter.save(path)
+        ...     loaded = ProfileFitRegressor.load(path)
+        >>> (loaded.predict(X) == fitter.predict(X)).all()
+        np.True_
         """
         from sklcae._storage.model import save_model
 
@@ -1053,6 +1185,21 @@ class ProfileFitRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             written.
         OSError
             If the file cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> planes = ("image", "variance", "psf")
+        >>> X, y = make_galaxies(3, x0=32.0, y0=32.0, planes=planes, random_state=0)
+        >>> fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "fitter.sklcae"
+        ...     fitter.save(path)
+        ...     ProfileFitRegressor.load(path).target_names_
+        ['flux', 'half_light_radius']
         """
         from sklcae._storage.model import load_model
 

@@ -39,11 +39,19 @@ def register() -> None:
 
     Examples
     --------
-    >>> import skl2onnx  # doctest: +SKIP
+    >>> import skl2onnx
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
     >>> import sklcae.onnx
-    >>> sklcae.onnx.register()  # doctest: +SKIP
-    >>> pipeline = make_pipeline(StandardScaler(), model).fit(X, y)  # doctest: +SKIP
-    >>> graph = skl2onnx.to_onnx(pipeline, X[:1])  # doctest: +SKIP
+    >>> from sklcae import ConditionalAutoencoderRegressor
+    >>> from sklcae.datasets import make_galaxies
+    >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+    >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
+    >>> pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
+    >>> sklcae.onnx.register()
+    >>> graph = skl2onnx.to_onnx(pipeline, X[:1])
+    >>> [output.name for output in graph.graph.output]
+    ['parameters', 'outside']
     """
     skl2onnx = import_optional("skl2onnx", extra="onnx", purpose=PURPOSE)
     skl2onnx.update_registered_converter(

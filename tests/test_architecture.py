@@ -89,6 +89,7 @@ ROOMS = [
     "_masking",
     "_units",
     "_array_likes",
+    "_attributes",
     "_gain",
     "_planes",
     "_fixed_psf",

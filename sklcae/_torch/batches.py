@@ -35,6 +35,14 @@ class Batch(NamedTuple):
     psf : array of shape (n, C, H, W)
         Effective point spread function of each stamp, of sum 1, with its centre in
         pixel (H // 2, W // 2).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Batch
+    >>> batch = Batch(torch.zeros(5, 1, 32, 32), psf=torch.ones(5, 1, 32, 32))
+    >>> batch.psf.shape, batch.variance
+    (torch.Size([5, 1, 32, 32]), None)
     """
 
     images: Any
@@ -62,6 +70,14 @@ class Batch(NamedTuple):
         -------
         Batch
             The changed batch.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklcae.networks import Batch
+        >>> batch = Batch(torch.zeros(5, 1, 32, 32), psf=torch.ones(5, 1, 32, 32))
+        >>> batch.map(lambda values: values[:2]).psf.shape
+        torch.Size([2, 1, 32, 32])
         """
         changed = {
             name: _map(function, value, fields)

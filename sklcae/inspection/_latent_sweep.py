@@ -135,6 +135,17 @@ class LatentSweepDisplay:
         -------
         LatentSweepDisplay
             This display.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae.inspection import LatentSweepDisplay
+        >>> galaxy = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
+        >>> display = LatentSweepDisplay.from_arrays(
+        ...     [[1 * galaxy, 2 * galaxy, 3 * galaxy]], [-1.0, 0.0, 1.0]
+        ... )
+        >>> display.plot(stretch="linear").axes_.shape
+        (1, 3)
         """
         check_stretch(stretch)
         self.figure_, self.axes_ = make_axes(
@@ -255,6 +266,18 @@ default=None
             parameter is not valid.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.inspection import LatentSweepDisplay
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
+        >>> model = model.fit(X, y)
+        >>> display = LatentSweepDisplay.from_estimator(model, X[:1], n_steps=3)
+        >>> display.feature_names, display.images.shape
+        (['target 0', 'target 1'], (2, 3, 16, 16))
         """
         check_is_fitted(estimator)
         n_stamps = len(X)  # type: ignore[arg-type]
@@ -354,6 +377,17 @@ default=None
         ------
         ValueError
             If the shapes do not match or a parameter is out of range.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae.inspection import LatentSweepDisplay
+        >>> galaxy = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
+        >>> display = LatentSweepDisplay.from_arrays(
+        ...     [[1 * galaxy, 2 * galaxy]], [0.0, 1.0], feature_names=["flux"]
+        ... )
+        >>> display.flux
+        array([[16., 32.]])
         """
         images = _check_sweep_images(images)
         values = _check_steps(values, images, "values")

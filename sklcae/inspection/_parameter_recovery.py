@@ -142,6 +142,15 @@ class ParameterRecoveryDisplay:
         ------
         ValueError
             If `scale` is unknown or `ax` does not hold one axes for each target.
+
+        Examples
+        --------
+        >>> from sklcae.inspection import ParameterRecoveryDisplay
+        >>> display = ParameterRecoveryDisplay.from_predictions(
+        ...     [1.0, 10.0, 100.0], [2.0, 9.0, 110.0], target_names=["flux"]
+        ... )
+        >>> display.plot(scale="log").axes_[0].get_xscale()
+        'log'
         """
         _check_choice(scale, _SCALES, "scale")
         self.figure_, self.axes_ = self._make_axes(ax)
@@ -273,6 +282,19 @@ class ParameterRecoveryDisplay:
             match.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> from sklcae.baselines import make_pca_baseline
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.inspection import ParameterRecoveryDisplay
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = make_pca_baseline(n_components=2).fit(X, y)
+        >>> display = ParameterRecoveryDisplay.from_estimator(
+        ...     model, X, y, target_names=["flux", "half_light_radius"]
+        ... )
+        >>> display.r2.shape
+        (2,)
         """
         _check_choice(response_method, _RESPONSE_METHODS, "response_method")
         check_is_fitted(estimator)
@@ -345,6 +367,15 @@ class ParameterRecoveryDisplay:
         ValueError
             If `response_method` or `scale` is unknown, `y_std` is negative or given for
             latents, or the shapes do not match.
+
+        Examples
+        --------
+        >>> from sklcae.inspection import ParameterRecoveryDisplay
+        >>> display = ParameterRecoveryDisplay.from_predictions(
+        ...     [1.0, 2.0, 3.0], [1.5, 2.0, 2.5], y_std=[0.5, 0.5, 0.5]
+        ... )
+        >>> display.r2, len(display.errorbars_)
+        (array([0.75]), 1)
         """
         _check_choice(response_method, _RESPONSE_METHODS, "response_method")
         names = _find_names(y_true) if target_names is None else target_names

@@ -106,6 +106,17 @@ class ReconstructionDisplay:
         -------
         ReconstructionDisplay
             This display.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae.inspection import ReconstructionDisplay
+        >>> images = np.arange(32.0).reshape(2, 4, 4)
+        >>> display = ReconstructionDisplay.from_predictions(
+        ...     images, images - 1.0, n_images=2
+        ... )
+        >>> display.plot(show_residuals=True).axes_.shape
+        (3, 2)
         """
         check_stretch(stretch)
         self.figure_, self.axes_ = make_axes(
@@ -193,6 +204,18 @@ class ReconstructionDisplay:
             unknown.
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> from sklcae import ConditionalAutoencoderRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.inspection import ReconstructionDisplay
+        >>> X, y = make_galaxies(20, image_shape=(16, 16), random_state=0)
+        >>> model = ConditionalAutoencoderRegressor(max_epochs=2, random_state=0)
+        >>> model = model.fit(X, y)
+        >>> display = ReconstructionDisplay.from_estimator(model, X, n_images=3)
+        >>> display.images.shape
+        (3, 16, 16)
         """
         check_is_fitted(estimator)
         n_stamps = len(X)  # type: ignore[arg-type]
@@ -260,6 +283,17 @@ class ReconstructionDisplay:
         ValueError
             If the shapes differ, `n_images`, `indices` or `channel` is not valid for
             them, or `stretch` is unknown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae.inspection import ReconstructionDisplay
+        >>> images = np.arange(32.0).reshape(2, 4, 4)
+        >>> display = ReconstructionDisplay.from_predictions(
+        ...     images, images - 1.0, indices=[1], stretch="asinh"
+        ... )
+        >>> display.indices, display.rmse
+        (array([1]), array([1.]))
         """
         images = select_channel(images, "images", channel=channel)
         reconstructions = select_channel(

@@ -92,6 +92,17 @@ class Cutouts(LazyStamps):
         and -1 where it is a mirror image.
     chunks : tuple of int
         The stamps that are cut together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklcae.survey import cutouts
+    >>> image = np.random.default_rng(0).normal(size=(200, 300))
+    >>> stamps = cutouts(image, [[150.0, 80.0], [2.0, 90.0]], 32, variance=1.0)
+    >>> stamps.shape, stamps.planes
+    ((2, 2, 32, 32), ('image', 'variance'))
+    >>> stamps.x, stamps.is_inside
+    (array([150.,   2.]), array([ True,  True]))
     """
 
     def __init__(
@@ -201,6 +212,19 @@ class Cutouts(LazyStamps):
         ------
         ValueError
             If the image has no WCS, or the stamp is not on it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.wcs import WCS
+        >>> from sklcae.survey import cutouts
+        >>> wcs = WCS(naxis=2)
+        >>> wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+        >>> wcs.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+        >>> image = np.zeros((200, 200))
+        >>> stamps = cutouts(image, [[90.0, 120.0]], 32, variance=1.0, wcs=wcs)
+        >>> stamps.wcs_of(0).pixel_to_world(15, 15).ra.degree.round(3)
+        np.float64(149.995)
         """
         self._check_wcs("wcs_of")
         nddata = library("astropy.nddata")
@@ -248,6 +272,21 @@ class Cutouts(LazyStamps):
         ValueError
             If the image has no WCS, or one of "e1" and "e2" or of "x0" and "y0" is
             missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy.wcs import WCS
+        >>> from sklcae.survey import cutouts
+        >>> wcs = WCS(naxis=2)
+        >>> wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+        >>> wcs.wcs.cdelt = [-0.2 / 3600, 0.2 / 3600]
+        >>> image = np.zeros((200, 200))
+        >>> stamps = cutouts(image, [[90.0, 120.0]], 32, variance=1.0, wcs=wcs)
+        >>> results = {"x0": [16.5], "y0": [16.5], "half_light_radius": [2.0]}
+        >>> sky = stamps.to_sky(results)
+        >>> sky["x"], sky["half_light_radius"].round(1)
+        (array([90.]), array([0.4]))
         """
         self._check_wcs("to_sky")
         return to_sky(results, self._frames, self.origin, self._image.wcs, pixel_scale)
@@ -283,6 +322,16 @@ class Cutouts(LazyStamps):
         ------
         ValueError
             If `positions` is not as described.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklcae.survey import cutouts
+        >>> image = np.random.default_rng(0).normal(size=(200, 300))
+        >>> stamps = cutouts(image, [[150.0, 80.0], [2.0, 90.0]], 32, variance=1.0)
+        >>> neighbours = stamps.find_neighbours([[150.0, 80.0], [155.0, 84.0]])
+        >>> neighbours["stamp"], neighbours["x0"], neighbours["y0"]
+        (array([0]), array([21.5]), array([20.5]))
         """
         own = np.column_stack([self.x, self.y])
         others, is_own = own, positions is None

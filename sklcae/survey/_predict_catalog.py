@@ -251,6 +251,26 @@ class CatalogRun:
     failed : list of dict
         For each part that failed in the last :meth:`run`: "part", its number, "rows",
         the first row and the one behind the last, and "error", the message.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklcae import ProfileFitRegressor
+    >>> from sklcae.datasets import make_galaxies
+    >>> from sklcae.survey import predict_catalog
+    >>> X, y = make_galaxies(5, x0=32.0, y0=32.0, random_state=0)
+    >>> X = X.reshape(-1, 1, 64, 64)
+    >>> fitter = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     folder, out = Path(folder), Path(folder) / "catalogue"
+    ...     model, stamps = folder / "model.sklcae", folder / "stamps.npy"
+    ...     np.save(stamps, X)
+    ...     fitter.save(model)
+    ...     run = predict_catalog(model, stamps, out)
+    ...     print(run.plan.n_parts, run.failed)
+    1 []
     """
 
     def __init__(
@@ -316,6 +336,28 @@ class CatalogRun:
             changed.
         OSError
             If the disk is full.
+
+        Examples
+        --------
+        A dry run measures nothing; `run` then measures the parts that are missing:
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.survey import predict_catalog
+        >>> X, y = make_galaxies(5, x0=32.0, y0=32.0, random_state=0)
+        >>> X = X.reshape(-1, 1, 64, 64)
+        >>> fitter = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     folder, out = Path(folder), Path(folder) / "catalogue"
+        ...     model, stamps = folder / "model.sklcae", folder / "stamps.npy"
+        ...     np.save(stamps, X)
+        ...     fitter.save(model)
+        ...     run = predict_catalog(model, stamps, out, dry_run=True)
+        ...     print(run.run().verify())
+        5
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
@@ -439,6 +481,26 @@ class CatalogRun:
         ------
         CatalogError
             If parts are missing, damaged or of another plan; the message names them.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.survey import predict_catalog
+        >>> X, y = make_galaxies(5, x0=32.0, y0=32.0, random_state=0)
+        >>> X = X.reshape(-1, 1, 64, 64)
+        >>> fitter = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     folder, out = Path(folder), Path(folder) / "catalogue"
+        ...     model, stamps = folder / "model.sklcae", folder / "stamps.npy"
+        ...     np.save(stamps, X)
+        ...     fitter.save(model)
+        ...     run = predict_catalog(model, stamps, out)
+        ...     print(run.verify())
+        5
         """
         return verify_catalog(self.folder)
 
@@ -449,6 +511,26 @@ class CatalogRun:
         -------
         bad : dict
             The message of the error by row of the source, of all parts that are done.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.survey import predict_catalog
+        >>> X, y = make_galaxies(5, x0=32.0, y0=32.0, random_state=0)
+        >>> X = X.reshape(-1, 1, 64, 64)
+        >>> fitter = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     folder, out = Path(folder), Path(folder) / "catalogue"
+        ...     model, stamps = folder / "model.sklcae", folder / "stamps.npy"
+        ...     np.save(stamps, X)
+        ...     fitter.save(model)
+        ...     run = predict_catalog(model, stamps, out)
+        ...     print(run.bad_stamps())
+        {}
         """
         bad: dict[int, str] = {}
         for task in self._tasks():
@@ -468,6 +550,26 @@ class CatalogRun:
         -------
         table : astropy.table.Table
             The rows of the parts that are done.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.survey import predict_catalog
+        >>> X, y = make_galaxies(5, x0=32.0, y0=32.0, random_state=0)
+        >>> X = X.reshape(-1, 1, 64, 64)
+        >>> fitter = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     folder, out = Path(folder), Path(folder) / "catalogue"
+        ...     model, stamps = folder / "model.sklcae", folder / "stamps.npy"
+        ...     np.save(stamps, X)
+        ...     fitter.save(model)
+        ...     run = predict_catalog(model, stamps, out)
+        ...     print(run.read(["object_id", "flux"]).colnames)
+        ['object_id', 'flux']
         """
         return read_catalog(self.folder, columns)
 
@@ -480,6 +582,27 @@ class CatalogRun:
             "rows", "parts" and "parts_done"; "bytes_in" and "bytes_out", of the stamps
             and of the catalogue before compression; "core_hours" for the parts that are
             missing, from the processor time of 256 stamps in this process.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from sklcae import ProfileFitRegressor
+        >>> from sklcae.datasets import make_galaxies
+        >>> from sklcae.survey import predict_catalog
+        >>> X, y = make_galaxies(5, x0=32.0, y0=32.0, random_state=0)
+        >>> X = X.reshape(-1, 1, 64, 64)
+        >>> fitter = ProfileFitRegressor(psf=0.7, pixel_scale=0.2).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     folder, out = Path(folder), Path(folder) / "catalogue"
+        ...     model, stamps = folder / "model.sklcae", folder / "stamps.npy"
+        ...     np.save(stamps, X)
+        ...     fitter.save(model)
+        ...     run = predict_catalog(model, stamps, out, dry_run=True)
+        ...     cost = run.estimate()
+        >>> cost["rows"], cost["parts"], cost["parts_done"]
+        (5, 1, 0)
         """
         path, opening = self._source
         model = load_by_hash(*self._model)

@@ -144,6 +144,18 @@ class Stamps(LazyStamps):
     of modification of all files that are read, and of the pixels of the first, middle
     and last stamp. It is made anew each time. It is the same when the file is opened
     again, and another one if the file was changed or replaced.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklcae.survey import open_stamps
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "stamps.npy", np.zeros((9, 32, 32), np.float32))
+    ...     stamps = open_stamps(Path(folder) / "stamps.npy")
+    ...     print(stamps.shape, stamps.ids[:3], stamps[2:4].shape)
+    (9, 1, 32, 32) [0 1 2] (2, 1, 32, 32)
     """
 
     def __init__(
@@ -246,7 +258,19 @@ class Stamps(LazyStamps):
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from sklcae.survey import open_stamps
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(Path(folder) / "stamps.npy", np.zeros((9, 32, 32), np.float32))
+        ...     stamps = open_stamps(Path(folder) / "stamps.npy")
+        ...     stamps.close()
+        """
         self._contents.close()
 
     def _planes_of(self, rows):

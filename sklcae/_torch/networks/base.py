@@ -49,6 +49,13 @@ class Architecture(NamedTuple):
         and the side of a pixel is known.
     light_scale : LightScale or None
         From scaled pixels to light; given with ``profile``.
+
+    Examples
+    --------
+    >>> from sklcae.networks import Architecture
+    >>> architecture = Architecture(image_shape=(1, 32, 32), n_targets=2, latent_dim=16)
+    >>> architecture.n_rest
+    14
     """
 
     image_shape: tuple[int, int, int]
@@ -80,6 +87,14 @@ class Encoding(NamedTuple):
         The other latents.
     log_variance : torch.Tensor of shape (n, n_targets) or None
         Logarithm of the variance of z_phy; None unless the encoder predicts it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Encoding
+    >>> encoding = Encoding(z_phy=torch.zeros(5, 2), z_rest=torch.ones(5, 14))
+    >>> encoding.latents.shape
+    torch.Size([5, 16])
     """
 
     z_phy: torch.Tensor
@@ -97,6 +112,23 @@ class Encoder(nn.Module):
 
     A subclass makes its own layers in ``__init__``, calls :meth:`add_heads`, and
     implements :meth:`features`.
+
+    Examples
+    --------
+    An encoder that averages each channel:
+
+    >>> import torch
+    >>> from sklcae.networks import Architecture, Batch, Encoder
+    >>> class MeanEncoder(Encoder):
+    ...     def __init__(self, architecture):
+    ...         super().__init__()
+    ...         self.add_heads(architecture, n_features=architecture.image_shape[0])
+    ...     def features(self, batch):
+    ...         return batch.images.mean(dim=(2, 3))
+    ...
+    >>> encoder = MeanEncoder(Architecture((1, 32, 32), n_targets=2, latent_dim=16))
+    >>> encoder(Batch(torch.zeros(5, 1, 32, 32))).z_rest.shape
+    torch.Size([5, 14])
     """
 
     def __init__(self) -> None:
@@ -114,6 +146,15 @@ class Encoder(nn.Module):
         -------
         torch.Tensor of shape (n, n_features)
             The features.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklcae.networks import Architecture, Batch, PaperEncoder
+        >>> architecture = Architecture((1, 32, 32), n_targets=2, latent_dim=16)
+        >>> encoder = PaperEncoder(architecture)
+        >>> encoder.features(Batch(torch.zeros(5, 1, 32, 32))).shape
+        torch.Size([5, 4096])
         """
         raise NotImplementedError
 
@@ -130,6 +171,16 @@ class Encoder(nn.Module):
             Number of features of an image.
         n_variance_units : int, default=32
             Width of the two hidden layers that predict the variance.
+
+        Examples
+        --------
+        >>> from sklcae.networks import Architecture, Encoder
+        >>> encoder = Encoder()
+        >>> encoder.add_heads(Architecture((1, 32, 32), 2, 16), n_features=10)
+        >>> encoder.dense_phy
+        Linear(in_features=10, out_features=2, bias=True)
+        >>> encoder.dense_rest
+        Linear(in_features=10, out_features=14, bias=True)
         """
         self.dense_phy = nn.Linear(n_features, architecture.n_targets)
         self.dense_rest = nn.Linear(n_features, architecture.n_rest)
@@ -175,6 +226,17 @@ class Autoencoder(nn.Module):
     decoder : torch.nn.Module
         Maps latents of shape (n, latent_dim) to logits of shape (n, C, H, W). If the
         stamps have PSFs, it gets them as its second argument.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Architecture, Autoencoder, Batch, PaperDecoder
+    >>> from sklcae.networks import PaperEncoder
+    >>> architecture = Architecture((1, 32, 32), n_targets=2, latent_dim=16)
+    >>> network = Autoencoder(PaperEncoder(architecture), PaperDecoder(architecture))
+    >>> encoding = network.encode(Batch(torch.zeros(5, 1, 32, 32)))
+    >>> network.decode(encoding.latents).shape
+    torch.Size([5, 1, 32, 32])
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -195,6 +257,17 @@ class Autoencoder(nn.Module):
         -------
         Encoding
             The latents.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklcae.networks import Architecture, Autoencoder, Batch, PaperDecoder
+        >>> from sklcae.networks import PaperEncoder
+        >>> architecture = Architecture((1, 32, 32), n_targets=2, latent_dim=16)
+        >>> encoder, decoder = PaperEncoder(architecture), PaperDecoder(architecture)
+        >>> network = Autoencoder(encoder, decoder)
+        >>> network.encode(Batch(torch.zeros(5, 1, 32, 32))).z_phy.shape
+        torch.Size([5, 2])
         """
         return self.encoder(batch)
 
@@ -214,6 +287,18 @@ class Autoencoder(nn.Module):
         -------
         torch.Tensor of shape (n, C, H, W)
             The logits of the images.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklcae.networks import Architecture, Autoencoder, Batch, PaperDecoder
+        >>> from sklcae.networks import PaperEncoder
+        >>> architecture = Architecture((1, 32, 32), n_targets=2, latent_dim=16)
+        >>> encoder, decoder = PaperEncoder(architecture), PaperDecoder(architecture)
+        >>> network = Autoencoder(encoder, decoder)
+        >>> logits = network.decode(torch.zeros(5, 16))
+        >>> logits.sigmoid().shape
+        torch.Size([5, 1, 32, 32])
         """
         return self.decoder(latents) if psf is None else self.decoder(latents, psf)
 

@@ -49,6 +49,15 @@ class NeuralFieldDecoder(nn.Module):
        VAEs", arXiv:1901.07017.
     .. [2] E. Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer",
        AAAI 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Architecture, NeuralFieldDecoder
+    >>> architecture = Architecture((1, 64, 64), n_targets=2, latent_dim=64)
+    >>> decoder = NeuralFieldDecoder(architecture)
+    >>> decoder(torch.zeros(5, 64)).shape
+    torch.Size([5, 1, 64, 64])
     """
 
     def __init__(self, architecture: Architecture) -> None:

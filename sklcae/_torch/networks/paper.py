@@ -38,6 +38,14 @@ class PaperEncoder(Encoder):
     ------
     ValueError
         If the stamps have PSFs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Architecture, Batch, PaperEncoder
+    >>> encoder = PaperEncoder(Architecture((1, 64, 64), n_targets=2, latent_dim=64))
+    >>> encoder(Batch(torch.zeros(5, 1, 64, 64))).latents.shape
+    torch.Size([5, 64])
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -83,6 +91,16 @@ class PaperEncoder(Encoder):
             The supervised latents.
         log_variance : Tensor of shape (n, n_targets) or None
             The logarithm of their variance; None if there is none.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklcae.networks import Architecture, Batch, PaperEncoder
+        >>> architecture = Architecture((1, 64, 64), n_targets=2, latent_dim=64)
+        >>> encoder = PaperEncoder(architecture)
+        >>> z_phy, log_variance = encoder.read_targets(Batch(torch.zeros(5, 1, 64, 64)))
+        >>> z_phy.shape, log_variance
+        (torch.Size([5, 2]), None)
         """
         features = self.features(batch)
         return self.dense_phy(features), self._log_variance(features)
@@ -105,6 +123,14 @@ class PaperDecoder(nn.Module):
     ------
     ValueError
         If the stamps have PSFs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Architecture, PaperDecoder
+    >>> decoder = PaperDecoder(Architecture((1, 64, 64), n_targets=2, latent_dim=64))
+    >>> decoder(torch.zeros(5, 64)).shape
+    torch.Size([5, 1, 64, 64])
     """
 
     def __init__(self, architecture: Architecture) -> None:

@@ -48,6 +48,14 @@ def register_network(name: str, network: Network, *, overwrite: bool = False) ->
         If `name` is not a str or `network` is not callable.
     ValueError
         If the name belongs to another network.
+
+    Examples
+    --------
+    >>> from sklcae import ConditionalAutoencoderRegressor
+    >>> from sklcae.networks import NeuralFieldDecoder, PaperEncoder
+    >>> from sklcae.networks import combine, register_network
+    >>> register_network("paper_field", combine(PaperEncoder, NeuralFieldDecoder))
+    >>> model = ConditionalAutoencoderRegressor(network="paper_field")
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"The 'name' of a network must be a str. Got {name!r}.")

@@ -122,6 +122,15 @@ class SersicEncoder(Encoder):
     ----------
     .. [1] A. Refregier, "Shapelets - I. A method for image analysis", MNRAS 338, 35
        (2003).
+
+    Examples
+    --------
+    The encoder of the model that comes with sklcae:
+
+    >>> from sklcae import load_pretrained
+    >>> encoder = load_pretrained("ground").net_.module_.encoder
+    >>> type(encoder).__name__, encoder.sizes
+    ('SersicEncoder', [7, 1])
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -241,6 +250,15 @@ class SersicDecoder(nn.Module):
     ----------
     .. [1] A. Refregier, "Shapelets - I. A method for image analysis", MNRAS 338, 35
        (2003).
+
+    Examples
+    --------
+    The decoder of the model that comes with sklcae has nothing to train:
+
+    >>> from sklcae import load_pretrained
+    >>> decoder = load_pretrained("ground").net_.module_.decoder
+    >>> type(decoder).__name__, list(decoder.parameters())
+    ('SersicDecoder', [])
     """
 
     draws_light = True
@@ -301,6 +319,14 @@ class SersicDecoder(nn.Module):
             centre in pixels from that of the first pixel; within their limits. Seven
             parameters with one band; with several there are more fluxes, and maybe
             radii.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklcae import load_pretrained
+        >>> decoder = load_pretrained("ground").net_.module_.decoder
+        >>> decoder.parameters_of(torch.zeros(5, 8)).shape
+        torch.Size([5, 7])
         """
         parameters = self.units.parameters_of(latents)
         parameters = torch.minimum(torch.maximum(parameters, self.low), self.high)

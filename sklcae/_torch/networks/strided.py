@@ -48,6 +48,14 @@ class StridedEncoder(Encoder):
     ----------
     .. [1] E. Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer",
        AAAI 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklcae.networks import Architecture, Batch, StridedEncoder
+    >>> encoder = StridedEncoder(Architecture((1, 64, 64), n_targets=2, latent_dim=64))
+    >>> encoder(Batch(torch.zeros(5, 1, 64, 64))).latents.shape
+    torch.Size([5, 64])
     """
 
     def __init__(self, architecture: Architecture) -> None:
