@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lab import HERE, Lab
+from records import processor
 from rows import ROWS
 
 FULL = {
@@ -105,14 +106,6 @@ def describe_machine(lab):
         **{package: version(package) for package in PACKAGES},
         **lab.run("machine"),
     }
-
-
-def processor():
-    """Return the name of the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 def measure(lab, rows):
