@@ -27,7 +27,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "gallery/*.ipynb"]
+exclude_patterns = ["_build", "gallery/*.ipynb", "results/tables"]
 nitpicky = False
 
 # API ---------------------------------------------------------------------------------
@@ -82,3 +82,11 @@ html_theme_options = {
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# Results -----------------------------------------------------------------------------
+
+
+def setup(app):
+    from results.tables import write_tables
+
+    app.connect("builder-inited", write_tables)

@@ -8,8 +8,7 @@ A record is a JSON file in ``docs/results/data``. ``tables.py`` makes the tables
 pages of these files when the site is built. Benchmarks write their record themselves,
 by ``--json``. Examples write CSV tables to ``--output``, which this script reads.
 
-The minutes are those of one core, except for the speed of sklcae, which needs a free
-machine with two cores.
+The minutes are estimates for one core. Speed needs a free machine with two cores.
 """
 
 import argparse
@@ -44,11 +43,11 @@ class Run:
     command : str
         Script and options, from the root of the repository.
     minutes : float
-        Minutes of one core.
+        Expected minutes of one core.
     csv : tuple of str
         The tables that an example writes to the folder ``--output``.
     first : str
-        A command to run before, which writes a model that `command` reads.
+        A command to run before, which writes the models that `command` reads.
     """
 
     command: str
@@ -66,25 +65,29 @@ PROFILE_FITS = "tests/benchmarks/profile_fits.py --n 2500 --psf"
 GROUND = "--one-pass --estimator sklcae/weights/ground.sklcae"
 CROWDED = "tests/benchmarks/crowded.py"
 COMPARE = "examples/compare_with_profile_fitting.py --only"
+TRAIN = "tests/benchmarks/train_for_psfs.py --max-epochs"
+MODELS = "build/networks"
+NETWORKS = (
+    "examples/compare_networks.py --networks neural_field --n-train 20000 "
+    f"--max-epochs 12 --output {MODELS}"
+)
+LARGE = " ".join(f"{MODELS}/neural_field_20000_12_{seed}.sklcae" for seed in range(3))
 RUNS = {
     "best-scores": Run("tests/benchmarks/best_scores.py", 2),
     "profile-fits-one": Run(f"{PROFILE_FITS} one", 3),
     "profile-fits-mixed": Run(f"{PROFILE_FITS} mixed", 3),
     "one-pass-ground": Run(f"{PROFILE_FITS} mixed {GROUND}", 2),
+    "undersampled": Run("tests/benchmarks/undersampled.py", 2),
+    "crowded-neighbours": Run(f"{CROWDED} isolated one --n 400", 2),
+    "crowded-four": Run(f"{CROWDED} four --n 400", 4),
+    "crowded-defects": Run(f"{CROWDED} correlated cosmic bulge --n 400", 3),
+    "crowded-colours": Run(f"{CROWDED} colours psf --n 400", 3),
     "crowded-ground": Run(
         f"{CROWDED} isolated one four correlated cosmic bulge --model ground "
         "--one-pass --n 800",
         2,
     ),
-    "crowded-neighbours": Run(f"{CROWDED} isolated one --n 400", 2),
-    "crowded-four": Run(f"{CROWDED} four --n 400", 4),
-    "crowded-defects": Run(f"{CROWDED} correlated cosmic bulge --n 400", 3),
-    "crowded-colours": Run(f"{CROWDED} colours psf --n 400", 3),
     "flags": Run(f"{CROWDED} flags --model ground --n 400", 5),
-    "undersampled": Run("tests/benchmarks/undersampled.py", 2),
-    "three-telescopes": Run(
-        "examples/plot_three_telescopes.py", 1, csv=("three_telescopes",)
-    ),
     "compare-fits": Run(
         f'{COMPARE} "sklcae\'s profile fit" "sklcae\'s profile fit, free sky" '
         'sep "PCA, 64" "PLS, 64"',
@@ -94,6 +97,48 @@ RUNS = {
     "compare-galsim": Run(
         f'{COMPARE} "GalSim, least squares"', 4, csv=("profile_fitting",)
     ),
+    "three-telescopes": Run(
+        "examples/plot_three_telescopes.py", 1, csv=("three_telescopes",)
+    ),
+    "paper": Run(
+        'examples/plot_paper_results.py --variants "asinh, dihedral"',
+        26,
+        csv=("r2", "sweep_slopes_cae", "sweep_slopes_shipped_weights"),
+    ),
+    "all-parameters": Run(
+        "examples/compare_networks.py --networks neural_field",
+        36,
+        csv=("networks_909",),
+    ),
+    "all-parameters-large": Run(NETWORKS, 90, csv=("networks_20000",)),
+    "closure": Run(
+        f"examples/plot_closure.py --extra {LARGE}",
+        125,
+        csv=("closure", "reconstruction"),
+        first=NETWORKS,
+    ),
+    "error-bars": Run(
+        f"examples/plot_uncertainty.py --models {LARGE}",
+        95,
+        csv=("coverage_68", "coverage_95", "unlike"),
+        first=NETWORKS,
+    ),
+    "other-error-bars": Run("tests/benchmarks/uncertainties.py --rates 0.05 0.2", 60),
+    "incomplete-data": Run(
+        "examples/plot_incomplete_data.py", 40, csv=("masked_pixels", "missing_targets")
+    ),
+    "one-pass": Run(
+        f"{PROFILE_FITS} mixed --one-pass --estimator build/psfs.sklcae",
+        65,
+        first=f"{TRAIN} 200 build/psfs.sklcae",
+    ),
+    "unlabelled": Run("tests/benchmarks/unlabelled.py", 20),
+    "adapt": Run(
+        "tests/benchmarks/adapt.py build/sky.sklcae --n-test 1500 --alternatives",
+        20,
+        first=f"{TRAIN} 18 --sky 0.3 build/sky.sklcae",
+    ),
+    "speed": Run("tests/benchmarks/run.py", 44),
 }
 
 
@@ -107,10 +152,12 @@ def run(name):
         start(one.command, "--json", path)
         return
     record = Record(one.command)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as empty:
+        # Some examples keep their models, in a folder of the command.
+        folder = MODELS if f"--output {MODELS}" in one.command else empty
         start(one.command, "--output", folder)
         for table in one.csv:
-            record.add(table, pd.read_csv(Path(folder, f"{table}.csv")))
+            record.add(table, pd.read_csv(ROOT / folder / f"{table}.csv"))
     record.write(path)
 
 
@@ -133,6 +180,8 @@ def show():
         date = json.loads(path.read_text())["date"] if path.exists() else "no record"
         kind = "quick" if one.is_quick else "long"
         print(f"{name:20} {kind:5} {one.minutes:6g} min  {date:10}  {one.command}")
+        if one.first:
+            print(f"{'':47}after  {one.first}")
 
 
 def main():

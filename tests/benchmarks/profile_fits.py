@@ -12,7 +12,8 @@ compared with it. Fits with a free sky are compared with the bound of the render
 derivatives and a column of ones. Both ratios are printed for both fits.
 
 ``--estimator`` names a saved model, from whose predictions the fits start. With
-``--one-pass`` the predictions of the model itself are scored, with and without turns.
+``--one-pass`` the predictions of the model itself are scored, with ``--turned`` also
+their mean over all flips and rotations.
 ``--fwhm`` is the width of the one PSF in arcsec, for models with a plane "psf".
 ``--cost`` measures core-seconds a stamp, on one thread, against GalSim and
 ``least_squares`` on the same stamps.
@@ -171,7 +172,7 @@ def read(model, X):
 def methods_of(model, options):
     """Yield the name of each method, its estimator, and the sky of its bound."""
     if options.one_pass:
-        for turned in (False, True):
+        for turned in (False, True)[: 1 + options.turned]:
             model.set_params(test_time_augmentation=turned)
             yield ("turned" if turned else "one pass"), model, "fixed"
         return
@@ -283,6 +284,7 @@ def main():
     parser.add_argument("--sky", type=float, default=0.0)
     parser.add_argument("--estimator", help="a saved model")
     parser.add_argument("--one-pass", action="store_true")
+    parser.add_argument("--turned", action="store_true")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=77)
     add_option(parser)
