@@ -34,6 +34,7 @@ def load(name):
 
 tables, make = load("tables"), load("make")
 RECORDS = {path.stem: path for path in sorted(tables.DATA.glob("*.json"))}
+SCRIPTS = {path.stem for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
 USED = {name for names, _ in tables.TABLES.values() for name in names}
 
 
@@ -44,9 +45,8 @@ def import_benchmark():
         patch.syspath_prepend(ROOT / "tests" / "benchmarks")
         yield importlib.import_module
     # Other tests must not find the benchmarks under their plain names.
-    for path in (ROOT / "tests" / "benchmarks").glob("*.py"):
-        if path.stem not in before:
-            sys.modules.pop(path.stem, None)
+    for name in SCRIPTS - before:
+        sys.modules.pop(name, None)
 
 
 # Pages, tables and records ------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_table_follows_its_record(tmp_path, monkeypatch):
     record["tables"] = {"scores": scores}
     (tmp_path / "best-scores.json").write_text(json.dumps(record))
     text = tables.as_text("best_scores")
-    assert "   * - flux\n     - 0.123\n     - 0.010\n" in text
+    assert "   * - flux\n     - 0.123\n     - 0.01\n" in text
     assert f"``python {record['command']}``, {record['date']}" in text
 
 
@@ -150,6 +150,14 @@ def test_tables_of_an_example_are_read(tmp_path, monkeypatch):
     content = json.loads((tmp_path / f"{name}.json").read_text())
     assert content["command"] == make.RUNS[name].command
     assert content["tables"] == {"three_telescopes": [{"PSF": "wide", "peak": 2.0}]}
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS - {"conftest", "job"}))
+def test_benchmarks_can_be_imported(name, import_benchmark, monkeypatch):
+    """They run only on request, and what they import may have moved."""
+    # One script sets the number of threads of its processes.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert import_benchmark(name).__doc__
 
 
 # Quick records, measured again --------------------------------------------------------

@@ -129,7 +129,7 @@ def best_scores(record):
         {
             "Parameter": row["of"],
             "Best R2": f"{row['best R2']:.3f}",
-            "Uncertainty": f"{row['uncertainty']:.3f}",
+            "Uncertainty": f"{row['uncertainty']:.1g}",
         }
         for _, row in record["scores"].iterrows()
     ]
@@ -371,7 +371,7 @@ def three_telescopes(record):
         {
             "PSF": row["PSF"],
             "Peak [ADU]": f"{row['peak, ADU']:.0f}",
-            "Largest residual [ADU]": f"{row['largest residual, ADU']:.3f}",
+            "Largest residual [ADU]": f"{row['largest residual, ADU']:.2g}",
             "Over the peak": f"{row['largest residual / peak']:.1e}",
         }
         for _, row in record["three_telescopes"].iterrows()

@@ -29,8 +29,9 @@ from records import Record, add_option
 from scipy.stats import norm
 from sklearn.metrics import r2_score
 
-from sklcae._scaling import ImageScaler, fit_target_scaler
+from sklcae._scaling import ImageScaler
 from sklcae._symmetry import Symmetry, variance_of_mean
+from sklcae._targets import fit_target_scaler
 from sklcae._torch import PHYSICAL_LOSSES, Architecture, Batch
 from sklcae._torch.augmentation import DihedralAugmentation, dihedral_transform
 from sklcae.datasets import make_galaxies, signal_to_noise
