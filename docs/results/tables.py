@@ -15,10 +15,11 @@ DATA, WRITTEN = HERE / "data", HERE / "tables"
 TABLES = {}
 
 SHORT = {"half_light_radius": "radius", "sersic_index": "index"}
-PSFS = (
-    "Gaussian, 0.7 arcsec",
-    "One for each stamp, Gaussian and Moffat, 0.5 to 1.2 arcsec, ellipticity to 0.1",
-)
+PSFS = {
+    "profile-fits-one": "Gaussian, 0.7 arcsec",
+    "profile-fits-mixed": "One for each stamp, Gaussian and Moffat, 0.5 to 1.2 arcsec, "
+    "ellipticity to 0.1",
+}
 CASES = {
     "isolated": "No neighbour",
     "one": "One neighbour",
@@ -29,18 +30,27 @@ CASES = {
 }
 
 
-def made_of(*names):
+def made_of(*names, needs_all=True):
     """Register a function that makes a table of these records.
 
     The function gets the tables of each record, by name, and returns a DataFrame of
-    text.
+    text. Without `needs_all` it gets the records that there are.
     """
 
     def register(function):
-        TABLES[function.__name__] = names, function
+        TABLES[function.__name__] = names, needs_all, function
         return function
 
     return register
+
+
+class Tables(dict):
+    """The tables of a record, DataFrames by their names, with the record's own name."""
+
+    def __init__(self, name):
+        rows = read(name)["tables"]
+        super().__init__({title: pd.DataFrame(rows[title]) for title in rows})
+        self.name = name
 
 
 # From records to text -----------------------------------------------------------------
@@ -49,11 +59,6 @@ def made_of(*names):
 def read(name):
     """Return a record."""
     return json.loads((DATA / f"{name}.json").read_text())
-
-
-def frames(record):
-    """Return the tables of a record by name."""
-    return {name: pd.DataFrame(rows) for name, rows in record["tables"].items()}
 
 
 def write_tables(app=None):
@@ -68,14 +73,16 @@ def write_tables(app=None):
 
 def as_text(name):
     """Return a table, and below it the commands that wrote its records."""
-    names, function = TABLES[name]
-    missing = [one for one in names if not (DATA / f"{one}.json").exists()]
+    names, needs_all, function = TABLES[name]
+    there = [one for one in names if (DATA / f"{one}.json").exists()]
+    missing = [one for one in names if one not in there]
+    lines = []
+    if there and not (missing and needs_all):
+        table = function(*map(Tables, there))
+        lines = [list_table(table), *(origin(read(one)) for one in there)]
     if missing:
         command = f"python docs/results/make.py --run {' '.join(missing)}"
-        return f"There is no record yet. ``{command}`` writes it.\n"
-    records = [read(one) for one in names]
-    table = function(*map(frames, records))
-    lines = [list_table(table), *map(origin, records)]
+        lines.append(f"Not recorded yet: ``{command}`` does so.\n")
     return "\n".join(lines)
 
 
@@ -139,12 +146,12 @@ def best_scores(record):
 def of_fits(records, sky):
     """Return the scores of fits in fifths of signal-to-noise."""
     rows = []
-    for psf, record in zip(PSFS, records, strict=True):
+    for record in records:
         bins = record["bins"].query(f"method == 'fit, {sky} sky'")
         for ratio, part in bins.groupby("S/N", sort=False):
             rows.append(
                 {
-                    "PSF": psf,
+                    "PSF": PSFS[record.name],
                     "S/N": ratio,
                     "Dispersion over the bound": span(part[f"over, {sky}"]),
                     "The same, at the bound": span(part["best"]),
@@ -157,13 +164,13 @@ def of_fits(records, sky):
     return without_repeats(pd.DataFrame(rows), "PSF")
 
 
-@made_of("profile-fits-one", "profile-fits-mixed")
+@made_of(*PSFS, needs_all=False)
 def fits_free_sky(*records):
     """Show profile fits with a free sky."""
     return of_fits(records, "free")
 
 
-@made_of("profile-fits-one", "profile-fits-mixed")
+@made_of(*PSFS, needs_all=False)
 def fits_fixed_sky(*records):
     """Show profile fits with a fixed sky."""
     return of_fits(records, "fixed")
@@ -220,16 +227,19 @@ def undersampled(record):
 # Coverage -----------------------------------------------------------------------------
 
 
-@made_of("profile-fits-one", "profile-fits-mixed", "one-pass-ground")
-def coverage(one, mixed, ground):
+COVERED = {
+    "profile-fits-one": ("Profile fit, one PSF", "fit, free sky"),
+    "profile-fits-mixed": ("Profile fit, a PSF for each stamp", "fit, free sky"),
+    "one-pass-ground": ('"ground", a PSF for each stamp', "one pass"),
+}
+
+
+@made_of(*COVERED, needs_all=False)
+def coverage(*records):
     """Show the shares within the intervals; the fifths are equally large."""
-    methods = {
-        "Profile fit, one PSF": (one, "fit, free sky"),
-        "Profile fit, a PSF for each stamp": (mixed, "fit, free sky"),
-        '"ground", a PSF for each stamp': (ground, "one pass"),
-    }
     rows = []
-    for title, (record, method) in methods.items():
+    for record in records:
+        title, method = COVERED[record.name]
         bins = record["bins"].query(f"method == '{method}'")
         for level in (68, 95):
             shares = bins.groupby("of", sort=False)[f"in {level}, interval"].mean()
@@ -279,7 +289,7 @@ def of_cases(records):
     return without_repeats(pd.DataFrame(rows), "Stamps")
 
 
-@made_of("crowded-neighbours", "crowded-four", "crowded-defects")
+@made_of("crowded-neighbours", "crowded-four", "crowded-defects", needs_all=False)
 def crowded_fits(*records):
     """Show profile fits of crowded and spoiled stamps."""
     return of_cases(records)
@@ -416,19 +426,19 @@ def errors_of(one):
     return f"{one['bias']:+.3f}, {one['dispersion']:.3f}, {share}"
 
 
-@made_of("compare-galsim", "compare-fits")
+@made_of("compare-galsim", "compare-fits", needs_all=False)
 def compared_bright(*records):
     """Compare methods on bright galaxies."""
     return of_group(records, "bright")
 
 
-@made_of("compare-galsim", "compare-fits")
+@made_of("compare-galsim", "compare-fits", needs_all=False)
 def compared_faint(*records):
     """Compare methods on faint galaxies."""
     return of_group(records, "faint")
 
 
-@made_of("compare-galsim", "compare-fits")
+@made_of("compare-galsim", "compare-fits", needs_all=False)
 def compared_cut(*records):
     """Compare methods on galaxies at the edge of their stamp."""
     return of_group(records, "cut")

@@ -32,12 +32,12 @@ class Record:
 
     def __init__(self, command=None):
         self._command = command_line() if command is None else command
-        self._start, self._tables = time.perf_counter(), {}
+        self._start, self.tables = time.perf_counter(), {}
 
     def add(self, name, table):
         """Add a DataFrame below the rows of this name."""
         rows = json.loads(table.to_json(orient="records"))
-        self._tables.setdefault(name, []).extend(rows)
+        self.tables.setdefault(name, []).extend(rows)
 
     def write(self, path):
         """Write the record; without a path, do nothing."""
@@ -50,7 +50,7 @@ class Record:
             "processor": processor(),
             "cores": len(os.sched_getaffinity(0)),
             "seconds": round(time.perf_counter() - self._start),
-            "tables": self._tables,
+            "tables": self.tables,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n")
