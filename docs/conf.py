@@ -37,7 +37,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "gallery/*.ipynb"]
+exclude_patterns = ["_build", "gallery/*.ipynb", "results/tables"]
 nitpicky = True
 # Properties are described in the list of attributes, without a target of their own.
 nitpick_ignore_regex = [("py:obj", r"[a-z_]+")]
@@ -151,3 +151,11 @@ html_theme_options = {
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+# Results -----------------------------------------------------------------------------
+
+
+def setup(app):
+    from results.tables import write_tables
+
+    app.connect("builder-inited", write_tables)

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from profile_fits import MIXED, STAMPS
+from records import Record, add_option
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -128,7 +129,8 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--n-test", type=int, default=2000)
     parser.add_argument("--alternatives", action="store_true")
-    options = parser.parse_args()
+    add_option(parser)
+    options, record = parser.parse_args(), Record()
     train = make_galaxies(1000, random_state=11, **SETTINGS | OTHER)
     test = make_galaxies(options.n_test, random_state=12, **SETTINGS | OTHER)
     old = make_galaxies(options.n_test, random_state=13, **SETTINGS | MIXED)
@@ -176,6 +178,8 @@ def main():
     table["gap"] = (before - logs) / (before - most)
     with pd.option_context("display.width", 250, "display.max_columns", 20):
         print(table.round(3).to_string())
+    record.add("models", table.rename_axis("model").reset_index())
+    record.write(options.json)
 
 
 if __name__ == "__main__":

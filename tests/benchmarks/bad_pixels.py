@@ -10,6 +10,8 @@ import argparse
 import warnings
 
 import numpy as np
+import pandas as pd
+from records import Record, add_option
 from sklearn.metrics import r2_score
 
 from sklcae import ConditionalAutoencoderRegressor
@@ -43,7 +45,8 @@ def main():
     parser.add_argument("--max-epochs", type=int, default=15)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--values", nargs="+", default=VALUES)
-    options = parser.parse_args()
+    add_option(parser)
+    options, record = parser.parse_args(), Record()
     X, y = make_galaxies(1000, targets=NAMES, random_state=10, **STAMPS)
     X_test, y_test = make_galaxies(500, targets=NAMES, random_state=11, **STAMPS)
     for value in options.values:
@@ -57,6 +60,9 @@ def main():
             r2 = r2_score(y_test, model.predict(X_test), multioutput="raw_values")
         warned = any("far beyond" in str(one.message) for one in caught)
         print(value, r2.round(3).tolist(), "warned" if warned else "", flush=True)
+        row = {"value": value, **dict(zip(NAMES, r2, strict=True)), "warned": warned}
+        record.add("R2", pd.DataFrame([row]))
+    record.write(options.json)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import torch
+from records import Record, add_option
 from sklearn.metrics import roc_auc_score
 
 from sklcae import (
@@ -155,7 +156,7 @@ def predict(estimator, X):
     return y, y_std, 1000 * (time.process_time() - start) / len(X)
 
 
-def run_case(case, n, seed, model, fits=True):
+def run_case(case, n, seed, model, record, fits=True):
     galaxies = simulate(case, n, seed)
     bound, X, y = joint_errors(galaxies), galaxies.data, galaxies.target
     methods = {}
@@ -168,18 +169,21 @@ def run_case(case, n, seed, model, fits=True):
     for name, estimator in methods.items():
         found, std, cost = predict(estimator, X)
         print(f"\n{case}, {name}: {cost:.1f} core-ms a stamp")
-        print(score(found, std, y, bound).round(2).to_string(index=False), flush=True)
+        table = score(found, std, y, bound)
+        print(table.round(2).to_string(index=False), flush=True)
+        record.add("cases", table.assign(case=case, method=name, n=n))
         if case == "cosmic" and fits:
             flagged = estimator.flags(X)["cosmic_ray"]
             hit = galaxies.cosmic_ray_mask.any(axis=(1, 2))
-            print(
-                f"flagged: {100 * flagged[hit].mean():.1f} % of those with a hit,",
-                end=" ",
-            )
-            print(f"{100 * flagged[~hit].mean():.1f} % of the others")
+            shares = {
+                kind: 100 * flagged[chosen].mean()
+                for kind, chosen in (("hit", hit), ("others", ~hit))
+            }
+            print("flagged, in %:", shares)
+            record.add("cosmic rays", pd.DataFrame([{"method": name, **shares}]))
 
 
-def run_colours(n, seed):
+def run_colours(n, seed, model, record):
     """Print the errors of colours over those of the bound, and of an aperture."""
     bands = ("g", "r", "i")
     settings = {**STAMPS, "targets": [f"flux_{b}" for b in bands] + NAMES[1:]}
@@ -205,14 +209,19 @@ def run_colours(n, seed):
         ratio = robust(error) / np.median(std[chosen], axis=0)
         within = 100 * (abs(error) < std[chosen]).mean(axis=0)
         over_fit = robust(other) / robust(error)
-        print(
-            f"colours, {title}: dispersion over predicted error {ratio.round(2)}, "
-            f"bias {np.median(error, axis=0).round(4)} mag, in 68 {within.round(1)}; "
-            f"dispersion in an aperture of 1.5 arcsec over it {over_fit.round(2)}"
-        )
+        columns = {
+            "colour": ["g - r", "r - i"],
+            "over the predicted error": ratio,
+            "bias [mag]": np.median(error, axis=0),
+            "in 68": within,
+            "aperture of 1.5 arcsec over the fit": over_fit,
+        }
+        table = pd.DataFrame(columns)
+        print(f"\ncolours, {title}\n{table.round(4).to_string(index=False)}")
+        record.add("colours", table.assign(galaxies=title))
 
 
-def run_psf(n, seed, model):
+def run_psf(n, seed, model, record):
     """Print how well the flag finds a PSF of 1.2 arcsec that is given as 0.7."""
     right = make_galaxies(n, random_state=seed, **STAMPS)
     wrong = make_galaxies(n, random_state=seed + 1, **{**STAMPS, "psf_fwhm": 1.2})
@@ -225,10 +234,11 @@ def run_psf(n, seed, model):
     flagged = fitter.flags(X)["wrong_psf"]
     for title, chosen in (("bright", flux[:, 0] > BRIGHT), ("all", flux[:, 0] > 0)):
         area = roc_auc_score(is_wrong[chosen], statistic[chosen])
-        print(f"psf, {title}: AUC {area:.3f}; flagged", end=" ")
-        for kind in (0, 1):
-            print(f"{100 * flagged[chosen & (is_wrong == kind)].mean():.1f} %", end=" ")
-        print("(right and wrong)")
+        row = {"galaxies": title, "ROC AUC": area}
+        for kind, name in enumerate(("right", "wrong")):
+            row[f"flagged, {name}"] = 100 * flagged[chosen & (is_wrong == kind)].mean()
+        print("psf", row)
+        record.add("psf", pd.DataFrame([row]))
 
 
 SPOILED = {
@@ -241,7 +251,7 @@ SPOILED = {
 }
 
 
-def run_flags(n, seed, model):
+def run_flags(n, seed, model, record):
     """Print which errors above three standard deviations are flagged."""
     plain = make_galaxies(n, random_state=seed, **STAMPS)
     parts = {"clean": (plain.data, plain.target)}
@@ -263,18 +273,22 @@ def run_flags(n, seed, model):
             flags = pd.DataFrame(estimator.flags(X)).drop(columns="neighbours")
             flagged = flags.any(axis=1).to_numpy()
             wrong = ~(abs(found - y) < 3 * std).all(axis=1)
-            print(
-                f"flags, {title}, {name}: errors above 3 sigma "
-                f"{100 * wrong.mean():.1f} %, of these flagged "
-                f"{100 * flagged[wrong].mean():.1f} %, of the others "
-                f"{100 * flagged[~wrong].mean():.1f} %; most often "
-                f"{flags.mean().nlargest(3).round(2).to_dict()}"
-            )
+            row = {
+                "method": title,
+                "case": name,
+                "wrong": 100 * wrong.mean(),
+                "flagged": 100 * flagged[wrong].mean(),
+                "false": 100 * flagged[~wrong].mean(),
+            }
+            print(row, flags.mean().nlargest(3).round(2).to_dict(), flush=True)
+            record.add("flags", pd.DataFrame([row]))
             if name != "clean":
                 caught.append(flagged)
                 bad.append(wrong)
         caught, bad = np.concatenate(caught), np.concatenate(bad)
-        print(f"flags, {title}, all spoiled: caught {100 * caught[bad].mean():.1f} %")
+        row = {"method": title, "case": "spoiled", "flagged": 100 * caught[bad].mean()}
+        print(row)
+        record.add("flags", pd.DataFrame([row]))
 
 
 def main():
@@ -287,21 +301,21 @@ def main():
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--model", help="a saved model, or 'ground'")
     parser.add_argument("--one-pass", action="store_true", help="the model alone")
+    add_option(parser)
     options = parser.parse_args()
-    model = None
+    model, record = None, Record()
     if options.model == "ground":
         model = load_pretrained(options.model)
     elif options.model:
         model = ConditionalAutoencoderRegressor.load(options.model)
+    others = {"colours": run_colours, "psf": run_psf, "flags": run_flags}
     for case in options.cases:
-        if case == "colours":
-            run_colours(options.n, options.seed)
-        elif case in ("psf", "flags"):
-            run = run_psf if case == "psf" else run_flags
-            run(options.n, options.seed, model)
+        asked = options.n, options.seed, model, record
+        if case in others:
+            others[case](*asked)
         else:
-            fits = not options.one_pass
-            run_case(case, options.n, options.seed, model, fits)
+            run_case(case, *asked, fits=not options.one_pass)
+    record.write(options.json)
 
 
 if __name__ == "__main__":

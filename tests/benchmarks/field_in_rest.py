@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 from profile_fits import ERRORS, NAMES, PIXEL_SCALE, PLANES, simulate
+from records import Record, add_option
 
 from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor, stack_planes
 from sklcae._profiles import to_rendered
@@ -105,14 +106,16 @@ def mean_and_median(values):
     return f"{np.mean(values):.3f} {np.median(values):.3f}"
 
 
-def report(rows):
-    print(pd.DataFrame(rows).to_string(index=False), flush=True)
+def report(rows, record):
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False), flush=True)
+    record.add("models", table)
 
 
 # Simulations --------------------------------------------------------------------------
 
 
-def compare_on_simulations(options):
+def compare_on_simulations(options, record):
     """Print a table for Sersic profiles, which need no coefficients."""
     training = simulate(options.n or 4000, "mixed", 0, 1000)
     held_out = simulate(options.n_test, "mixed", 0, 77)
@@ -128,7 +131,7 @@ def compare_on_simulations(options):
             scores = np.quantile(over, 0.68, axis=0).round(2)
             row = row_of(model, *described, seconds)
             rows.append(row | dict(zip(NAMES, scores, strict=True)))
-    report(rows)
+    report(rows, record)
 
 
 # Galaxies seen by Hubble --------------------------------------------------------------
@@ -203,7 +206,7 @@ def labels_of(fit, shape, angle, shift):
     return np.array([*sizes, e * np.cos(double), e * np.sin(double), *center])
 
 
-def compare_on_cosmos(options):
+def compare_on_cosmos(options, record):
     """Print a table for galaxies seen by Hubble."""
     X, y, ranks = observe_all(options.cosmos, options.n or 12)
     is_test = ranks % TEST_EVERY == TEST_EVERY // 2
@@ -221,7 +224,7 @@ def compare_on_cosmos(options):
             row = row_of(model, *described, seconds)
             rows.append(row | errors_of(y[is_test], found))
     rows += rows_of_fits(X[is_test], y[is_test])
-    report(rows)
+    report(rows, record)
 
 
 def errors_of(y, found):
@@ -294,9 +297,11 @@ def main():
     parser.add_argument("--beta", type=float, nargs="+", default=[1e-4, 1.0, 100.0])
     parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--labels", choices=["all", "flux"], default="all")
-    options = parser.parse_args()
+    add_option(parser)
+    options, record = parser.parse_args(), Record()
     compare = compare_on_simulations if options.simulations else compare_on_cosmos
-    compare(options)
+    compare(options, record)
+    record.write(options.json)
 
 
 if __name__ == "__main__":

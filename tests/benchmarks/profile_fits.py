@@ -12,7 +12,8 @@ compared with it. Fits with a free sky are compared with the bound of the render
 derivatives and a column of ones. Both ratios are printed for both fits.
 
 ``--estimator`` names a saved model, from whose predictions the fits start. With
-``--one-pass`` the predictions of the model itself are scored, with and without turns.
+``--one-pass`` the predictions of the model itself are scored, with ``--turned`` also
+their mean over all flips and rotations.
 ``--fwhm`` is the width of the one PSF in arcsec, for models with a plane "psf".
 ``--cost`` measures core-seconds a stamp, on one thread, against GalSim and
 ``least_squares`` on the same stamps.
@@ -22,7 +23,8 @@ dispersion, over the bound with a free and with a fixed sky; "best" the smallest
 possible dispersion, over the bound of the fit; "bias" the median error. Errors are
 relative for flux, radius and index. "in 68" and "in 95" are the percentages of stamps
 within the intervals, symmetric from ``return_std`` and of ``predict_interval``.
-Stamps without an error bar count as outside.
+Stamps without an error bar count as outside. "R2" is that of all stamps with a result,
+"best R2" that of an estimator at the bound.
 """
 
 import argparse
@@ -33,8 +35,10 @@ import numpy as np
 import pandas as pd
 import torch
 from profile_fit import fit_profile
+from records import Record, add_option
 from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
 from sklearn.utils import Bunch
 from threadpoolctl import threadpool_limits
 
@@ -43,7 +47,7 @@ from sklcae._profiles import PARAMETERS, to_rendered
 from sklcae._torch.sersic import psf_waves, render_with_jacobian, transform_size
 from sklcae.datasets import cramer_rao_bound, make_galaxies
 from sklcae.exceptions import OutsideTrainingWarning
-from sklcae.metrics import best_dispersion, dispersion, median_bias
+from sklcae.metrics import best_dispersion, best_r2, dispersion, median_bias
 
 NAMES = list(PARAMETERS)
 ERRORS = ["relative"] * 3 + ["absolute"] * 4
@@ -168,7 +172,7 @@ def read(model, X):
 def methods_of(model, options):
     """Yield the name of each method, its estimator, and the sky of its bound."""
     if options.one_pass:
-        for turned in (False, True):
+        for turned in (False, True)[: 1 + options.turned]:
             model.set_params(test_time_augmentation=turned)
             yield ("turned" if turned else "one pass"), model, "fixed"
         return
@@ -210,6 +214,18 @@ def score_bin(galaxies, sky, y, std, intervals, chosen):
         columns[f"in {100 * level:.0f}, {kind}"] = 100 * inside.mean(axis=0)
     columns["no error, %"] = 100 * np.isnan(std[chosen]).mean(axis=0)
     return pd.DataFrame(columns, index=NAMES).T.to_dict()
+
+
+def score_r2(galaxies, sky, y):
+    """Return R2 of the stamps with a result, and the best possible one."""
+    known = np.isfinite(y).all(axis=1)
+    true, kind = galaxies.y, {"multioutput": "raw_values"}
+    columns = {
+        "of": NAMES,
+        "R2": r2_score(true[known], y[known], **kind),
+        "best R2": best_r2(true, galaxies[sky], **kind),
+    }
+    return pd.DataFrame(columns)
 
 
 def median_error(true, variance):
@@ -268,8 +284,10 @@ def main():
     parser.add_argument("--sky", type=float, default=0.0)
     parser.add_argument("--estimator", help="a saved model")
     parser.add_argument("--one-pass", action="store_true")
+    parser.add_argument("--turned", action="store_true")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=77)
+    add_option(parser)
     options = parser.parse_args()
     if options.one_pass and not options.estimator:
         parser.error("--one-pass needs --estimator")
@@ -281,6 +299,7 @@ def main():
     if options.cost:
         compare_cost(model, options.seed)
         return
+    record = Record()
     asked = options.n, options.psf, options.sky, options.seed, options.fwhm
     galaxies = simulate(*asked)
     for name, estimator, sky in methods_of(model, options):
@@ -289,11 +308,16 @@ def main():
             # Shape and names alone: fits of stamps are not compared with y.
             estimator.fit(X)
         start = time.process_time()
-        table = score(galaxies, sky, *read(estimator, X))
+        found = read(estimator, X)
         # Three predictions: with standard deviations, and two intervals.
         cost = 1000 * (time.process_time() - start) / (3 * options.n)
         print(f"\n{name}: {cost:.1f} core-ms a stamp")
-        print(table.round(2).to_string(index=False), flush=True)
+        tables = {"bins": score(galaxies, sky, *found)}
+        tables["R2"] = score_r2(galaxies, sky, found[0])
+        for kind, table in tables.items():
+            print(table.round(3).to_string(index=False), flush=True)
+            record.add(kind, table.assign(method=name, n=options.n))
+    record.write(options.json)
 
 
 if __name__ == "__main__":

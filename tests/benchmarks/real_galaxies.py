@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 from astropy.table import Table
 from profile_fit import fit_profile
+from records import Record, add_option
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
@@ -246,7 +247,8 @@ def main():
     parser.add_argument("--missing", type=float, default=0.1, help="share of the flux")
     parser.add_argument("--least", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    add_option(parser)
+    options, record = parser.parse_args(), Record()
     stamps, noise = simulate(options)
     n_stamps = len(noise)
     print(
@@ -256,6 +258,8 @@ def main():
         table = compare(stamps, measure, n)
         print(f"\n{name}, {min(n or n_stamps, n_stamps)} stamps")
         print(table.round(3).to_string(), flush=True)
+        record.add("scores", table.rename_axis("of").reset_index().assign(method=name))
+    record.write(options.json)
 
 
 if __name__ == "__main__":

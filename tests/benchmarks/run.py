@@ -1,7 +1,7 @@
 """Print each row of the benchmarks with its reference, and write JSON.
 
 python tests/benchmarks/run.py [--only ROW ...] [--quick] [--output FOLDER]
-    [--model FILE]
+    [--model FILE] [--json FILE]
 """
 
 import argparse
@@ -14,7 +14,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 from lab import HERE, Lab
+from records import Record, add_option, processor
 from rows import ROWS
 
 FULL = {
@@ -66,7 +68,7 @@ PACKAGES = ("sklcae", "torch", "skorch", "scikit-learn", "numpy", "scipy", "gals
 
 def main():
     """Run the rows that the command line selects."""
-    arguments = parse_arguments()
+    arguments, record = parse_arguments(), Record()
     sizes = QUICK if arguments.quick else FULL
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +80,10 @@ def main():
     table = make_table(results)
     left_out = list_unmeasured(arguments, about)
     print(table, *left_out, sep="\n")
-    write(arguments.output, results, about, left_out, lab.log, sizes)
+    rows = rows_of(results)
+    write(arguments.output, rows, about, left_out, lab.log, sizes)
+    record.add("rows", pd.DataFrame(rows))
+    record.write(arguments.json)
 
 
 def parse_arguments():
@@ -90,6 +95,7 @@ def parse_arguments():
     )
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--model", type=Path, help="saved model for the row profiles")
+    add_option(parser)
     return parser.parse_args()
 
 
@@ -105,14 +111,6 @@ def describe_machine(lab):
         **{package: version(package) for package in PACKAGES},
         **lab.run("machine"),
     }
-
-
-def processor():
-    """Return the name of the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 def measure(lab, rows):
@@ -179,14 +177,18 @@ def cells(result):
     )
 
 
-def write(folder, results, about, left_out, log, sizes):
-    """Write results, machine and settings to benchmarks.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [
+def rows_of(results):
+    """Return a dict for each line of the table."""
+    return [
         {"row": row, **asdict(one), "reached": one.reached}
         for row, many in results.items()
         for one in many
     ]
+
+
+def write(folder, rows, about, left_out, log, sizes):
+    """Write results, machine and settings to benchmarks.json."""
+    folder.mkdir(parents=True, exist_ok=True)
     content = {
         "machine": about,
         "sizes": sizes,

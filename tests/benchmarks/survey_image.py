@@ -28,6 +28,7 @@ import pandas as pd
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from records import Record, add_option
 from scipy.stats import median_abs_deviation
 
 from sklcae import load_pretrained
@@ -121,7 +122,8 @@ def match(catalog, truth, wcs):
     return np.where(same, rows, -1), pixels
 
 
-def print_completeness(truth, rows, flagged):
+def completeness(truth, rows, flagged):
+    """Return the share of found and of flagged galaxies by signal-to-noise."""
     table = []
     for low, high in pairwise(EDGES):
         inside = (truth["signal_to_noise"] >= low) & (truth["signal_to_noise"] < high)
@@ -136,10 +138,11 @@ def print_completeness(truth, rows, flagged):
                 / max(found.sum(), 1),
             }
         )
-    print(pd.DataFrame(table).round(1).to_string(index=False))
+    return pd.DataFrame(table)
 
 
 def print_errors(found, truth, pixels):
+    """Print the errors over their predicted errors, and return them."""
     table = []
     for name in NAMES:
         error = found[name] - truth[name].to_numpy()
@@ -156,7 +159,8 @@ def print_errors(found, truth, pixels):
                 "in 95": 100 * np.mean(abs(pull) < 2),
             }
         )
-    print(pd.DataFrame(table).round(3).to_string(index=False))
+    table = pd.DataFrame(table)
+    print(table.round(3).to_string(index=False))
     error = np.hypot(found["x_err"], found["y_err"]) / np.sqrt(2)
     ratio = pixels / error
     # Distances over their errors have a Rayleigh distribution.
@@ -166,6 +170,7 @@ def print_errors(found, truth, pixels):
         f" over the error of a coordinate: 68 % {np.nanquantile(ratio, 0.68):.2f} "
         f"(1.51), 95 % {np.nanquantile(ratio, 0.95):.2f} (2.45)"
     )
+    return table
 
 
 def main():
@@ -178,7 +183,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--one-pass", action="store_true")
-    args = parser.parse_args()
+    add_option(parser)
+    args, record = parser.parse_args(), Record()
     if not (args.folder / "truth.csv").exists():
         start = time.perf_counter()
         simulate(args.folder, args.n, args.radius, args.seed)
@@ -199,7 +205,9 @@ def main():
     flagged = np.array(catalog["sklcae_flag"])
     n_false = len(catalog) - (rows >= 0).sum()
     print(f"{n_false} sources are no galaxy within {MATCH_RADIUS:g} pixels\n")
-    print_completeness(truth, rows, flagged)
+    table = completeness(truth, rows, flagged)
+    print(table.round(1).to_string(index=False))
+    record.add("completeness", table)
     counts = pd.Series(
         {
             name.removeprefix("sklcae_flag_"): 100 * np.mean(catalog[name])
@@ -213,7 +221,9 @@ def main():
         if not args.all:
             chosen &= ~flagged[rows]
         print(f"\n{title}, {chosen.sum()} galaxies")
-        print_errors(catalog[rows[chosen]], truth[chosen], pixels[chosen])
+        table = print_errors(catalog[rows[chosen]], truth[chosen], pixels[chosen])
+        record.add("errors", table.assign(galaxies=title))
+    record.write(args.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare three methods for error bars on the same galaxies and the same encoder.
 
 python tests/benchmarks/uncertainties.py [--n-train 2000] [--n-test 5000] [--epochs 20]
-    [--members 5] [--passes 50] [--seed 0] [--quick]
+    [--members 5] [--passes 50] [--seed 0] [--quick] [--json FILE]
 
 - a Gaussian likelihood with a predicted variance (the method of sklcae), for the image
   as it is and for the mean over its flips and rotations (test_time_augmentation);
@@ -25,11 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from records import Record, add_option
 from scipy.stats import norm
 from sklearn.metrics import r2_score
 
-from sklcae._scaling import ImageScaler, fit_target_scaler
+from sklcae._scaling import ImageScaler
 from sklcae._symmetry import Symmetry, variance_of_mean
+from sklcae._targets import fit_target_scaler
 from sklcae._torch import PHYSICAL_LOSSES, Architecture, Batch
 from sklcae._torch.augmentation import DihedralAugmentation, dihedral_transform
 from sklcae.datasets import make_galaxies, signal_to_noise
@@ -209,6 +211,7 @@ def parse_arguments():
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a small run")
+    add_option(parser)
     options = parser.parse_args()
     if options.quick:
         small = {"n_train": 64, "n_test": 100, "epochs": 1, "members": 2, "passes": 3}
@@ -217,4 +220,8 @@ def parse_arguments():
 
 
 if __name__ == "__main__":
-    print(compare(parse_arguments()).round(3).to_string())
+    arguments, record = parse_arguments(), Record()
+    scores = compare(arguments)
+    print(scores.round(3).to_string())
+    record.add("methods", scores.rename_axis("method").reset_index())
+    record.write(arguments.json)

@@ -7,10 +7,13 @@ effective Gaussian PSFs. The fits get these PSFs at the pixels. Printed is the r
 error of flux, radius and index that 95 % of the fits are below.
 """
 
+import argparse
 import warnings
 
 import galsim
 import numpy as np
+import pandas as pd
+from records import Record, add_option
 
 from sklcae import ProfileFitRegressor
 
@@ -34,6 +37,10 @@ def draw(galaxy, psf):
 
 def main():
     """Print a line for each width."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_option(parser)
+    options = parser.parse_args()
+    record = Record()
     rng = np.random.default_rng(3)
     low, high = np.log([500.0, 1.5, 0.5]), np.log([5e4, 12.0, 4.0])
     sizes = np.exp(rng.uniform(low, high, (N, 3)))
@@ -50,8 +57,11 @@ def main():
             warnings.simplefilter("ignore", UserWarning)
             fitter = ProfileFitRegressor(psf=stamp.array, noise=NOISE).fit(images)
             error = np.abs(fitter.predict(images)[:, :3] / galaxies[:, :3] - 1)
-        found = (100 * np.quantile(error, 0.95, axis=0)).round(3)
-        print(f"FWHM {width} pixels: flux, radius, index {found.tolist()} %")
+        found = 100 * np.quantile(error, 0.95, axis=0)
+        print(f"FWHM {width} pixels: flux, radius, index {found.round(3).tolist()} %")
+        row = dict(zip(("flux", "radius", "index"), found, strict=True))
+        record.add("errors", pd.DataFrame([{"FWHM": width, **row}]))
+    record.write(options.json)
 
 
 if __name__ == "__main__":

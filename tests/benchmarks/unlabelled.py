@@ -25,6 +25,7 @@ from profile_fits import (
     median_error,
     simulate,
 )
+from records import Record, add_option
 from sklearn.metrics import r2_score
 
 from sklcae import ConditionalAutoencoderRegressor
@@ -86,7 +87,9 @@ def main():
     parser.add_argument("--max-epochs", type=int, default=40, help="of 2,100 stamps")
     parser.add_argument("--most-epochs", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    add_option(parser)
     options = parser.parse_args()
+    record = Record()
     train = simulate(N_LABELLED + N_UNLABELLED, "mixed", 0, SEED)
     order = np.random.default_rng(0).permutation(len(train.X))
     X, y = train.X[order], train.y[order]
@@ -99,10 +102,14 @@ def main():
         print(f"\n{name}: {(time.perf_counter() - start) / 60:.1f} minutes")
         table = pd.DataFrame({"R2": r2, "over the bound": over}, index=NAMES)
         print(table.round(3).T.to_string(), flush=True)
+        record.add("scores", table.rename_axis("of").reset_index().assign(trained=name))
     low, middle, high, simulated = map(np.array, results.values())
     for name, reached in (("2,000 unlabelled", middle), ("simulation", simulated)):
         share = (reached - low) / (high - low)
         print(f"\n{name}: share {share[0]:.2f} of R2, {share[1]:.2f} of dispersion")
+        row = {"trained": name, "of R2": share[0], "of dispersion": share[1]}
+        record.add("shares", pd.DataFrame([row]))
+    record.write(options.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,537 @@
+"""The tables of the results pages, made of the records in ``docs/results/data``.
+
+Each function below makes one table, and `made_of` names its records. The pages include
+``tables/NAME.rst``, which `write_tables` writes when the site is built. To add a table,
+add a function here and a command to ``make.py``, run it, and include the table.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+DATA, WRITTEN = HERE / "data", HERE / "tables"
+TABLES = {}
+
+SHORT = {"half_light_radius": "radius", "sersic_index": "index"}
+PSFS = {
+    "profile-fits-one": "Gaussian, 0.7 arcsec",
+    "profile-fits-mixed": "One for each stamp, Gaussian and Moffat, 0.5 to 1.2 arcsec, "
+    "ellipticity to 0.1",
+}
+CASES = {
+    "isolated": "No neighbour",
+    "one": "One neighbour",
+    "four": "Four neighbours",
+    "correlated": "Noise correlated by 0.8 pixels",
+    "cosmic": "Two cosmic rays on average",
+    "bulge": "Bulge (0.1 to 0.6 of the light) and disc",
+}
+
+
+def made_of(*names, needs_all=True):
+    """Register a function that makes a table of these records.
+
+    The function gets the tables of each record, by name, and returns a DataFrame of
+    text. Without `needs_all` it gets the records that there are.
+    """
+
+    def register(function):
+        TABLES[function.__name__] = names, needs_all, function
+        return function
+
+    return register
+
+
+class Tables(dict):
+    """The tables of a record, DataFrames by their names, with the record's own name."""
+
+    def __init__(self, name):
+        rows = read(name)["tables"]
+        super().__init__({title: pd.DataFrame(rows[title]) for title in rows})
+        self.name = name
+
+
+# From records to text -----------------------------------------------------------------
+
+
+def read(name):
+    """Return a record."""
+    return json.loads((DATA / f"{name}.json").read_text())
+
+
+def write_tables(app=None):
+    """Write all tables."""
+    WRITTEN.mkdir(exist_ok=True)
+    for name in TABLES:
+        path, text = WRITTEN / f"{name}.rst", as_text(name)
+        # Sphinx builds again the pages that include a newer file.
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def as_text(name):
+    """Return a table, and below it the commands that wrote its records."""
+    names, needs_all, function = TABLES[name]
+    there = [one for one in names if (DATA / f"{one}.json").exists()]
+    missing = [one for one in names if one not in there]
+    lines = []
+    if there and not (missing and needs_all):
+        table = function(*map(Tables, there))
+        lines = [list_table(table), *(origin(read(one)) for one in there)]
+    if missing:
+        command = f"python docs/results/make.py --run {' '.join(missing)}"
+        lines.append(f"Not recorded yet: ``{command}`` does so.\n")
+    return "\n".join(lines)
+
+
+def list_table(table):
+    """Return a DataFrame of text as a list-table."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in (list(table), *table.to_numpy().tolist()):
+        marks = ["   * -", *["     -"] * (len(row) - 1)]
+        lines += [f"{m} {cell}".rstrip() for m, cell in zip(marks, row, strict=True)]
+    return "\n".join([*lines, ""])
+
+
+def origin(record):
+    """Return the line that names the command of a record."""
+    return (
+        ".. rst-class:: small text-muted\n\n"
+        f"``python {record['command']}``, {record['date']}, "
+        f"sklcae {record['version']}, {record['cores']} cores of "
+        f"{record['processor']}\n"
+    )
+
+
+def short(name):
+    """Return the short name of a parameter."""
+    return SHORT.get(name, name)
+
+
+def joined(values, form="{:.2f}"):
+    """Return numbers, separated by commas."""
+    return ", ".join(form.format(value) for value in values)
+
+
+def span(values, form="{:.2f}"):
+    """Return the smallest and the largest number."""
+    return f"{form.format(min(values))} to {form.format(max(values))}"
+
+
+def without_repeats(table, column):
+    """Leave out the names in a column that stand in the row above."""
+    again = table[column] == table[column].shift()
+    return table.assign(**{column: table[column].mask(again, "")})
+
+
+# The bound ----------------------------------------------------------------------------
+
+
+@made_of("best-scores")
+def best_scores(record):
+    """Show the best possible R2."""
+    rows = [
+        {
+            "Parameter": row["of"],
+            "Best R2": f"{row['best R2']:.3f}",
+            "Uncertainty": f"{row['uncertainty']:.1g}",
+        }
+        for _, row in record["scores"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def of_fits(records, sky):
+    """Return the scores of fits in fifths of signal-to-noise."""
+    rows = []
+    for record in records:
+        bins = record["bins"].query(f"method == 'fit, {sky} sky'")
+        for ratio, part in bins.groupby("S/N", sort=False):
+            rows.append(
+                {
+                    "PSF": PSFS[record.name],
+                    "S/N": ratio,
+                    "Dispersion over the bound": span(part[f"over, {sky}"]),
+                    "The same, at the bound": span(part["best"]),
+                    "Largest bias over the error": f"{part['bias'].abs().max():.2f}",
+                    "In 68 %": span(part["in 68, std"], "{:.0f}"),
+                    "In 95 %": span(part["in 95, std"], "{:.0f}"),
+                    "In 95 %, interval": span(part["in 95, interval"], "{:.0f}"),
+                }
+            )
+    return without_repeats(pd.DataFrame(rows), "PSF")
+
+
+@made_of(*PSFS, needs_all=False)
+def fits_free_sky(*records):
+    """Show profile fits with a free sky."""
+    return of_fits(records, "free")
+
+
+@made_of(*PSFS, needs_all=False)
+def fits_fixed_sky(*records):
+    """Show profile fits with a fixed sky."""
+    return of_fits(records, "fixed")
+
+
+@made_of("one-pass-ground")
+def one_pass_ground(record):
+    """Show the pretrained model in fifths of signal-to-noise."""
+    rows = []
+    bins = record["bins"].query("method == 'one pass'")
+    for ratio, part in bins.groupby("S/N", sort=False):
+        over = dict(zip(map(short, part["of"]), part["over, fixed"], strict=True))
+        rows.append(
+            {
+                "S/N": ratio,
+                **{name: f"{value:.2f}" for name, value in over.items()},
+                "Largest bias over the error": f"{part['bias'].abs().max():.2f}",
+                "In 68 %": span(part["in 68, interval"], "{:.0f}"),
+                "In 95 %": span(part["in 95, interval"], "{:.0f}"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@made_of("one-pass-ground")
+def ground_r2(record):
+    """Show R2 of the pretrained model, and of an estimator at the bound."""
+    scores = record["R2"].query("method == 'one pass'")
+    rows = [
+        {"": title, **{short(of): f"{r2:.3f}" for of, r2 in values}}
+        for title, values in (
+            ("One pass", zip(scores["of"], scores["R2"], strict=True)),
+            ("At the bound", zip(scores["of"], scores["best R2"], strict=True)),
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+@made_of("undersampled")
+def undersampled(record):
+    """Show the errors of fits through narrow PSFs."""
+    rows = [
+        {
+            "FWHM of the PSF [pixels]": f"{row['FWHM']:g}",
+            "Flux [%]": f"{row['flux']:.2g}",
+            "Radius [%]": f"{row['radius']:.2g}",
+            "Index [%]": f"{row['index']:.2g}",
+        }
+        for _, row in record["errors"].sort_values("FWHM").iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+# Coverage -----------------------------------------------------------------------------
+
+
+COVERED = {
+    "profile-fits-one": ("Profile fit, one PSF", "fit, free sky"),
+    "profile-fits-mixed": ("Profile fit, a PSF for each stamp", "fit, free sky"),
+    "one-pass-ground": ('"ground", a PSF for each stamp', "one pass"),
+}
+
+
+@made_of(*COVERED, needs_all=False)
+def coverage(*records):
+    """Show the shares within the intervals; the fifths are equally large."""
+    rows = []
+    for record in records:
+        title, method = COVERED[record.name]
+        bins = record["bins"].query(f"method == '{method}'")
+        for level in (68, 95):
+            shares = bins.groupby("of", sort=False)[f"in {level}, interval"].mean()
+            columns = {short(of): f"{share:.1f}" for of, share in shares.items()}
+            rows.append({"Estimator": title, "Interval": f"{level} %", **columns})
+    return without_repeats(pd.DataFrame(rows), "Estimator")
+
+
+# Crowded and spoiled stamps -----------------------------------------------------------
+
+FITTED = {
+    "isolated": "``max_neighbours=8``",
+    "one": "``max_neighbours=8``",
+    "four": "``max_neighbours=8``",
+    "correlated": '``noise_correlation="estimate"``',
+    "cosmic": "``mask_cosmic_rays=True``",
+    "bulge": "``bulge=True``",
+}
+FIRST = ["flux", "half", "sers", "e1"]
+
+
+def of_cases(records):
+    """Return the scores of bright galaxies, a row for each case and method."""
+    cases = pd.concat([record["cases"] for record in records])
+    rows = []
+    for _, row in cases[cases[""] == "bright"].iterrows():
+        plain = row["method"] == "fit, plain"
+        # A profile has one index; a bulge and a disc have none of it in common.
+        n = 2 if row["case"] == "bulge" else 3
+        rows.append(
+            {
+                "Stamps": CASES[row["case"]],
+                "Fit": "one profile" if plain else FITTED[row["case"]],
+                "Outliers [%]": f"{row['outliers']:.1f}",
+                "Bias of flux, radius, index [%]": joined(
+                    [row[f"bias {name}"] for name in FIRST[:n]], "{:.1f}"
+                ),
+                "Dispersion: flux, radius, index, e1": joined(
+                    [row[f"over {name}"] for name in (FIRST if n == 3 else FIRST[:n])]
+                ),
+                "In 68 %: flux, radius, index, e1": joined(
+                    [row[f"in 68 {name}"] for name in (FIRST if n == 3 else FIRST[:n])],
+                    "{:.0f}",
+                ),
+            }
+        )
+    return without_repeats(pd.DataFrame(rows), "Stamps")
+
+
+@made_of("crowded-neighbours", "crowded-four", "crowded-defects", needs_all=False)
+def crowded_fits(*records):
+    """Show profile fits of crowded and spoiled stamps."""
+    return of_cases(records)
+
+
+@made_of("crowded-ground")
+def crowded_ground(record):
+    """Show one pass of the pretrained model on crowded and spoiled stamps."""
+    return of_cases([record]).drop(columns="Fit")
+
+
+@made_of("crowded-colours")
+def colours(record):
+    """Show the errors of colours."""
+    rows = [
+        {
+            "Galaxies": row["galaxies"],
+            "Colour": row["colour"],
+            "Bias [mag]": f"{row['bias [mag]']:.4f}",
+            "Dispersion over the predicted error": (
+                f"{row['over the predicted error']:.2f}"
+            ),
+            "In 68 %": f"{row['in 68']:.0f}",
+            "Aperture of 1.5 arcsec: dispersion over that of the fit": (
+                f"{row['aperture of 1.5 arcsec over the fit']:.2f}"
+            ),
+        }
+        for _, row in record["colours"].iterrows()
+    ]
+    return without_repeats(pd.DataFrame(rows), "Galaxies")
+
+
+@made_of("crowded-colours")
+def wrong_psf(record):
+    """Show how well a wrong PSF is found."""
+    rows = [
+        {
+            "Galaxies": row["galaxies"],
+            "ROC AUC": f"{row['ROC AUC']:.2f}",
+            "Flagged with the right PSF [%]": f"{row['flagged, right']:.1f}",
+            "Flagged with the wrong PSF [%]": f"{row['flagged, wrong']:.1f}",
+        }
+        for _, row in record["psf"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+FLAGGED = {
+    "clean": "Clean",
+    "sky": "A sky of 2 to 10 ADU",
+    "cosmic": "Three cosmic rays on average",
+    "neighbours": "1.5 neighbours on average",
+    "correlated": CASES["correlated"],
+    "bulge": "Bulge (0.2 to 0.6 of the light) and disc",
+    "saturation": "Saturation",
+    "psf": "PSF given as 0.7 arcsec, 1.2 in truth",
+    "spoiled": "All but the clean ones",
+}
+
+
+@made_of("flags")
+def flags(record):
+    """Show which errors have a flag."""
+    rows = {title: {"Stamps": title} for title in FLAGGED.values()}
+    for _, row in record["flags"].iterrows():
+        method = "Fit" if row["method"] == "fit" else "One pass"
+        for kind in ("wrong", "flagged", "false"):
+            text = "" if pd.isna(row[kind]) else f"{row[kind]:.1f}"
+            rows[FLAGGED[row["case"]]][f"{method}: {kind} [%]"] = text
+    return pd.DataFrame(rows.values())
+
+
+# The paper, and the decoder -----------------------------------------------------------
+
+
+@made_of("paper")
+def paper_r2(record):
+    """Show R2 of flux and radius, ours and the paper's."""
+    table = record["r2"].rename(columns={"method": "Method"})
+    return table.map(lambda x: x if isinstance(x, str) else f"{x:.3f}").replace(
+        "nan", ""
+    )
+
+
+@made_of("three-telescopes")
+def three_telescopes(record):
+    """Compare generated images with GalSim."""
+    rows = [
+        {
+            "PSF": row["PSF"],
+            "Peak [ADU]": f"{row['peak, ADU']:.0f}",
+            "Largest residual [ADU]": f"{row['largest residual, ADU']:.2g}",
+            "Over the peak": f"{row['largest residual / peak']:.1e}",
+        }
+        for _, row in record["three_telescopes"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+# Other tools --------------------------------------------------------------------------
+
+COMPARED = {
+    "flux": "Flux",
+    "half_light_radius": "Radius",
+    "sersic_index": "Index [dex]",
+    "e1": "e1",
+    "x0": "x0 [pixels]",
+}
+
+
+def of_group(records, group):
+    """Return bias, dispersion and outliers of a group, a row for each method."""
+    scores = pd.concat([record["profile_fitting"] for record in records])
+    # Each run has the bound, of the same galaxies.
+    scores = scores.drop_duplicates(["group", "method", "target"])
+    bound = scores["method"] == "Cramer-Rao bound"
+    scores = pd.concat([scores[~bound], scores[bound]])
+    rows = {}
+    for _, one in scores[scores["group"] == group].iterrows():
+        failed = "" if pd.isna(one["n_failed"]) else f"{one['n_failed']:.0f}"
+        row = rows.setdefault(
+            one["method"], {"Method": one["method"], "Failed": failed}
+        )
+        if one["target"] in COMPARED:
+            row[COMPARED[one["target"]]] = errors_of(one)
+    return pd.DataFrame(rows.values())
+
+
+def errors_of(one):
+    """Return bias, dispersion and outliers, or the dispersion alone."""
+    if pd.isna(one["bias"]):
+        return "" if pd.isna(one["dispersion"]) else f"{one['dispersion']:.3f}"
+    share = f"{one['outlier_share']:.0%}".replace("%", " %")
+    return f"{one['bias']:+.3f}, {one['dispersion']:.3f}, {share}"
+
+
+@made_of("compare-galsim", "compare-fits", needs_all=False)
+def compared_bright(*records):
+    """Compare methods on bright galaxies."""
+    return of_group(records, "bright")
+
+
+@made_of("compare-galsim", "compare-fits", needs_all=False)
+def compared_faint(*records):
+    """Compare methods on faint galaxies."""
+    return of_group(records, "faint")
+
+
+@made_of("compare-galsim", "compare-fits", needs_all=False)
+def compared_cut(*records):
+    """Compare methods on galaxies at the edge of their stamp."""
+    return of_group(records, "cut")
+
+
+# Speed --------------------------------------------------------------------------------
+
+
+@made_of("speed")
+def speed(record):
+    """Compare the speed and memory of sklcae with references."""
+    rows = [
+        {
+            "Task": row["work"],
+            "sklcae": f"{row['ours']:.4g} {row['unit']}".strip(),
+            "Reference": "" if pd.isna(row["reference"]) else f"{row['reference']:.4g}",
+            "Ratio": f"{row['value']:.3g}",
+            "Goal": "" if pd.isna(row["to_reach"]) else row["to_reach"],
+        }
+        for _, row in record["rows"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+# The first page -----------------------------------------------------------------------
+
+
+@made_of(
+    "best-scores",
+    "three-telescopes",
+    "profile-fits-mixed",
+    "one-pass-ground",
+    "crowded-neighbours",
+    "crowded-ground",
+)
+def summary(best, telescopes, fits, ground, crowded, crowded_ground):
+    """Show one line for each subject."""
+
+    def brightest(record, method, column):
+        bins = record["bins"].query(f"method == '{method}'")
+        last = bins[bins["S/N"] == bins["S/N"].iloc[-1]].set_index("of")[column]
+        return joined(last[["flux", "half_light_radius"]])
+
+    def neighbour(record, method):
+        cases = record["cases"]
+        chosen = (cases["case"] == "one") & (cases["method"] == method)
+        row = cases[chosen & (cases[""] == "bright")].iloc[0]
+        return joined([row["over flux"], row["over half"]])
+
+    def within(record, method):
+        bins = record["bins"].query(f"method == '{method}'")
+        return span(bins.groupby("of")["in 68, interval"].mean(), "{:.0f}") + " %"
+
+    scores = best["scores"].set_index("of")["best R2"]
+    residual = telescopes["three_telescopes"]["largest residual / peak"].max()
+    over = "Dispersion over the bound: flux, radius"
+    fit, one = "fit, free sky", "one pass"
+    lines = [
+        (
+            "Best possible R2: flux, radius",
+            joined(scores[["flux", "half_light_radius"]], "{:.3f}"),
+            ":doc:`bound`",
+        ),
+        (
+            f"{over}. Profile fits, brightest fifth",
+            brightest(fits, fit, "over, free"),
+            ":doc:`bound`",
+        ),
+        (
+            f'{over}. One pass of "ground", brightest fifth',
+            brightest(ground, one, "over, fixed"),
+            ":doc:`bound`",
+        ),
+        (
+            "Share of the true values within the 68 % interval. Profile fits",
+            within(fits, fit),
+            ":doc:`coverage`",
+        ),
+        ('The same. One pass of "ground"', within(ground, one), ":doc:`coverage`"),
+        (
+            f"{over}. Profile fits, one neighbour",
+            neighbour(crowded, "fit"),
+            ":doc:`crowded`",
+        ),
+        (
+            f'{over}. One pass of "ground", one neighbour',
+            neighbour(crowded_ground, one),
+            ":doc:`crowded`",
+        ),
+        (
+            "Largest difference between generated images and GalSim's, over the peak",
+            f"{residual:.1e}",
+            ":doc:`paper`",
+        ),
+    ]
+    return pd.DataFrame(lines, columns=["Question", "Measured", "Page"])
