@@ -16,6 +16,7 @@ from sklcae import ConditionalAutoencoderRegressor
 from sklcae._cli import main
 from sklcae._cli.parser import make_parser
 from sklcae.survey import read_catalog
+from tests.blobs import make_blobs_of_light, quick
 from tests.survey.sources import NAMES, make_stamps, save_model, write_zarr
 
 COMMANDS = ["simulate", "train", "predict", "measure", "export", "info", "verify"]
@@ -132,6 +133,13 @@ def test_from_simulation_to_catalogue(tmp_path, capsys):
     about = report_of(capsys, "info", model)
     assert about["kind"] == "ConditionalAutoencoderRegressor"
     assert report_of(capsys, "info", train)["kind"] == "stamps"
+
+
+def test_info_of_a_model_without_names(tmp_path, capsys):
+    model = str(tmp_path / "model.sklcae")
+    quick().fit(*make_blobs_of_light(20)).save(model)
+    about = report_of(capsys, "info", model)
+    assert (about["targets"], about["epochs"]) == ([], quick().max_epochs)
 
 
 def test_predict_has_the_options_of_predict_catalog(

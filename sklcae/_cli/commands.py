@@ -391,7 +391,7 @@ def _of_catalog(folder):
 def _of_model(model):
     report = {
         "kind": type(model).__name__,
-        "targets": list(model.target_names_),
+        "targets": list(model.target_names_ or ()),
         "planes": list(model.planes or ("image",)),
         "shape": list(model.image_shape_),
         "pixel_scale": getattr(model, "pixel_scale_", model.pixel_scale),
