@@ -30,7 +30,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted([*DOCS.glob("guide/*.rst"), *DOCS.glob("start/*.rst")])
 # Sizes on a page, and those of the test.
 SMALLER = (
-    (r"\b\d{1,3}_000\b(?!\.)", "100"),
+    (r"\b\d{1,3}_000\b(?!\.)", "50"),
     (r"\bmax_epochs=\d+", "max_epochs=1"),
     (r"(?<= )-n \d+", "-n 20"),
 )
@@ -143,7 +143,7 @@ The end.
     python, shell = blocks_to_run(page)
     assert (python.language, python.line) == ("python", 4)
     assert smaller(python.code).strip().splitlines() == [
-        "x = make_galaxies(100, flux=(1_000.0, 2_000.0))",
+        "x = make_galaxies(50, flux=(1_000.0, 2_000.0))",
         "",
         "y = fit(max_epochs=1)",
     ]
