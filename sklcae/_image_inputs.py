@@ -112,7 +112,7 @@ def _check_shape(estimator, rows, shape, layout, found):
     if n_channels > 1:
         wanted = f"{n_channels} channels of {wanted}"
     if len(layout.planes) > 1:
-        wanted = f"{wanted}, the planes {layout.planes}"
+        wanted = f"{wanted}, the planes {layout.planes} of stack_planes"
     single = found in (layout.image_shape, layout.image_shape[1:])
     if single and rows.shape[1] != layout.n_features:
         raise ImageShapeError(

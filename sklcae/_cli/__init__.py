@@ -2,7 +2,8 @@
 
 import json
 import sys
-from contextlib import suppress
+import warnings
+from contextlib import contextmanager, suppress
 
 from sklcae._cli.parser import make_parser
 
@@ -37,7 +38,8 @@ def main(arguments=None):
         # The imports of a command take longer than its help may.
         from sklcae._cli import commands
 
-        report = getattr(commands, options.command)(options)
+        with _plain_warnings():
+            report = getattr(commands, options.command)(options)
     except KeyboardInterrupt:
         continues = options.command in CONTINUED
         advice = "; the same command continues" if continues else ""
@@ -49,6 +51,18 @@ def main(arguments=None):
         return _say(error, FAILED)
     _print(report, options.json)
     return PARTS_FAILED if report.get("failed") else DONE
+
+
+@contextmanager
+def _plain_warnings():
+    """Print warnings without the place in the code."""
+
+    def show(message, *_):
+        print(f"sklcae: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _say(error, code):

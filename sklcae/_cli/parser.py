@@ -164,7 +164,9 @@ def _add_measure(commands):
             f"--{name}", metavar="HDU|FILE", help=f"the {name}: an HDU, file or number"
         )
     parser.add_argument(
-        "--psf", metavar="FWHM|FILE", help="FWHM in arcsec, or a model of PSFEx"
+        "--psf",
+        metavar="FWHM|FILE",
+        help="FWHM in arcsec, an image of the PSF, or a model of PSFEx",
     )
     parser.add_argument(
         "--size", type=_count, default=64, help="side of stamps, pixels"

@@ -294,7 +294,7 @@ class Cutouts(LazyStamps):
     def _check_wcs(self, method):
         if self._image.wcs is None:
             raise ValueError(
-                f"{method} needs an image with a WCS: pass wcs to cutouts. Got "
+                f"{method} needs an image with a WCS: pass it as 'wcs'. Got "
                 f"{self._image.name} without one."
             )
 
@@ -477,9 +477,10 @@ def cutouts(
         The sum of the bits of `mask` that make a pixel bad. None takes all.
     psf : float, array-like of shape (h, w), str, PathLike or callable, default=None
         The PSF. A number is the FWHM of a Gaussian in arcsec. An array is the effective
-        PSF of all stamps, as in :func:`~sklcae.stack_planes`. A file is a model of
-        PSFEx [1]_, which has the response of the pixel; it is read by GalSim [2]_, from
-        the extra ``simulate``. A callable takes x and y, in pixels from the centre of
+        PSF of all stamps, as in :func:`~sklcae.stack_planes`; a FITS file may have it
+        as its first image. Other files are models of PSFEx [1]_, which have the
+        response of the pixel; they are read by GalSim [2]_, from the extra
+        ``simulate``. A callable takes x and y, in pixels from the centre of
         the first pixel, and returns the effective PSF there. Stamps with a PSF that is
         not finite are masked. None leaves the plane out.
     wcs : astropy.wcs.WCS or Header, default=None

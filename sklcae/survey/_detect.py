@@ -208,6 +208,15 @@ def _room_for(n_pixels):
     sep.set_sub_object_limit(max(objects, MOST_SUB_OBJECTS))
     try:
         yield
+    except Exception as error:
+        # sep has no class of its own for this error.
+        if "buffer full" not in str(error):
+            raise
+        raise ValueError(
+            "image must have fewer pixels above the threshold: more than one in "
+            f"{SHARE_OF_STACK} belong to sources. Its weight or variance may be wrong, "
+            "or the threshold of the detection too low."
+        ) from error
     finally:
         sep.set_extract_pixstack(stack)
         sep.set_sub_object_limit(objects)

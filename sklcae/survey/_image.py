@@ -3,7 +3,7 @@
 import os
 import warnings
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sklcae._array_likes import without_traps
 from sklcae._compat import import_optional
+from sklcae._warning import warn_user
 
 # The names of HDUs that are looked for, in small letters.
 NAMES = {
@@ -22,6 +23,13 @@ NAMES = {
 AUTO = "auto"
 # The mesh background of sep, and its dispersion as the noise.
 MESH = "sep"
+
+
+# The noise of an image is measured with so many pixels, between those so far apart, and
+# must not differ from that of the variance by a larger factor.
+ENOUGH_PIXELS, LAG, WRONG_NOISE = 2**21, 4, 2.0
+# Standard deviation of normal numbers over the median of their absolute values.
+STD_OF_MEDIAN = 1.4826
 
 
 class SurveyImage(NamedTuple):
@@ -39,6 +47,8 @@ class SurveyImage(NamedTuple):
         The unit of the pixels.
     name : str
         The name of the image in messages.
+    gain : float or None
+        The gain in the header of the image, which nothing uses but a warning.
     """
 
     pixels: np.ndarray
@@ -46,6 +56,7 @@ class SurveyImage(NamedTuple):
     wcs: Any
     unit: str | None
     name: str
+    gain: float | None = None
 
 
 def library(name):
@@ -85,7 +96,7 @@ def read_image(
         bad |= unseen | _without_weight(source, weight, shape)
         sky = None if _is_mesh(background) else source.part("background", background)
         wcs = source.wcs if wcs is None else wcs
-        unit, name = source.unit, source.name
+        unit, name, gain = source.unit, source.name, source.gain
     if _is_mesh(background) or _is_mesh(variance):
         mesh = mesh_background(pixels, bad, background_size)
         sky = mesh.back() if _is_mesh(background) else sky
@@ -93,7 +104,37 @@ def read_image(
     if sky is not None:
         pixels = pixels - _as_values(sky, "background", shape).astype(pixels.dtype)
     pixels[bad] = np.nan
-    return SurveyImage(pixels, noise, _celestial(wcs), unit, name)
+    return SurveyImage(pixels, noise, _celestial(wcs), unit, name, gain)
+
+
+def warn_of_background_and_noise(image):
+    """Warn of a background that is left on a `SurveyImage`, and of a wrong variance."""
+    step = 1 + image.pixels.size // ENOUGH_PIXELS
+    pixels = image.pixels[::step]
+    differences = pixels[:, LAG:] - pixels[:, :-LAG]
+    differences = abs(differences[np.isfinite(differences)])
+    if not len(differences):
+        return
+    # Most pixels are sky, and light is about the same so few pixels further.
+    noise = STD_OF_MEDIAN * np.median(differences) / np.sqrt(2)
+    level = np.nanmedian(pixels)
+    if abs(level) > noise > 0:
+        warn_user(
+            f"The median of {image.name} is {level:.3g}, {abs(level) / noise:.1f} "
+            "times the noise of a pixel: the image seems to have a background. Pass "
+            "background='sep' to subtract it."
+        )
+    if image.variance is None:
+        return
+    good = np.isfinite(pixels)
+    variance = np.broadcast_to(image.variance, image.pixels.shape)[::step][good]
+    given = np.sqrt(np.median(variance))
+    if noise > 0 and not 1 / WRONG_NOISE < given / noise < WRONG_NOISE:
+        warn_user(
+            f"The noise of a pixel of {image.name} is {noise:.3g}, but its weight or "
+            f"variance stands for {given:.3g}. The variance must be the square of the "
+            "noise, and the weight one over the variance; variance='sep' measures it."
+        )
 
 
 def mesh_background(pixels, bad, size):
@@ -159,6 +200,7 @@ class _Source:
     pixels: Any
     wcs: Any = None
     unit: str | None = None
+    gain: float | None = None
     name: str
 
     def found(self, kind):
@@ -200,6 +242,9 @@ class _FileSource(_Source):
         self.pixels = np.array(self.hdu.data)
         self.wcs = _wcs_of(self.hdu.header, hdus)
         self.unit = self.hdu.header.get("BUNIT")
+        gain = self.hdu.header.get("GAIN")
+        is_number = isinstance(gain, Real) and not isinstance(gain, bool)
+        self.gain = float(gain) if is_number and gain > 0 else None
 
     def found(self, kind):
         """Return the array of a usual name, of the version of the image."""
@@ -248,14 +293,14 @@ def _chosen(hdus, hdu, path):
     if hdu is None:
         for name in NAMES["image"]:
             for one in hdus:
-                if one.name.lower() == name and _is_image(one):
+                if one.name.lower() == name and is_image(one):
                     return one
         return _first_image(hdus, path, "image")
     try:
         one = hdus[hdu]
     except (KeyError, IndexError):
         one = None
-    if one is None or not _is_image(one):
+    if one is None or not is_image(one):
         raise ValueError(
             f"hdu must be the name or the number of an image in {str(path)!r}, which "
             f"has {[h.name for h in hdus]}. Got {hdu!r}."
@@ -265,14 +310,15 @@ def _chosen(hdus, hdu, path):
 
 def _first_image(hdus, path, name):
     for hdu in hdus:
-        if _is_image(hdu):
+        if is_image(hdu):
             return hdu
     raise ValueError(
         f"{name} must be a file with an image (H, W). Got {str(path)!r} without any."
     )
 
 
-def _is_image(hdu):
+def is_image(hdu):
+    """Return whether an HDU has an image (H, W)."""
     return len(getattr(hdu, "shape", ())) == 2
 
 

@@ -10,7 +10,7 @@ from sklcae._fixed_psf import check_fwhm, gaussian_psf
 from sklcae._planes import LEAST_SUM, check_psf
 from sklcae._units import check_no_unit
 from sklcae.datasets._galsim import draw_psfex, read_psfex
-from sklcae.survey._image import is_path, library
+from sklcae.survey._image import is_image, is_path, library
 
 OWNER = "cutouts"
 # The PSF in place of one that cannot be used, FWHM in pixels: its stamp is masked.
@@ -26,10 +26,34 @@ def image_psf(psf, shape, scale):
     if callable(psf):
         return FunctionPSF(psf, shape)
     if is_path(psf):
-        return FunctionPSF(_PSFEx(Path(psf), shape), shape)
+        return _psf_of_file(Path(psf), shape)
     if isinstance(psf, Real) and not isinstance(psf, bool):
         return GaussianPSF(float(psf), shape, scale)
     return ConstantPSF(psf, shape)
+
+
+def _psf_of_file(path, shape):
+    """Return the PSF of a FITS file: an image of the PSF, or a model of PSFEx."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            "psf must be a FITS file with an image of the PSF or a model of PSFEx. Got "
+            f"{str(path)!r}."
+        )
+    try:
+        with library("astropy.io.fits").open(path) as hdus:
+            images = [hdu.data for hdu in hdus if is_image(hdu)]
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if images:
+        return ConstantPSF(images[0], shape)
+    return FunctionPSF(_PSFEx(path, shape), shape)
+
+
+def _unreadable(path, error):
+    return ValueError(
+        "psf must be a FITS file with an image of the PSF or a model of PSFEx. Got "
+        f"{str(path)!r}, which cannot be read: {error}"
+    )
 
 
 class ConstantPSF:
@@ -53,7 +77,7 @@ class GaussianPSF:
             raise ValueError(f"psf must be a positive FWHM in arcsec. Got {fwhm!r}.")
         if scale is None:
             raise ValueError(
-                "psf must be an array, a PSFEx file or a callable for an image without "
+                "psf must be an array, a file or a callable for an image without "
                 f"a WCS, as the width of a pixel is unknown. Got {fwhm!r}."
             )
         check_fwhm(fwhm, scale, (1, *shape), OWNER)
@@ -106,8 +130,6 @@ class _PSFEx:
     """The model of a PSFEx file, drawn at the pixels of the image."""
 
     def __init__(self, path, shape):
-        if not path.is_file():
-            raise FileNotFoundError(f"psf must be a PSFEx file. Got {str(path)!r}.")
         self.path, self.model = path, _read_psfex(path)
         # The largest odd side within the stamp.
         self.side = min(shape) - 1 + min(shape) % 2
@@ -124,7 +146,4 @@ def _read_psfex(path):
         with library("astropy.io.fits").open(path) as hdus:
             return read_psfex(hdus[1])
     except (OSError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(
-            f"psf must be a file of PSFEx. Got {str(path)!r}, which cannot be read: "
-            f"{error}"
-        ) from error
+        raise _unreadable(path, error) from error

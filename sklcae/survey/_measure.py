@@ -16,6 +16,7 @@ from sklcae._compat import import_optional, validate_params
 from sklcae._conditional_autoencoder import ConditionalAutoencoderRegressor
 from sklcae._neighbours import check_neighbours
 from sklcae._typing import Columns, File
+from sklcae._warning import warn_user
 from sklcae.survey._columns import (
     HARMLESS,
     PREFIX,
@@ -27,7 +28,7 @@ from sklcae.survey._columns import (
     units_of,
 )
 from sklcae.survey._cutouts import cutouts
-from sklcae.survey._image import AUTO
+from sklcae.survey._image import AUTO, warn_of_background_and_noise
 from sklcae.survey._measurement import (
     MeasurementOptions,
     bad_rows,
@@ -178,7 +179,8 @@ def measure(
     Warns
     -----
     UserWarning
-        As in :func:`cutouts`.
+        As in :func:`cutouts`; and if the image seems to have a background, if its noise
+        is not that of the variance, or if its header has a gain that is not used.
 
     Examples
     --------
@@ -218,6 +220,7 @@ def measure(
         detection=detection,
     )
     _check_stamps(stamps, model)
+    _warn_of_image(stamps._image, model, gain)
     places = None
     if fit_options is not None and not _is_count(neighbours):
         places = _places_of_neighbours(stamps, neighbours)
@@ -308,6 +311,17 @@ def _check_stamps(stamps, model):
         )
     # The noise is not needed then, but its masked pixels are.
     stamps._set_planes(planes, stamps.shape[2:])
+
+
+def _warn_of_image(image, model, gain):
+    """Warn of the likeliest mistakes that an image shows."""
+    warn_of_background_and_noise(image)
+    if gain is None and image.gain not in (None, model.gain):
+        warn_user(
+            f"The header of {image.name} has GAIN = {image.gain:g}, but the gain of "
+            f"the model, {model.gain:g}, is used. Pass gain={image.gain:g} for an "
+            f"image in ADU, or gain={model.gain:g} to confirm."
+        )
 
 
 # Measurement -------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_a_gaussian_has_the_width_on_the_sky():
     stamps = cutouts(np.zeros(SHAPE), XY, 32, psf=0.9, wcs=WCS)
     expected = gaussian_psf(0.9 / PIXEL_SCALE, (1, 32, 32))[0, 0]
     np.testing.assert_allclose(stamps[1][1], expected, atol=1e-6)
-    with pytest.raises(ValueError, match="psf must be an array, a PSFEx file"):
+    with pytest.raises(ValueError, match="psf must be an array, a file"):
         cutouts(np.zeros(SHAPE), XY, 32, psf=0.9)
     with pytest.raises(ValueError, match="psf must be a positive FWHM"):
         cutouts(np.zeros(SHAPE), XY, 32, psf=-1.0, wcs=WCS)
@@ -227,13 +227,20 @@ def test_psfex_is_its_polynomial(tmp_path, sampling):
     np.testing.assert_array_equal(again[:], stamps[:])
 
 
+def test_a_file_with_an_image_of_the_psf(tmp_path):
+    psf = gaussian_stamp(3.0, 15)
+    fits.writeto(tmp_path / "psf.fits", psf)
+    stamps = cutouts(np.zeros(SHAPE), XY, 24, psf=tmp_path / "psf.fits")
+    np.testing.assert_array_equal(stamps[:], cutouts(np.zeros(SHAPE), XY, 24, psf=psf))
+
+
 def test_wrong_psf_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="psf must be a PSFEx file"):
+    with pytest.raises(FileNotFoundError, match="psf must be a FITS file"):
         cutouts(np.zeros(SHAPE), XY, psf=tmp_path / "none.psf")
     (tmp_path / "bad.psf").write_text("nothing")
-    fits.writeto(tmp_path / "other.psf", np.zeros(SHAPE))
+    Table({"x": [1.0]}).write(tmp_path / "other.psf", format="fits")
     for name in ("bad.psf", "other.psf"):
-        with pytest.raises(ValueError, match=rf"psf must be a file of PSFEx.*{name}"):
+        with pytest.raises(ValueError, match=rf"psf must be a FITS file.*{name}"):
             cutouts(np.zeros(SHAPE), XY, psf=tmp_path / name)
 
 

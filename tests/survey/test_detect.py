@@ -157,3 +157,10 @@ def test_wrong_options():
         cutouts(image, detection={"threshold": -1.0})
     with pytest.raises(ValueError, match=r"detection must be a dict .*\['sigma'\]"):
         cutouts(image, detection={"sigma": 3.0})
+
+
+def test_too_small_a_variance_is_an_error():
+    """Nearly all pixels are then above the threshold."""
+    image = 100 + np.random.default_rng(0).normal(size=(1500, 1500)).cumsum(axis=0)
+    with pytest.raises(ValueError, match="fewer pixels above the threshold"):
+        detect_sources(image, variance=1e-12)
