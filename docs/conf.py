@@ -1,25 +1,17 @@
 """Settings of the documentation: python -m sphinx -W docs docs/_build."""
 
-import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from textwrap import indent
 
 import matplotlib as mpl
-from numpydoc.xref import DEFAULT_LINKS
-from sphinx.pycode import ModuleAnalyzer
-
-import sklcae.networks
-import sklcae.survey
-from sklcae._cli.parser import make_parser
 
 DOCS = Path(__file__).parent
 # The examples import each other, and Sphinx-Gallery imports its settings.
 sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]
 mpl.use("agg")
 
-from make_inventories import classes  # noqa: E402
+from made_pages import class_links  # noqa: E402
 
 project = "sklcae"
 author = "The sklcae developers"
@@ -35,6 +27,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    # It listens to events of autodoc.
+    "made_pages",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "gallery/*.ipynb", "results/tables"]
@@ -54,55 +48,9 @@ toc_object_entries_show_parents = "hide"
 # Plain types such as float are not.
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
-numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
-    alias: f":class:`~{name}`"
-    for name in [
-        *classes(),
-        *(f"sklcae.{name}" for name in sklcae.__all__),
-        *(f"sklcae.networks.{name}" for name in sklcae.networks.__all__),
-        *(f"sklcae.survey.{name}" for name in sklcae.survey.__all__),
-    ]
-    if name.rpartition(".")[2][0].isupper()
-    for alias in (name, name.rpartition(".")[2])
-}
+numpydoc_xref_aliases = class_links()
 # Straight quotes: the strings of parameters can be copied.
 smartquotes_action = "De"
-
-PRIVATE_MODULES = {"sklcae.metrics.TARGET_ERRORS": "sklcae.metrics._field_scores"}
-
-
-def write_command_line(app):
-    """Write the page of the commands from their help."""
-    os.environ["COLUMNS"] = "80"
-    parser = make_parser()
-    (subparsers,) = (a for a in parser._actions if isinstance(a.choices, dict))
-    commands = {"sklcae": parser}
-    commands |= {f"sklcae {name}": one for name, one in subparsers.choices.items()}
-    lines = [
-        "Commands",
-        "========",
-        "",
-        "``python -m sklcae`` is the same as ``sklcae``.",
-    ]
-    for name, command in commands.items():
-        text = indent(command.format_help(), "   ")
-        lines += ["", name, "-" * len(name), "", ".. code-block:: text", "", text]
-    page = DOCS / "api" / "generated" / "command_line.rst"
-    page.parent.mkdir(exist_ok=True)
-    page.write_text("\n".join(lines))
-
-
-def describe_data(app, what, name, obj, options, lines):
-    """Describe data by the comment where they are defined, in a private module."""
-    if name in PRIVATE_MODULES:
-        comments = ModuleAnalyzer.for_module(PRIVATE_MODULES[name]).find_attr_docs()
-        lines[:] = comments["", name.rpartition(".")[2]]
-
-
-def setup(app):
-    app.connect("builder-inited", write_command_line)
-    app.connect("autodoc-process-docstring", describe_data)
-
 
 # Links to other projects. The inventories are in the repository, so that the site is
 # built without a network.
@@ -151,11 +99,3 @@ html_theme_options = {
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-
-# Results -----------------------------------------------------------------------------
-
-
-def setup(app):
-    from results.tables import write_tables
-
-    app.connect("builder-inited", write_tables)
