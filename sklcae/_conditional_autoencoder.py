@@ -382,9 +382,9 @@ class ConditionalAutoencoderRegressor(
         "gamma": [Interval(Real, 0, None, closed="left")],
         # A view of the names: networks that are registered later are allowed too.
         "network": [StrOptions(NETWORKS.keys()), callable],
-        "reconstruction_loss": [StrOptions(set(RECONSTRUCTION_LOSSES)), None],
+        "reconstruction_loss": [StrOptions(RECONSTRUCTION_LOSSES.keys()), None],
         "gain": [Interval(Real, 0, None, closed="neither"), "array-like", None],
-        "physical_loss": [StrOptions(set(PHYSICAL_LOSSES))],
+        "physical_loss": [StrOptions(PHYSICAL_LOSSES.keys())],
         "stretch": [StrOptions(set(STRETCHES))],
         "softening": [Interval(Real, 0, None, closed="neither"), None],
         "limits": [StrOptions(set(LIMITS))],

@@ -42,12 +42,15 @@ class Images:
         self.raw, self.empty, self.kinds = raw, np.asarray(empty, dtype=int), kinds
         self.dtype = float_type(raw.dtype)
         # Views: of a memory map only the rows that are taken are read.
-        image, variance, psf = split_planes(raw, kinds)
-        self.shape, self._image = image.shape, NativeRows(image, self.dtype)
-        if variance is not None:
-            variance = VarianceMaps(self._image, NativeRows(variance, self.dtype))
-        self.variance = variance
-        self.psf = None if psf is None else PSFs(psf)
+        planes = split_planes(raw, kinds)
+        self.shape = planes.image.shape
+        self._image = NativeRows(planes.image, self.dtype)
+        self.variance = self.psf = None
+        if planes.variance is not None:
+            variance = NativeRows(planes.variance, self.dtype)
+            self.variance = VarianceMaps(self._image, variance)
+        if planes.psf is not None:
+            self.psf = PSFs(planes.psf)
 
     def __len__(self):
         return len(self.raw)

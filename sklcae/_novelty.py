@@ -119,6 +119,11 @@ def stamp_statistics(images, mask, variance=None, psf=None):
     return np.concatenate(parts, axis=1)
 
 
+def planes_with_range(planes):
+    """Return the planes that have a row in `stamp_statistics`, in their order."""
+    return [kind for kind in planes if kind in ROOM_OF_PLANES]
+
+
 def rows_of_statistics(planes):
     """Return the `stamp_statistics` in the unit of the images, and their logarithms.
 
@@ -152,7 +157,7 @@ class TrainingRange(NamedTuple):
         room[0] = (high[0] - low[0]) / 2 + ROOM_IN_NOISE * noise.ravel()
         masked = N_STATISTICS - 1
         room[masked] = np.maximum(high[masked] / 2, LEAST_MASKED_SHARE)
-        for row, kind in enumerate(planes[1:], N_STATISTICS):
+        for row, kind in enumerate(planes_with_range(planes), N_STATISTICS):
             room[row] = np.log(ROOM_OF_PLANES[kind])
         targets = np.stack([np.nanmin(y, axis=0), np.nanmax(y, axis=0)])
         return cls(low - room, high + room, targets)
@@ -176,7 +181,7 @@ class TrainingRange(NamedTuple):
         They are the logarithms of the noise, in the unit of the images, for "variance",
         and of the width in pixels for "psf", without the room.
         """
-        row = N_STATISTICS + planes[1:].index(kind)
+        row = N_STATISTICS + planes_with_range(planes).index(kind)
         room = np.log(ROOM_OF_PLANES[kind])
         # By rounding, the ends of a plane that is constant may change places.
         return np.sort([self.lowest[row] + room, self.highest[row] - room], axis=0)

@@ -1,5 +1,6 @@
 """Planes: the image of a stamp, its noise map and its PSF, stacked in X."""
 
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,12 @@ from sklcae._warning import warn_user
 
 # The kinds of planes, in their order in X.
 KINDS = ("image", "variance", "psf")
-# All tuples of kinds that stamps may have.
-ALL_KINDS = (KINDS[:1], KINDS[:2], KINDS[::2], KINDS)
+# All tuples of kinds that stamps may have: the image, and others in this order.
+ALL_KINDS = tuple(
+    (KINDS[0], *others)
+    for n_others in range(len(KINDS))
+    for others in combinations(KINDS[1:], n_others)
+)
 
 # The centre of a PSF is found from its pixels above this share of the brightest one:
 # the wings of a measured PSF are mostly noise.
@@ -182,7 +187,7 @@ def stack_planes(
         variance = _spread(_as_numbers(variance, "variance"), "variance", given)
     if psf is not None:
         psf = _spread_psf(_as_numbers(psf, "psf"), given)
-    parts = Planes(image, variance, psf)
+    parts = Planes(image=image, variance=variance, psf=psf)
     kinds = tuple(kind for kind in KINDS if getattr(parts, kind) is not None)
     n_bands = 1 if image.ndim == 3 else given[1]
     dtype = _float_type(image.dtype)
@@ -202,7 +207,7 @@ def _stack_part(stacked, given, mask, first):
 
     So few stamps stay in the cache of a core. ``first`` is the row of the first one.
     """
-    image, variance, psf = stacked
+    image, variance, psf = stacked.image, stacked.variance, stacked.psf
     lost = 0.0
     image[:] = given.image.reshape(image.shape)
     if mask is not None:

@@ -1,5 +1,6 @@
 """The files around the package agree with each other."""
 
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -44,6 +45,12 @@ def test_classifiers_name_the_least_version_of_python():
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
     assert ruff["target-version"] == f"py3{min(minors)}"
     assert minors == list(range(min(minors), max(minors) + 1))
+
+
+def test_diagram_is_the_one_that_its_script_draws():
+    script = ROOT / "docs" / "developing" / "architecture.py"
+    drawn = runpy.run_path(script)["draw"]()
+    assert script.with_suffix(".svg").read_text() == drawn
 
 
 def test_dead_links_of_the_site_are_found(tmp_path):

@@ -24,7 +24,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklcae._codec import architecture_of as architecture_of_codec
 from sklcae._inputs import Layout, target_names_of
-from sklcae._novelty import MAX_IMAGES, N_STATISTICS, TrainingRange
+from sklcae._novelty import (
+    MAX_IMAGES,
+    N_STATISTICS,
+    TrainingRange,
+    planes_with_range,
+)
 from sklcae._planes import check_psf, is_kinds
 from sklcae._profile_training import parameters_of_layout
 from sklcae._scaling import LIMITS, STRETCHES
@@ -554,7 +559,7 @@ def _wrong_target_scaler(scaler, n_targets):
 
 
 def _wrong_range(ranges, n_bands, layout):
-    shape = N_STATISTICS + len(layout.planes) - 1, n_bands
+    shape = N_STATISTICS + len(planes_with_range(layout.planes)), n_bands
     shapes = {"lowest": shape, "highest": shape, "targets": (2, layout.n_targets)}
     for name, wanted in shapes.items():
         if ranges[name].shape != wanted:
