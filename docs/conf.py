@@ -53,7 +53,7 @@ toc_object_entries_show_parents = "hide"
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {
-    alias: f":class:`~{name}`"
+    alias: f":class:`{name}`" if alias == name else f":class:`~{name}`"
     for name in [
         *classes(),
         *(f"sklcae.{name}" for name in sklcae.__all__),
