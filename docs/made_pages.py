@@ -53,7 +53,7 @@ def class_links():
         *(f"sklcae.survey.{name}" for name in sklcae.survey.__all__),
     ]
     return {name: name for name in DEFAULT_LINKS} | {
-        alias: f":class:`~{name}`"
+        alias: f":class:`{name}`" if alias == name else f":class:`~{name}`"
         for name in [*classes(), *ours]
         if name.rpartition(".")[2][0].isupper()
         for alias in (name, name.rpartition(".")[2])

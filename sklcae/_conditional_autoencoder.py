@@ -111,19 +111,23 @@ class ConditionalAutoencoderRegressor(
         everything in which the galaxies differ; otherwise pass `groups` to
         :meth:`fit`, or set `gamma` to 0.
     network : str or callable, default="paper"
-        The network, for images of any shape: "paper", "strided", "neural_field" or
-        "sersic", a name of :func:`~sklcae.networks.register_network`, or a callable
-        that takes an :class:`~sklcae.networks.Architecture` and returns a torch module.
-        "paper" is the network of the appendix of [1]_. "strided" has the same decoder
-        and a deeper encoder: strided convolutions whose features are pooled over the
-        image, made for ``stretch="asinh"``, many targets and a falling learning rate.
-        "neural_field" has the deeper encoder, and a decoder that draws one galaxy, and
-        only one, as a function of position; it is also made for ``stretch="asinh"``.
-        "sersic" has an encoder that measures shapelets around the galaxy, dense layers
-        that compute the latents from them, and a decoder without weights: a Sersic
-        profile with the parameters of the latents, through the PSF of each stamp. It
-        needs a "psf" among the `planes` or the parameter `psf`, `pixel_scale`, stamps
-        without a background, and targets among "flux", "half_light_radius",
+        The network, for images of any shape: one of the names below, a name given to
+        :func:`~sklcae.networks.register_network`, or a callable that takes an
+        :class:`~sklcae.networks.Architecture` and returns a torch module.
+
+        - "paper" is the network of the appendix of [1]_.
+        - "strided" has the same decoder and a deeper encoder: strided convolutions
+          whose features are pooled over the image. It is made for
+          ``stretch="asinh"``, many targets and a falling learning rate.
+        - "neural_field" has the deeper encoder, and a decoder that draws a single
+          galaxy as a function of position. It is made for ``stretch="asinh"``.
+        - "sersic" has an encoder that measures shapelets around the galaxy, dense
+          layers that compute the latents from them, and a decoder without weights: a
+          Sersic profile with the parameters of the latents, through the PSF of each
+          stamp.
+
+        "sersic" needs a "psf" among the `planes` or the parameter `psf`, `pixel_scale`,
+        stamps without a background, and targets among "flux", "half_light_radius",
         "sersic_index", "e1", "e2", "x0" and "y0". Parameters that are not among the
         targets become the first latents of z_rest, and targets may be NaN for all
         images: "chi_square" alone then teaches them. The other latents are coefficients
@@ -133,22 +137,25 @@ class ConditionalAutoencoderRegressor(
         each band. All other parameters, and the shapelets relative to the flux, are
         common to all bands.
     reconstruction_loss : str or None, default="binary_cross_entropy"
-        The reconstruction loss: "binary_cross_entropy", "squared_error", "chi_square"
-        or None. The first is Eq. 3 of [1]_; the first two compare images scaled to
-        [0, 1]. "chi_square" is half the squared difference in the unit
-        of the images over the variance of the noise. The variance is the sum of the
-        noise of empty pixels, estimated from the training set, and the Poisson noise of
-        the light. Light is counted from the sky, the median pixel of the training set
-        (of about a thousand of its images). With a "variance" among the `planes` the
-        noise of empty pixels is that of each pixel of each stamp. None leaves the term
-        out. It is for the "sersic" network with "simulation": there the targets teach
-        all latents that the decoder uses, and training takes less than half the time.
+        The reconstruction loss:
+
+        - "binary_cross_entropy" is Eq. 3 of [1]_, for images scaled to [0, 1].
+        - "squared_error" is the squared difference of images scaled to [0, 1].
+        - "chi_square" is half the squared difference in the unit of the images over
+          the variance of the noise. The variance is the sum of the noise of empty
+          pixels, estimated from the training set, and the Poisson noise of the light.
+          Light is counted from the sky, the median pixel of the training set (of about
+          a thousand of its images). With a "variance" among the `planes` the noise of
+          empty pixels is that of each pixel of each stamp.
+        - None leaves the term out. It is for the "sersic" network with "simulation":
+          there the targets teach all latents that the decoder uses, and training takes
+          less than half the time.
     gain : float, array-like of shape (n_bands,) or None, default=1.0
-        Electrons for each unit of light in the images, of all bands or of each, which
-        decide the Poisson noise; a very large number leaves only the noise of empty
-        pixels. Used by "chi_square", by the "sersic" network, by "simulation" and by
-        `score_samples`. With None the "variance" among the `planes` holds the
-        Poisson noise of the light too.
+        Electrons for each unit of light in the images: one number, or one for each
+        band. It sets the Poisson noise of the light; with a very large number only the
+        noise of empty pixels remains. Used by "chi_square", by the "sersic" network, by
+        "simulation" and by `score_samples`. With None the "variance" among the
+        `planes` holds the Poisson noise of the light too.
     physical_loss : {"squared_error", "gaussian_likelihood"}, default="squared_error"
         The physical loss. The first is Eq. 4 of [1]_. With the second the network also
         predicts the variance of each target, which weights its error [5]_ and which
@@ -272,7 +279,7 @@ class ConditionalAutoencoderRegressor(
         Number of epochs in which the loss of the held-out share may fail to fall by
         `tol`. Used only with `early_stopping`.
     tol : float, default=1e-4
-        See `n_iter_no_change`.
+        The smallest fall of the loss that counts, see `n_iter_no_change`.
     warm_start : bool, default=False
         Whether fit continues from the weights, the scaling and the history of the last
         fit, for another `max_epochs` epochs, with a new optimizer.
@@ -1047,10 +1054,11 @@ class ConditionalAutoencoderRegressor(
         y : array-like of shape (n_samples, n_targets), default=None
             Their parameters; NaN is an unknown target. A quarter of the stamps whose
             parameters are all known is held out, and the predicted errors are scaled
-            towards holding 68 % of these, the more the more there are. With fewer than
-            38 such stamps none is held out. Without y the parameters of profile fits of
-            a thousand stamps at most take the place of labels; they come from the PSFs
-            and the noise of the stamps. The errors are not scaled then.
+            so that they hold about 68 % of these; with few such stamps the scale stays
+            closer to 1. With fewer than 38 such stamps none is held out. Without y the
+            parameters of profile fits of a thousand stamps at most take the place of
+            labels; they come from the PSFs and the noise of the stamps. The errors are
+            not scaled then.
         random_state : int, RandomState instance or None, default=None
             Source of the new galaxies and of the stamps held out.
 
@@ -1108,11 +1116,11 @@ class ConditionalAutoencoderRegressor(
         Parameters
         ----------
         pixel_scale : float, default=None
-            Side of a pixel of the stamps to come, in the unit of the half-light radius.
-            None leaves it.
+            Side of a pixel of the other stamps, in the unit of the half-light radius.
+            None leaves it unchanged.
         gain : float or array-like of shape (n_bands,), default=None
-            Electrons for each unit of light in the stamps to come. Fluxes then have
-            their unit. None leaves it.
+            Electrons for each unit of light in the other stamps. Predicted fluxes are
+            then in this unit of light. None leaves it unchanged.
 
         Returns
         -------

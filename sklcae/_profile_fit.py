@@ -94,9 +94,9 @@ class ProfileFitRegressor(
         Side of a pixel in the unit of the radii, such as arcsec. None takes that of
         `estimator` if it has one, else 1: radii are in pixels.
     gain : float, array-like of shape (n_bands,) or None, default=1.0
-        Electrons for each unit of light, which decide the Poisson noise of the source,
-        the same in all bands or one number for each.
-        None: the plane "variance" has the noise of the source too.
+        Electrons for each unit of light: one number, or one for each band. It sets the
+        Poisson noise of the source. With None the plane "variance" holds the noise of
+        the source too.
     fit_sky : bool or float, default=True
         Whether each stamp has a constant background of its own. A number is the width
         of a Gaussian prior around 0, in the unit of the images.
@@ -122,12 +122,12 @@ class ProfileFitRegressor(
         both together, "sersic_index" is that of the disc, and :meth:`fit_report` has
         the share of the bulge. For stamps of one band.
     noise_correlation : array-like of shape (h, w) or "estimate", default=None
-        The autocorrelation of the noise, as resampling leaves it: odd sides, 1 in the
-        middle. The fits stay the same, and their errors grow. "estimate" measures it in
-        the residuals of some stamps in fit. None is noise that is independent from
-        pixel to pixel.
+        The autocorrelation of the noise, for images that were resampled: odd sides, 1
+        in the middle. The fitted parameters stay the same, and their errors grow.
+        "estimate" measures it in the residuals of some stamps in fit. None means that
+        the noise is independent from pixel to pixel.
     prefit : bool, default=False
-        Whether `estimator` is fitted already and fit leaves it as it is.
+        Whether `estimator` is fitted already, so that fit does not train it again.
     target_names : list of str, default=None
         Names of the columns of y: "flux", "half_light_radius", "sersic_index", "e1",
         "e2", "x0", "y0", "ellipticity" or "position_angle", with the meaning of

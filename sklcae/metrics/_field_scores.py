@@ -139,7 +139,7 @@ def median_bias(
     - absolute, ``y_pred - y_true``, for ellipticity, e1 and e2, and for x0 and y0 in
       pixels.
 
-    This table is `sklcae.metrics.TARGET_ERRORS`. A position angle is circular and has
+    This table is :data:`TARGET_ERRORS`. A position angle is circular and has
     no kind of error: use e1 and e2 instead.
 
     References

@@ -46,8 +46,8 @@ class Cutouts(LazyStamps):
     """Stamps of a survey image, as `cutouts` returns them.
 
     They are X for :class:`~sklcae.ConditionalAutoencoderRegressor` and
-    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. A slice
-    of rows cuts these.
+    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. Stamps
+    are cut when a slice of rows is taken.
 
     Parameters
     ----------

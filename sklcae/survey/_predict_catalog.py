@@ -126,7 +126,7 @@ def predict_catalog(
         The cluster that measures. Its workers must see all paths. None is this process.
     on_bad_stamp : {"flag", "raise"}, default="flag"
         With "flag" the row of a stamp that cannot be read or measured is NaN, with the
-        flag "bad_stamp". "raise" is an error for its part.
+        flag "bad_stamp". With "raise" its part fails.
     dry_run : bool, default=False
         Whether nothing is measured and written: see :meth:`CatalogRun.estimate`.
     verbose : int, default=0
@@ -574,7 +574,7 @@ class CatalogRun:
         return read_catalog(self.folder, columns)
 
     def estimate(self) -> dict[str, Any]:
-        """Expect the cost, from the time of some stamps.
+        """Estimate the cost, from the time of some stamps.
 
         Returns
         -------

@@ -91,8 +91,8 @@ class Stamps(LazyStamps):
     """Stamps of a file, as `open_stamps` returns them.
 
     They are X for :class:`~sklcae.ConditionalAutoencoderRegressor` and
-    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. A slice
-    of rows reads these.
+    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. Stamps
+    are read when a slice of rows is taken.
 
     Parameters
     ----------
