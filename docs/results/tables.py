@@ -14,6 +14,10 @@ HERE = Path(__file__).parent
 DATA, WRITTEN = HERE / "data", HERE / "tables"
 TABLES = {}
 
+# A space at which a line is not broken, and the length of cells that have it.
+NO_BREAK, SHORT_CELL = "\N{NO-BREAK SPACE}", 10
+# The commands of more records than these are not shown below a table.
+MANY = 3
 SHORT = {"half_light_radius": "radius", "sersic_index": "index"}
 PSFS = {
     "profile-fits-one": "Gaussian, 0.7 arcsec",
@@ -79,7 +83,7 @@ def as_text(name):
     lines = []
     if there and not (missing and needs_all):
         table = function(*map(Tables, there))
-        lines = [list_table(table), *(origin(read(one)) for one in there)]
+        lines = [list_table(table), origin(there)]
     if missing:
         command = f"python docs/results/make.py --run {' '.join(missing)}"
         lines.append(f"Not recorded yet: ``{command}`` does so.\n")
@@ -91,18 +95,27 @@ def list_table(table):
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in (list(table), *table.to_numpy().tolist()):
         marks = ["   * -", *["     -"] * (len(row) - 1)]
-        lines += [f"{m} {cell}".rstrip() for m, cell in zip(marks, row, strict=True)]
+        cells = map(unbroken, row)
+        lines += [f"{m} {cell}".rstrip() for m, cell in zip(marks, cells, strict=True)]
     return "\n".join([*lines, ""])
 
 
-def origin(record):
-    """Return the line that names the command of a record."""
-    return (
-        ".. rst-class:: small text-muted\n\n"
-        f"``python {record['command']}``, {record['date']}, "
-        f"sklcae {record['version']}, {record['cores']} cores of "
-        f"{record['processor']}\n"
-    )
+def unbroken(cell):
+    """Return the text of a short cell, such as a range, which stays on one line."""
+    return cell.replace(" ", NO_BREAK) if len(cell) <= SHORT_CELL else cell
+
+
+def origin(names):
+    """Return the lines below a table: the commands, or many records by their names."""
+    if len(names) > MANY:
+        texts = [f"Records: {', '.join(names)}"]
+    else:
+        texts = [
+            f"``python {one['command']}``, {one['date']}, sklcae {one['version']}, "
+            f"{one['cores']} cores of {one['processor']}"
+            for one in map(read, names)
+        ]
+    return "\n".join(f".. rst-class:: small text-muted\n\n{one}\n" for one in texts)
 
 
 def short(name):
