@@ -29,6 +29,8 @@ def load(name):
         # The module adds the benchmarks to the path, which ends with the context.
         patch.syspath_prepend(ROOT / "tests" / "benchmarks")
         spec.loader.exec_module(module)
+        # Other tests must not find the benchmarks under their plain names.
+        sys.modules.pop("records", None)
     return module
 
 
@@ -44,7 +46,6 @@ def import_benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "tests" / "benchmarks")
         yield importlib.import_module
-    # Other tests must not find the benchmarks under their plain names.
     for name in SCRIPTS - before:
         sys.modules.pop(name, None)
 

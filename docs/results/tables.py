@@ -503,44 +503,41 @@ def summary(best, telescopes, fits, ground, crowded, crowded_ground):
 
     scores = best["scores"].set_index("of")["best R2"]
     residual = telescopes["three_telescopes"]["largest residual / peak"].max()
-    over = "Dispersion over the bound: flux, radius"
+    over = "dispersion over the bound, flux and radius"
+    inside = "true values within the 68 % interval, all parameters"
     fit, one = "fit, free sky", "one pass"
     lines = [
         (
-            "Best possible R2: flux, radius",
+            "Best possible R2 of flux and radius",
             joined(scores[["flux", "half_light_radius"]], "{:.3f}"),
             ":doc:`bound`",
         ),
         (
-            f"{over}. Profile fits, brightest fifth",
+            f"Profile fits, brightest fifth: {over}",
             brightest(fits, fit, "over, free"),
             ":doc:`bound`",
         ),
         (
-            f'{over}. One pass of "ground", brightest fifth',
+            f'One pass of "ground", brightest fifth: {over}',
             brightest(ground, one, "over, free"),
             ":doc:`bound`",
         ),
+        (f"Profile fits: {inside}", within(fits, fit), ":doc:`coverage`"),
+        (f'One pass of "ground": {inside}', within(ground, one), ":doc:`coverage`"),
         (
-            "Share of the true values within the 68 % interval. Profile fits",
-            within(fits, fit),
-            ":doc:`coverage`",
-        ),
-        ('The same. One pass of "ground"', within(ground, one), ":doc:`coverage`"),
-        (
-            f"{over}. Profile fits, one neighbour",
+            f"Profile fits, one neighbour on the stamp: {over}",
             neighbour(crowded, "fit"),
             ":doc:`crowded`",
         ),
         (
-            f'{over}. One pass of "ground", one neighbour',
+            f'One pass of "ground", one neighbour: {over}',
             neighbour(crowded_ground, one),
             ":doc:`crowded`",
         ),
         (
-            "Largest difference between generated images and GalSim's, over the peak",
+            "Generated images: largest difference from GalSim's, over the peak",
             f"{residual:.1e}",
             ":doc:`paper`",
         ),
     ]
-    return pd.DataFrame(lines, columns=["Question", "Measured", "Page"])
+    return pd.DataFrame(lines, columns=["Measurement", "Value", "Page"])
