@@ -29,6 +29,8 @@ def load(name):
         # The module adds the benchmarks to the path, which ends with the context.
         patch.syspath_prepend(ROOT / "tests" / "benchmarks")
         spec.loader.exec_module(module)
+        # Other tests must not find the benchmarks under their plain names.
+        sys.modules.pop("records", None)
     return module
 
 
@@ -44,7 +46,6 @@ def import_benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "tests" / "benchmarks")
         yield importlib.import_module
-    # Other tests must not find the benchmarks under their plain names.
     for name in SCRIPTS - before:
         sys.modules.pop(name, None)
 
@@ -68,7 +69,7 @@ def test_tables_are_typed_only_where_they_were_recorded_earlier(page):
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_record_is_used_and_complete(name):
-    assert name in USED
+    assert name in USED, "docs/results/tables.py makes no table of it"
     record = json.loads(RECORDS[name].read_text())
     assert shlex.split(record["command"]) == shlex.split(make.RUNS[name].command)
     expected = {"command", "version", "date", "processor", "cores", "seconds", "tables"}
@@ -100,7 +101,8 @@ def test_every_table_has_rows_and_the_commands_of_its_records(name):
     assert text.count("   * - ") > 1
     assert "nan" not in text
     for one in set(names) - missing:
-        assert f"``python {make.RUNS[one].command}``" in text
+        command = f"``python {make.RUNS[one].command}``"
+        assert (one if len(names) > tables.MANY else command) in text
 
 
 def test_table_follows_its_record(tmp_path, monkeypatch):
