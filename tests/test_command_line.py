@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -351,6 +352,20 @@ def test_measure_has_further_parameters(tmp_path, monkeypatch, capsys):
     assert (given["mask_bits"], given["neighbours"]) == (3, 2)
     assert given["detection"] == {"threshold": 3}
     assert given["polish"] is True
+
+
+def test_warnings_are_lines_without_code(monkeypatch, capsys):
+    from sklcae._cli import commands
+
+    def warn(options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("look out", UserWarning, stacklevel=1)
+        return {}
+
+    monkeypatch.setattr(commands, "info", warn)
+    assert main(["info", "file"]) == 0
+    assert capsys.readouterr().err == "sklcae: warning: look out\n"
 
 
 def test_only_some_commands_continue(monkeypatch, capsys):

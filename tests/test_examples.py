@@ -3,7 +3,6 @@
 import csv
 import importlib
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-
-from sklcae import ConditionalAutoencoderRegressor
-from sklcae.datasets import make_galaxies
 
 COMPARED = ("paper", "strided", "sersic", "neural_field")
 
@@ -268,80 +264,3 @@ def test_closure_has_names_and_units_and_readable_ticks(closure):
     texts = [text.get_text() for text in left.get_xticklabels()]
     assert texts == ["5,000", "10,000", "20,000", "40,000"]
     assert not any(text.get_text() for text in left.get_xticklabels(minor=True))
-
-
-def readme_blocks():
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-
-
-def readme_block(text):
-    """Return the only block with some text."""
-    (code,) = [block for block in readme_blocks() if text in block]
-    return code
-
-
-def first_minutes():
-    return readme_block("recovery.png")
-
-
-def test_ten_lines_of_the_readme_show_what_the_readme_says(capsys):
-    code = readme_block("load_pretrained")
-    assert len([line for line in code.splitlines() if line]) <= 12
-    names = {}
-    exec(compile(code, "README.md", "exec"), names)
-    printed = capsys.readouterr().out.splitlines()
-    text = (ROOT / "README.md").read_text()
-    # Processors round differently: the names of the columns are the same.
-    assert printed[0] in text
-    pulls = (names["y"] - names["sky"].target) / names["y_std"]
-    assert np.median(abs(pulls)) < 1.5
-
-
-@pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
-def test_first_minutes_of_the_readme_run(tmp_path, monkeypatch):
-    """With fewer galaxies and one epoch, which learn nothing."""
-    monkeypatch.chdir(tmp_path)
-    code = first_minutes()
-    for long, short in [
-        ("n_samples=2000", "n_samples=80"),
-        ("test_size=500", "test_size=20"),
-        ("max_epochs=40", "max_epochs=1"),
-    ]:
-        assert long in code
-        code = code.replace(long, short)
-    exec(compile(code, "README.md", "exec"), {})
-    assert (tmp_path / "recovery.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_first_minutes_of_the_readme_show_what_the_readme_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(compile(first_minutes(), "README.md", "exec"), names)
-    assert names["r2"].min() > 0.92
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
-def test_real_skies_of_the_readme_run():
-    code = readme_block("ProfileFitRegressor")
-    for long, short in [("(2000, ", "(40, "), ("max_epochs=40", "max_epochs=1")]:
-        assert long in code
-        code = code.replace(long, short)
-    names = {
-        "names": ["flux", "half_light_radius", "sersic_index", "e1", "e2", "x0", "y0"],
-        "make_galaxies": make_galaxies,
-        "ConditionalAutoencoderRegressor": ConditionalAutoencoderRegressor,
-    }
-    exec(compile(code, "README.md", "exec"), names)
-    pull = (names["y_fit"] - names["y"]) / names["y_fit_std"]
-    assert 0.3 < np.nanmedian(np.abs(pull)) < 1.0
-    assert names["images"].shape == (3, 1, 64, 64)
-
-
-def test_readme_has_exactly_two_set_up_commands():
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^pip install .*&& python .*$", text, re.M)
-    assert len(commands) == 2
-    assert "examples/plot_paper_results.py" in commands[0]
-    assert commands[1].endswith("python -m pytest")

@@ -285,3 +285,29 @@ def test_wrong_parameters(image, model):
             del kwargs["psf"]
         with pytest.raises(error, match=message):
             measure(given, image, XY[:2], **kwargs)
+
+
+def test_a_gain_that_is_not_used_gets_a_warning(image, model, tmp_path):
+    header = WCS.to_header()
+    header["GAIN"] = 4.2
+    fits.writeto(tmp_path / "image.fits", image, header)
+    arguments = model, tmp_path / "image.fits", XY[:1]
+    with pytest.warns(UserWarning, match=r"GAIN = 4.2, but .* model, 1, is used"):
+        measure(*arguments, **FIT)
+    for gain in (1.0, 4.2):
+        measure(*arguments, **FIT, gain=gain)
+
+
+def test_the_noise_of_an_image_is_compared_with_its_variance(image, model):
+    # Light and masked pixels are no noise.
+    holes = image.copy()
+    holes[:, ::3] = np.nan
+    measure(model, holes, XY[:1], **FIT, wcs=WCS)
+    for factor in (1 / 5, 5):
+        kwargs = FIT | {"variance": factor * NOISE**2}
+        with pytest.warns(UserWarning, match="is 3.9., but its weight or variance"):
+            measure(model, image, XY[:1], **kwargs, wcs=WCS)
+    sky = 1.3 * NOISE
+    for left in (sky, -sky):
+        with pytest.warns(UserWarning, match="seems to have a background"):
+            measure(model, image + left, XY[:1], **FIT, wcs=WCS)
