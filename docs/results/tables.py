@@ -267,6 +267,7 @@ FITTED = {
     "cosmic": "``mask_cosmic_rays=True``",
     "bulge": "``bulge=True``",
 }
+PLAIN = {"correlated": "independent noise", "cosmic": "not masked"}
 FIRST = ["flux", "half", "sers", "e1"]
 
 
@@ -275,23 +276,22 @@ def of_cases(records):
     cases = pd.concat([record["cases"] for record in records])
     rows = []
     for _, row in cases[cases[""] == "bright"].iterrows():
-        plain = row["method"] == "fit, plain"
+        case, plain = row["case"], row["method"] == "fit, plain"
         # A profile has one index; a bulge and a disc have none of it in common.
-        n = 2 if row["case"] == "bulge" else 3
+        named = FIRST[:2] if case == "bulge" else FIRST
         rows.append(
             {
-                "Stamps": CASES[row["case"]],
-                "Fit": "one profile" if plain else FITTED[row["case"]],
+                "Stamps": CASES[case],
+                "Fit": PLAIN.get(case, "one profile") if plain else FITTED[case],
                 "Outliers [%]": f"{row['outliers']:.1f}",
                 "Bias of flux, radius, index [%]": joined(
-                    [row[f"bias {name}"] for name in FIRST[:n]], "{:.1f}"
+                    [row[f"bias {name}"] for name in named[:3]], "{:.1f}"
                 ),
                 "Dispersion: flux, radius, index, e1": joined(
-                    [row[f"over {name}"] for name in (FIRST if n == 3 else FIRST[:n])]
+                    row[f"over {name}"] for name in named
                 ),
                 "In 68 %: flux, radius, index, e1": joined(
-                    [row[f"in 68 {name}"] for name in (FIRST if n == 3 else FIRST[:n])],
-                    "{:.0f}",
+                    [row[f"in 68 {name}"] for name in named], "{:.0f}"
                 ),
             }
         )
