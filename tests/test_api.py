@@ -21,6 +21,7 @@ from tests.test_docstrings import MODULES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGE = Path(sklcae.__file__).parent
 ESTIMATORS = [sklcae.ConditionalAutoencoderRegressor, sklcae.ProfileFitRegressor]
 LINKS_PARAMETERS = [int(n) for n in sklearn.__version__.split(".")[:2]] >= [1, 9]
 
@@ -54,7 +55,7 @@ def test_the_index_has_all_public_names_and_no_other():
 
 
 def test_all_public_modules_are_looked_at():
-    files = [*(ROOT / "sklcae").glob("[a-z]*.py"), *(ROOT / "sklcae").glob("[a-z]*/")]
+    files = [*PACKAGE.glob("[a-z]*.py"), *PACKAGE.glob("[a-z]*/")]
     names = {f"sklcae.{file.stem}" for file in files} - {"sklcae.weights"}
     assert names | {"sklcae"} == set(MODULES)
 
