@@ -304,6 +304,18 @@ def crowded_fits(*records):
     return of_cases(records)
 
 
+@made_of("crowded-defects")
+def cosmic_ray_flag(record):
+    """Show how often a cosmic ray is flagged; the flag is the same for all fits."""
+    row = record["cosmic rays"].iloc[0]
+    return pd.DataFrame(
+        {
+            "Stamps": ["With a hit", "Without a hit"],
+            "Flagged [%]": [f"{row['hit']:.1f}", f"{row['others']:.1f}"],
+        }
+    )
+
+
 @made_of("crowded-ground")
 def crowded_ground(record):
     """Show one pass of the pretrained model on crowded and spoiled stamps."""
