@@ -260,12 +260,10 @@ def coverage(*records):
 # Crowded and spoiled stamps -----------------------------------------------------------
 
 FITTED = {
-    "isolated": "``max_neighbours=8``",
-    "one": "``max_neighbours=8``",
-    "four": "``max_neighbours=8``",
-    "correlated": '``noise_correlation="estimate"``',
-    "cosmic": "``mask_cosmic_rays=True``",
-    "bulge": "``bulge=True``",
+    **dict.fromkeys(("isolated", "one", "four"), "with neighbours"),
+    "correlated": "correlated noise",
+    "cosmic": "masked",
+    "bulge": "bulge and disc",
 }
 PLAIN = {"correlated": "independent noise", "cosmic": "not masked"}
 FIRST = ["flux", "half", "sers", "e1"]
@@ -302,6 +300,18 @@ def of_cases(records):
 def crowded_fits(*records):
     """Show profile fits of crowded and spoiled stamps."""
     return of_cases(records)
+
+
+@made_of("crowded-defects")
+def cosmic_ray_flag(record):
+    """Show how often a cosmic ray is flagged; the flag is the same for all fits."""
+    row = record["cosmic rays"].iloc[0]
+    return pd.DataFrame(
+        {
+            "Stamps": ["With a hit", "Without a hit"],
+            "Flagged [%]": [f"{row['hit']:.1f}", f"{row['others']:.1f}"],
+        }
+    )
 
 
 @made_of("crowded-ground")
@@ -431,7 +441,7 @@ def errors_of(one):
     """Return bias, dispersion and outliers, or the dispersion alone."""
     if pd.isna(one["bias"]):
         return "" if pd.isna(one["dispersion"]) else f"{one['dispersion']:.3f}"
-    share = f"{one['outlier_share']:.0%}".replace("%", " %")
+    share = f"{one['outlier_share']:.0%}".replace("%", f"{NO_BREAK}%")
     return f"{one['bias']:+.3f}, {one['dispersion']:.3f}, {share}"
 
 
