@@ -1,7 +1,7 @@
 """
-=========================================
+===========================
 Set, decode, and read again
-=========================================
+===========================
 
 Does a decoded image have the parameters that were set? This page closes the loop in two
 ways. The flux and the radius of decoded images are measured on the pixels, without the

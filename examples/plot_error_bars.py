@@ -121,9 +121,9 @@ plt.show()
 # -------------------------------------
 # ``sample`` draws parameters of one stamp, given its pixels. For this faint galaxy
 # radius and index are tied to each other: a larger and more concentrated galaxy has
-# nearly the same image. The cloud is bent, and the ellipse of the fitted covariance
-# (orange, two standard deviations) does not describe it. Ratios and other functions of
-# the parameters are computed for each draw.
+# nearly the same image. The draws have a tail towards large radii and indices, which
+# the ellipse of the fitted covariance (orange, two standard deviations) does not have.
+# Ratios and other functions of the parameters are computed for each draw.
 
 faint, faint_true = make_galaxies(
     1,

@@ -1,7 +1,7 @@
 """
-===================
+==================
 The first galaxies
-===================
+==================
 
 How bright and how large is a galaxy, and how certain are the numbers? A model that
 comes with sklcae reads seven parameters off a stamp, each with an error bar. It needs
@@ -74,7 +74,8 @@ plt.show()
 # Three hundred more
 # ------------------
 # Each point is a galaxy, with the error bar that the model predicts. Predicted values
-# are near the dashed line, where they equal the true ones.
+# are near the dashed line, where they equal the true ones. The radius of large galaxies
+# is the most uncertain: their wings are hidden in the noise of the sky.
 
 many = make_galaxies(300, random_state=2, **settings)
 ParameterRecoveryDisplay.from_estimator(model, many.data, many.target, show_std=True)

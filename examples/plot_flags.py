@@ -1,9 +1,9 @@
 """
-======================
+=======================
 When not to trust a fit
-======================
+=======================
 
-Which stamps spoil the parameters, and are they noticed? One galaxy is spoiled in twelve
+Which stamps spoil the parameters, and are they noticed? One galaxy is spoiled in eleven
 ways. ``flags`` of a profile fit names the reasons not to trust each stamp.
 """
 

@@ -1,7 +1,7 @@
 """
-============================================
+=======================================
 Profile fits, neighbours and deblending
-============================================
+=======================================
 
 One stamp in a survey often shows several sources. How wrong is the flux of the galaxy
 if its neighbours are not part of the model, and how well can the light be divided?

@@ -1,7 +1,7 @@
 """
-=========================================
+===================================
 Set a parameter, and see the galaxy
-=========================================
+===================================
 
 How does a galaxy look if it is twice as large, or more concentrated? The parameters are
 latents of the model: they can be read, set to other values and decoded. GalSim draws

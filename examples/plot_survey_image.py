@@ -1,7 +1,7 @@
 """
-==============================
+============================
 From an image to a catalogue
-==============================
+============================
 
 How do the galaxies of a whole image become a table? ``measure`` finds them, cuts a
 stamp around each, reads and fits it, and returns a catalogue with places on the sky. It
