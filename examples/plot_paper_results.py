@@ -354,6 +354,7 @@ def show_autoencoder(name, model, data, fresh_frame, size, options):
     """Write figures 2 to 4 and the slopes of one autoencoder."""
     suffix = name.lower().replace(", ", "_").replace(" ", "_")
     stamps = data["fresh"][0]
+    reconstructions = draw_reconstructions(model, data)
     figure, controlled = draw_controlled(model, size // 10, options.seed)
     report(
         f"{name}: R2 of a straight line through the latent, controlled sets",
@@ -366,7 +367,7 @@ def show_autoencoder(name, model, data, fresh_frame, size, options):
         options.output / f"sweep_slopes_{suffix}.csv",
     )
     figures = {
-        "fig2": draw_reconstructions(model, data),
+        "fig2": reconstructions,
         "fig3": figure,
         "fig4": draw_sweep(model, stamps, fresh_frame),
     }
@@ -447,4 +448,4 @@ print(f"\nDone in {minutes:.1f} minutes, peak memory {peak:.0f} MiB.")
 if options.quick:
     print("This was a quick run: its figures are NOT the paper's.")
 
-# sphinx_gallery_thumbnail_number = 6
+# sphinx_gallery_thumbnail_number = 4
