@@ -98,11 +98,11 @@ axes[1].legend(handles=axes[1].lines[-1:], loc="upper left")
 plt.show()
 
 # %%
-# Error bars in numbers of galaxies
-# ---------------------------------
-# The error bars are large where the galaxy is faint. Below, each point is a galaxy. The
-# relative error of the flux that the profile fit predicts falls with the flux, and
-# rises with the radius at the same flux, because a large galaxy covers more sky.
+# Faint and large galaxies
+# ------------------------
+# Each point is a galaxy. The relative error of the flux that the profile fit predicts
+# falls with the flux, and rises with the radius at the same flux, because a large
+# galaxy covers more sky.
 
 _, y_std = results["profile fit"]
 flux, radius = y_true[:, 0], y_true[:, 1]

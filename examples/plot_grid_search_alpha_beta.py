@@ -79,8 +79,9 @@ print(f"Best: {search.best_params_}, R2 {search.best_score_:.2f}")
 # %%
 # The result
 # ----------
-# Each cell is the mean R2 of flux and radius over both halves. The smallest alpha is too
-# small. Between the others, and between the values of beta, there is hardly a difference.
+# Each cell is the mean R2 of flux and radius over both halves. The smallest alpha is
+# too small. Between the others, and between the values of beta, there is hardly a
+# difference.
 
 results = pd.DataFrame(search.cv_results_)
 table = results.pivot_table("mean_test_score", "param_cae__alpha", "param_cae__beta")

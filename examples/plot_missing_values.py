@@ -113,9 +113,9 @@ scores.round(2)
 # %%
 # The scores
 # ----------
-# Left: the accuracy falls slowly with the share of masked pixels. Right: in trainings as
-# short as these, galaxies without targets do not help. Sixty galaxies alone, seen more
-# often, are better.
+# Left: the accuracy falls slowly with the share of masked pixels. Right: in trainings
+# as short as these, galaxies without targets do not help. Sixty galaxies alone, seen
+# more often, are better.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
 for target, marker in zip(TARGETS, "os", strict=True):

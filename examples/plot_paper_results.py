@@ -448,4 +448,5 @@ print(f"\nDone in {minutes:.1f} minutes, peak memory {peak:.0f} MiB.")
 if options.quick:
     print("This was a quick run: its figures are NOT the paper's.")
 
+# sphinx_gallery_multi_image = "single"
 # sphinx_gallery_thumbnail_number = 4

@@ -68,7 +68,9 @@ wcs.wcs.cd = PIXEL_SCALE / 3600 * np.array(turned)
 
 model = load_pretrained("ground")
 catalog = measure(model, image, wcs=wcs, psf=0.7, variance=background, gain=1.0)
-catalog["ra", "dec", "flux", "flux_err", "half_light_radius", "sklcae_flag"][:5]
+shown = catalog["ra", "dec", "flux", "flux_err", "half_light_radius", "sklcae_flag"][:5]
+shown.round({"ra": 5, "dec": 5, "flux": 0, "flux_err": 0, "half_light_radius": 3})
+shown
 
 # %%
 # On the sky
