@@ -4,13 +4,18 @@ from pathlib import Path
 
 # The narrative order.
 EXAMPLES = [
+    "plot_first_galaxies.py",
+    "plot_set_a_parameter.py",
+    "plot_closed_loop.py",
+    "plot_three_telescopes.py",
+    "plot_error_bars.py",
+    "plot_neighbours.py",
+    "plot_flags.py",
+    "plot_survey_image.py",
     "plot_cae_vs_pca.py",
     "plot_grid_search_alpha_beta.py",
+    "plot_missing_values.py",
     "plot_paper_results.py",
-    "plot_closure.py",
-    "plot_uncertainty.py",
-    "plot_incomplete_data.py",
-    "plot_three_telescopes.py",
 ]
 
 

@@ -3,10 +3,13 @@
 import csv
 import importlib
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -27,9 +30,8 @@ WRITTEN = {
         "sweep_slopes_shipped_weights.csv",
         *(f"fig{number}_shipped_weights.png" for number in (2, 3, 4)),
     },
-    "plot_cae_vs_pca.py": {"cae_vs_pca.csv", "cae_vs_pca.png"},
     "compare_simulation_settings.py": {"simulation_settings.csv"},
-    "plot_incomplete_data.py": {
+    "incomplete_data_study.py": {
         "masked_pixels.csv",
         "missing_targets.csv",
         "incomplete_data.png",
@@ -38,7 +40,7 @@ WRITTEN = {
         "networks_40.csv",
         *(f"{name}_40_1_0.{kind}" for name in COMPARED for kind in ("part", "sklcae")),
     },
-    "plot_closure.py": {
+    "closure_study.py": {
         "closure.csv",
         "reconstruction.csv",
         "closure.png",
@@ -46,8 +48,7 @@ WRITTEN = {
         "neural_field_pairs_40_1_0.sklcae",
         "neural_field_all_40_1_0.sklcae",
     },
-    "plot_three_telescopes.py": {"three_telescopes.csv", "three_telescopes.png"},
-    "plot_uncertainty.py": {
+    "uncertainty_study.py": {
         "coverage_68.csv",
         "coverage_95.csv",
         "mapie_flux_68.csv",
@@ -55,13 +56,28 @@ WRITTEN = {
         "unlike.csv",
         "trained_now.png",
     },
-    "plot_grid_search_alpha_beta.py": {"alpha_beta.csv", "alpha_beta.png"},
     "compare_with_profile_fitting.py": {
         "measurements.csv",
         "profile_fitting.csv",
         "profile_fitting.md",
         "profile_fitting.png",
     },
+}
+
+
+# The pages of the gallery that write no files, and their numbers of figures.
+PAGES = {
+    "plot_first_galaxies.py": 2,
+    "plot_set_a_parameter.py": 2,
+    "plot_closed_loop.py": 2,
+    "plot_three_telescopes.py": 1,
+    "plot_error_bars.py": 3,
+    "plot_neighbours.py": 2,
+    "plot_flags.py": 1,
+    "plot_survey_image.py": 2,
+    "plot_cae_vs_pca.py": 2,
+    "plot_grid_search_alpha_beta.py": 1,
+    "plot_missing_values.py": 2,
 }
 
 
@@ -107,7 +123,7 @@ def test_saved_models_are_loaded_and_looked_into(tmp_path):
     (saved,) = tmp_path.glob("*.sklcae")
     (tmp_path / "other.sklcae").write_bytes(saved.read_bytes())
     models = ("--models", saved, tmp_path / "other.sklcae")
-    result = run("plot_uncertainty.py", *arguments, *models, "--turned")
+    result = run("uncertainty_study.py", *arguments, *models, "--turned")
     assert result.returncode == 0, result.stderr
     assert "coverage_68%, range" in result.stdout
     assert (tmp_path / "coverage_68_turned.csv").exists()
@@ -136,15 +152,89 @@ def test_grid_search_on_a_cluster_is_that_of_one_process():
     assert "bitwise the scores of one process: True" in result.stdout
 
 
+@pytest.fixture
+def run_page(import_example, monkeypatch):
+    """Run a page of the gallery, and return its variables."""
+    monkeypatch.setattr(plt, "show", lambda: None)
+    with mpl.rc_context():
+        yield lambda script: runpy.run_path(str(ROOT / "examples" / script))
+    plt.close("all")
+
+
 @pytest.mark.slow
-def test_three_telescopes_agree_with_galsim(tmp_path):
-    """Also in a quick run, since nothing in the decoder is learned."""
-    result = run("plot_three_telescopes.py", "--quick", "--output", tmp_path)
-    assert result.returncode == 0, result.stderr
-    with (tmp_path / "three_telescopes.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3
-    assert all(float(row["largest residual / peak"]) < 2e-4 for row in rows)
+@pytest.mark.parametrize("script", PAGES)
+def test_page_draws_its_figures(run_page, script):
+    run_page(script)
+    assert len(plt.get_fignums()) == PAGES[script]
+
+
+def test_three_telescopes_agree_with_galsim(run_page):
+    """As the page says: nothing in the decoder is learned."""
+    names = run_page("plot_three_telescopes.py")
+    assert len(names["largest"]) == 3
+    assert all(names["largest"] < 1e-4 * names["peak"])
+    assert len(plt.get_fignums()) == 1
+
+
+def test_images_follow_the_parameters_as_the_page_says(run_page):
+    difference = run_page("plot_set_a_parameter.py")["difference"]
+    assert 0 < np.abs(difference).max() < 10
+
+
+@pytest.mark.slow
+def test_loop_closes_as_the_page_says(run_page):
+    names = run_page("plot_closed_loop.py")
+    ratios = [r for panels in names["ratios"].values() for r in panels.values()]
+    assert np.abs(np.array(ratios) - 1).max() < 3e-4
+
+
+@pytest.mark.slow
+def test_error_bars_hold_as_the_page_says(run_page):
+    coverage = run_page("plot_error_bars.py")["coverage"]
+    assert coverage["profile fit", "68 %"].between(60, 76).all()
+    assert coverage["network", "68 %"][["flux", "half_light_radius", "x0"]].min() > 68
+    assert coverage["network", "68 %"][["e1", "e2"]].max() < 68
+
+
+@pytest.mark.slow
+def test_neighbours_are_divided_as_the_page_says(run_page):
+    ratios = run_page("plot_neighbours.py")["ratios"]
+    within = {name: np.mean(np.abs(r - 1) < 0.1) for name, r in ratios.items()}
+    assert within["one profile"] < 0.3
+    assert within["all sources"] > 0.9
+
+
+def test_flags_are_those_of_the_defects(run_page):
+    flags = run_page("plot_flags.py")["flags"]
+    assert not flags.loc["nothing"].any()
+    for defect, flag in {
+        "a neighbour": "neighbours",
+        "a close neighbour": "blended",
+        "a cosmic ray": "cosmic_ray",
+        "saturation": "saturated",
+        "a masked core": "masked",
+        "the edge": "edge",
+        "a sky left": "sky_off",
+        "correlated noise": "correlated_noise",
+        "the wrong PSF": "wrong_psf",
+        "a spiral": "poor_fit",
+    }.items():
+        assert flags.loc[defect, flag]
+    assert flags.drop(index="nothing").any(axis=1).all()
+
+
+def test_every_page_has_its_place_in_the_gallery(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    settings = importlib.import_module("gallery_settings")
+    pages = {path.name for path in (ROOT / "examples").glob("plot_*.py")}
+    assert sorted(settings.EXAMPLES) == sorted(pages)
+    quick = {
+        page
+        for page in pages
+        if settings.quick_run({}, {"src_file": ROOT / "examples" / page})
+    }
+    assert quick == {"plot_paper_results.py"}
+    assert "**Quick run.**" in (ROOT / "examples/plot_paper_results.py").read_text()
 
 
 @pytest.mark.slow
@@ -166,7 +256,7 @@ def test_every_example_is_tested():
     scripts = {path.name for path in (ROOT / "examples").glob("[!_]*.py")}
     # One writes no files, and one needs LSDB, which no extra installs.
     others = {"grid_search_on_a_cluster.py", "measure_hats_catalog.py"}
-    assert scripts == set(WRITTEN) | others
+    assert scripts == set(WRITTEN) | set(PAGES) | others
 
 
 @pytest.fixture
@@ -199,7 +289,7 @@ def test_all_pictures_are_written_by_the_function_that_marks_quick_runs():
 
 def test_recommended_settings_are_not_spelled_again():
     distinct = ("chi_square", "gaussian_likelihood", "adamw", "one_cycle")
-    for script in WRITTEN:
+    for script in (*WRITTEN, *PAGES):
         text = (ROOT / "examples" / script).read_text()
         assert not any(f'"{setting}"' in text for setting in distinct)
 
@@ -212,7 +302,7 @@ def sweep_of(flux_ratios, radius_ratios):
 
 @pytest.fixture
 def closure(import_example):
-    return import_example("plot_closure")
+    return import_example("closure_study")
 
 
 def markers_of(ax):

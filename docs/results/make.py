@@ -112,20 +112,22 @@ RUNS = {
     ),
     "all-parameters-large": Run(NETWORKS, 90, csv=("networks_20000",)),
     "closure": Run(
-        f"examples/plot_closure.py --extra {LARGE}",
+        f"examples/closure_study.py --extra {LARGE}",
         125,
         csv=("closure", "reconstruction"),
         first=NETWORKS,
     ),
     "error-bars": Run(
-        f"examples/plot_uncertainty.py --models {LARGE}",
+        f"examples/uncertainty_study.py --models {LARGE}",
         95,
         csv=("coverage_68", "coverage_95", "unlike"),
         first=NETWORKS,
     ),
     "other-error-bars": Run("tests/benchmarks/uncertainties.py --rates 0.05 0.2", 60),
     "incomplete-data": Run(
-        "examples/plot_incomplete_data.py", 40, csv=("masked_pixels", "missing_targets")
+        "examples/incomplete_data_study.py",
+        40,
+        csv=("masked_pixels", "missing_targets"),
     ),
     "one-pass": Run(
         f"{PROFILE_FITS} mixed --one-pass --estimator build/psfs.sklcae",

@@ -25,6 +25,11 @@ def label_of(name):
     return _LABELS.get(name, name.replace("_", " "))
 
 
+def below(label):
+    """Return a label with its unit on a line of its own, for short axes."""
+    return label.replace(" [", "\n[")
+
+
 def number_text(number):
     """Return a number with three significant digits, or all digits of thousands."""
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from sklcae.inspection._labels import label_of, number_text, row_texts
+from sklcae.inspection._labels import below, label_of, number_text, row_texts
 from sklcae.inspection._panels import (
     check_names,
     check_stretch,
@@ -170,7 +170,7 @@ class LatentSweepDisplay:
         for ax, image, text in zip(axes, images, texts, strict=True):
             artist = show_image(ax, image, limits, **kwargs)
             ax.set_title(text, fontsize="medium")
-        axes[0].set_ylabel(label_of(self.feature_names[row]).replace(" [", "\n["))
+        axes[0].set_ylabel(below(label_of(self.feature_names[row])))
         extend = "min" if images.min() < limits[0] else "neither"
         return show_color_bar(
             artist, axes, extend=extend, shrink=0.65, aspect=12, pad=0.01

@@ -15,6 +15,8 @@ MARGIN = 0.05
 # More numbers would overlap; those of a logarithmic axis are not evenly spaced.
 MOST_TICKS = 5
 MOST_LOG_TICKS = 4
+# Fewer numbers of this size have room beside each other.
+LONG_NUMBER = 10_000
 NUMBER_FORMAT = "{x:,.6g}"
 
 
@@ -160,7 +162,10 @@ def scale_axis(ax, side, values, log=False):
         axis.set_major_locator(FixedLocator(_log_ticks(*limits)))
         axis.set_minor_formatter(NullFormatter())
     else:
-        locator = MaxNLocator(MOST_TICKS, steps=[1, 2, 5, 10], min_n_ticks=3)
+        fewer = int(np.abs(limits).max() >= LONG_NUMBER)
+        locator = MaxNLocator(
+            MOST_TICKS - fewer, steps=[1, 2, 5, 10], min_n_ticks=3 - fewer
+        )
         axis.set_major_locator(locator)
     axis.set_major_formatter(NUMBER_FORMAT)
     ax.set(**{f"{side}lim": limits})

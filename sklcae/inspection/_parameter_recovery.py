@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from sklcae.inspection._labels import label_of
+from sklcae.inspection._labels import below, label_of
 from sklcae.inspection._panels import check_names, make_axes, scale_axis
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class ParameterRecoveryDisplay:
         self.axes_[target].set(
             title=f"$R^2$ = {score}{shown}",
             xlabel=f"True {label}",
-            ylabel=f"Latent z_phy{target}" if latent else f"Predicted {label}",
+            ylabel=f"Latent z_phy{target}" if latent else f"Predicted {below(label)}",
         )
 
     def _scale_panel(self, ax, x, y, scale):

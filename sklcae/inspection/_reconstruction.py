@@ -142,7 +142,7 @@ class ReconstructionDisplay:
         for ax, picture in zip(axes, pair, strict=False):
             show_image(ax, picture, limits, **kwargs)
         low, high = map(number_text, limits)
-        notes = ["", f"scale {low} to {high} ADU"]
+        notes = ["", f"scale {low}\nto {high} ADU"]
         if len(axes) == 3:
             residual = self.residuals[column]
             limit = np.abs(residual).max()

@@ -1,5 +1,8 @@
 """Predictions or latents against the true parameters."""
 
+from itertools import pairwise
+
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -50,7 +53,21 @@ def test_texts(truth_and_prediction):
     assert ax.get_xlabel() == "True radius"
     assert ax.get_ylabel() == "Predicted radius"
     assert display.axes_[0].get_xlabel() == "True flux [ADU]"
-    assert display.axes_[0].get_ylabel() == "Predicted flux [ADU]"
+    assert display.axes_[0].get_ylabel() == "Predicted flux\n[ADU]"
+
+
+def test_fluxes_have_ticks_that_do_not_collide():
+    y = np.linspace(3_000, 50_000, 9)
+    with mpl.rc_context({"font.size": 11}):
+        ax = ParameterRecoveryDisplay.from_predictions(y, y).axes_[0]
+        ax.figure.canvas.draw()
+        boxes = [
+            label.get_window_extent()
+            for label, x in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
+            if ax.get_xlim()[0] <= x <= ax.get_xlim()[1]
+        ]
+    assert len(boxes) >= 2
+    assert all(left.x1 + 5 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_r2_with_many_digits_is_shortened():

@@ -59,7 +59,7 @@ def test_scales_are_written(pair):
         *pair, indices=[4], show_residuals=True
     )
     image, limit = display.images[0], np.abs(display.residuals).max()
-    scale = f"scale {image.min():.3g} to {image.max():.3g} ADU"
+    scale = f"scale {image.min():.3g}\nto {image.max():.3g} ADU"
     rmse = f"RMSE {display.rmse[0]:.3g} ADU"
     texts = [ax.get_xlabel() for ax in display.axes_[:, 0]]
     assert texts == ["", scale, f"scale ±{limit:.3g} ADU\n{rmse}"]
