@@ -1,4 +1,4 @@
-"""The code on the pages of the guide and of the start runs, first line to last.
+"""The code of the guide and of the pages on understanding runs, first line to last.
 
 A page is run like one script, in an empty folder, with warnings as errors:
 
@@ -27,7 +27,7 @@ import sklearn
 from sklcae._cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted([*DOCS.glob("guide/*.rst"), *DOCS.glob("start/*.rst")])
+PAGES = sorted([*DOCS.glob("guide/*.rst"), *DOCS.glob("understanding/*.rst")])
 # Sizes on a page, and those of the test.
 SMALLER = (
     (r"\b\d{1,3}_000\b(?!\.)", "50"),
