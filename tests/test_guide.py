@@ -1,4 +1,4 @@
-"""The code on the pages of the guide and of the explanations runs, first to last line.
+"""The code of the guide and of the pages on understanding runs, first line to last.
 
 A page is run like one script, in an empty folder, with warnings as errors:
 
