@@ -60,8 +60,8 @@ table.round(2)
 
 # %%
 # Each point is one of 600 fresh galaxies. On the dashed line predicted and true values
-# are equal. PCA hardly reads the radius. The autoencoder reads both, with a bend that a
-# longer training removes.
+# are equal. PCA hardly reads the radius. The autoencoder reads both, the
+# faintest and smallest galaxies with a bias.
 
 figure, axes = plt.subplots(2, 2, figsize=(7, 6.6))
 for row, name in zip(axes, ("PCA, 64 components", "autoencoder"), strict=True):

@@ -70,7 +70,7 @@ coverage.round(0).astype(int)
 # against the share that the error bars promise. A line below the diagonal belongs to
 # error bars that are too small, a line above it to error bars that are too large. The
 # lines of the profile fit follow the diagonal. The error bars of the network are too
-# large for flux, radius and centre, and a little too small for the ellipticity: these
+# large for flux, radius and centre, and a little too small for the ellipticity. These
 # galaxies are not distributed like those of its training set.
 
 levels = np.linspace(1, 99, 99)
