@@ -145,14 +145,16 @@ def test_tables_of_an_example_are_read(tmp_path, monkeypatch):
 
     def start(command, option, folder):
         assert (command, option) == (make.RUNS[name].command, "--output")
-        Path(folder, "three_telescopes.csv").write_text("PSF,peak\nwide,2.0\n")
+        for table in make.RUNS[name].csv:
+            Path(folder, f"{table}.csv").write_text("PSF,peak\nwide,2.0\n")
 
-    name = "three-telescopes"
+    name = "paper"
     monkeypatch.setattr(make, "start", start)
     make.run(name)
     content = json.loads((tmp_path / f"{name}.json").read_text())
     assert content["command"] == make.RUNS[name].command
-    assert content["tables"] == {"three_telescopes": [{"PSF": "wide", "peak": 2.0}]}
+    rows = [{"PSF": "wide", "peak": 2.0}]
+    assert content["tables"] == dict.fromkeys(make.RUNS[name].csv, rows)
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS - {"conftest", "job"}))

@@ -1,7 +1,7 @@
 """Run a command of the results pages again, and keep its record.
 
     python docs/results/make.py --list
-    python docs/results/make.py --run best-scores three-telescopes
+    python docs/results/make.py --run best-scores crowded-colours
     python docs/results/make.py --run quick
 
 A record is a JSON file in ``docs/results/data``. ``tables.py`` makes the tables of the
@@ -96,9 +96,6 @@ RUNS = {
     ),
     "compare-galsim": Run(
         f'{COMPARE} "GalSim, least squares"', 4, csv=("profile_fitting",)
-    ),
-    "three-telescopes": Run(
-        "examples/plot_three_telescopes.py", 1, csv=("three_telescopes",)
     ),
     "paper": Run(
         'examples/plot_paper_results.py --variants "asinh, dihedral"',

@@ -393,21 +393,6 @@ def paper_r2(record):
     )
 
 
-@made_of("three-telescopes")
-def three_telescopes(record):
-    """Compare generated images with GalSim."""
-    rows = [
-        {
-            "PSF": row["PSF"],
-            "Peak [ADU]": f"{row['peak, ADU']:.0f}",
-            "Largest residual [ADU]": f"{row['largest residual, ADU']:.2g}",
-            "Over the peak": f"{row['largest residual / peak']:.1e}",
-        }
-        for _, row in record["three_telescopes"].iterrows()
-    ]
-    return pd.DataFrame(rows)
-
-
 # Other tools --------------------------------------------------------------------------
 
 COMPARED = {
@@ -487,13 +472,12 @@ def speed(record):
 
 @made_of(
     "best-scores",
-    "three-telescopes",
     "profile-fits-mixed",
     "one-pass-ground",
     "crowded-neighbours",
     "crowded-ground",
 )
-def summary(best, telescopes, fits, ground, crowded, crowded_ground):
+def summary(best, fits, ground, crowded, crowded_ground):
     """Show one line for each subject."""
 
     def brightest(record, method, column):
@@ -512,7 +496,6 @@ def summary(best, telescopes, fits, ground, crowded, crowded_ground):
         return span(bins.groupby("of")["in 68, interval"].mean(), "{:.0f}") + " %"
 
     scores = best["scores"].set_index("of")["best R2"]
-    residual = telescopes["three_telescopes"]["largest residual / peak"].max()
     over = "dispersion over the bound, flux and radius"
     inside = "true values within the 68 % interval, all parameters"
     fit, one = "fit, free sky", "one pass"
@@ -543,11 +526,6 @@ def summary(best, telescopes, fits, ground, crowded, crowded_ground):
             f'One pass of "ground", one neighbour: {over}',
             neighbour(crowded_ground, one),
             ":doc:`crowded`",
-        ),
-        (
-            "Generated images: largest difference from GalSim's, over the peak",
-            f"{residual:.1e}",
-            ":doc:`paper`",
         ),
     ]
     return pd.DataFrame(lines, columns=["Measurement", "Value", "Page"])
