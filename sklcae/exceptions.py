@@ -24,7 +24,7 @@ class ImageShapeError(ValueError):
     ... except ImageShapeError as error:
     ...     print(error)
     X must have images of 3 channels of 64 x 64 pixels (H x W), the planes ('image',
-    'variance', 'psf'), as in fit. Got images of the shape (3, 32, 32).
+    'variance', 'psf') of stack_planes, as in fit. Got images of the shape (3, 32, 32).
     """
 
 
