@@ -117,6 +117,21 @@ def test_table_follows_its_record(tmp_path, monkeypatch):
     assert f"``python {record['command']}``, {record['date']}" in text
 
 
+def test_readme_has_the_numbers_of_the_record():
+    text = (ROOT / "README.md").read_text()
+    cells = [re.split(r" *\| *", line) for line in text.splitlines() if line[:1] == "|"]
+    shown = {row[1]: [re.sub("near 0", "0.0", x) for x in row[2:-1]] for row in cells}
+    table = recorded("paper", "r2").set_index("method")
+    expected = {tables.PAPER_METHODS[name]: row for name, row in table.iterrows()}
+    assert len(shown.keys() & expected.keys()) == 4
+    shown['"ground", galaxies in the middle'] = shown[
+        '`load_pretrained("ground")`, galaxies in the middle'
+    ]
+    for name in shown.keys() & expected.keys():
+        numbers = [float(x) if x else np.nan for x in shown[name]]
+        assert numbers == pytest.approx(expected[name].tolist(), abs=6e-4, nan_ok=True)
+
+
 def test_tables_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "WRITTEN", tmp_path / "tables")
     tables.write_tables()

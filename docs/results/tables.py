@@ -384,13 +384,48 @@ def flags(record):
 # The paper, and the decoder -----------------------------------------------------------
 
 
+PAPER_METHODS = {
+    "PCA, best single component": "PCA, best single component",
+    "PCA, 64 components": "PCA, 64 components, linear regression",
+    "CAE": "CAE, default (the paper's, linear scaling)",
+    "CAE, asinh, dihedral": "CAE, asinh stretch, dihedral augmentation",
+    "CAE, galaxies in the middle": "CAE, default, galaxies in the middle",
+    "Shipped weights, galaxies in the middle": '"ground", galaxies in the middle',
+}
+
+
 @made_of("paper")
 def paper_r2(record):
     """Show R2 of flux and radius, ours and the paper's."""
-    table = record["r2"].rename(columns={"method": "Method"})
-    return table.map(lambda x: x if isinstance(x, str) else f"{x:.3f}").replace(
-        "nan", ""
-    )
+    table = record["r2"].rename(columns={"method": ""})
+    table[""] = table[""].map(PAPER_METHODS)
+    near_zero = table["flux, paper"] == 0
+    table = table.map(lambda x: x if isinstance(x, str) else f"{x:.3f}")
+    table.loc[near_zero, ["flux, paper", "radius, paper"]] = "near 0"
+    return table.replace("nan", "")
+
+
+@made_of("paper")
+def paper_slopes(record):
+    """Show how flux and radius of the images follow the latents."""
+    cae, ground = record["sweep_slopes_cae"], record["sweep_slopes_shipped_weights"]
+    rows = [
+        {
+            "Latent": one["asked"].replace("_", " "),
+            "Measured": one["measured"].replace("_", " "),
+            "Ideal": f"{one['wanted']:.0f}",
+            "GalSim": plain(one["GalSim"]),
+            "CAE, default": plain(one["CAE"]),
+            '"ground" (GalSim)': f"{plain(other['CAE'])} ({plain(other['GalSim'])})",
+        }
+        for (_, one), (_, other) in zip(cae.iterrows(), ground.iterrows(), strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def plain(number):
+    """Return two digits after the point, and no minus at zero."""
+    return f"{number + 0.0:.2f}".replace("-0.00", "0.00")
 
 
 # Other tools --------------------------------------------------------------------------
