@@ -80,7 +80,7 @@ for name, other in (list(swept), list(swept)[::-1]):
     ratios[name] = {key: found[key] / expected[key] for key in swept}
     scores = closure_scores(expected[name], found[name], other=ratios[name][other])
     rows[f"set {NAMES[name]}"] = {
-        "slope of what is set": scores.slope,
+        "slope": scores.slope,
         "change of the other": scores.change,
     }
 table = pd.DataFrame(rows).T

@@ -174,7 +174,7 @@ def test_tables_of_an_example_are_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS - {"conftest", "job"}))
 def test_benchmarks_can_be_imported(name, import_benchmark, monkeypatch):
-    """They run only on request, and what they import may have moved."""
+    """They run only on request, where a wrong import would be noticed late."""
     # One script sets the number of threads of its processes.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert import_benchmark(name).__doc__

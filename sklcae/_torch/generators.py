@@ -22,7 +22,7 @@ class DrawFrom(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls):
-        # PyTorch would import its compiler, which takes a second and 100 MB.
+        # PyTorch would import its compiler, which takes time and memory.
         return False
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):

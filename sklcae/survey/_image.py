@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 
 from sklcae._array_likes import without_traps
 from sklcae._compat import import_optional
@@ -24,12 +25,9 @@ AUTO = "auto"
 # The mesh background of sep, and its dispersion as the noise.
 MESH = "sep"
 
-
 # The noise of an image is measured with so many pixels, between those so far apart, and
 # must not differ from that of the variance by a larger factor.
 ENOUGH_PIXELS, LAG, WRONG_NOISE = 2**21, 4, 2.0
-# Standard deviation of normal numbers over the median of their absolute values.
-STD_OF_MEDIAN = 1.4826
 
 
 class SurveyImage(NamedTuple):
@@ -112,11 +110,11 @@ def warn_of_background_and_noise(image):
     step = 1 + image.pixels.size // ENOUGH_PIXELS
     pixels = image.pixels[::step]
     differences = pixels[:, LAG:] - pixels[:, :-LAG]
-    differences = abs(differences[np.isfinite(differences)])
+    differences = differences[np.isfinite(differences)]
     if not len(differences):
         return
     # Most pixels are sky, and light is about the same so few pixels further.
-    noise = STD_OF_MEDIAN * np.median(differences) / np.sqrt(2)
+    noise = median_abs_deviation(differences, scale="normal") / np.sqrt(2)
     level = np.nanmedian(pixels)
     if abs(level) > noise > 0:
         warn_user(

@@ -378,6 +378,8 @@ def test_bad_stamps_are_flagged(model_path, tmp_path):
     images, _ = make_stamps(N, seed=1)
     images[7, 3, 3] = np.inf
     images[8] = np.nan
+    # A stamp with a masked corner is not empty.
+    images[9, :2, :2] = np.nan
     images[20] *= 1e4
     source = write_zarr(tmp_path / "s.zarr", images)
     run = predict_catalog(model_path, source, tmp_path / "out", rows_per_part=16)
