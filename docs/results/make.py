@@ -65,17 +65,21 @@ PROFILE_FITS = "tests/benchmarks/profile_fits.py --n 2500 --psf"
 GROUND = "--one-pass --estimator sklcae/weights/ground.sklcae"
 CROWDED = "tests/benchmarks/crowded.py"
 COMPARE = "examples/compare_with_profile_fitting.py --only"
+# A catalogue of real galaxies, which is not part of sklcae, and stamps of a benchmark.
+COSMOS, STAMPS = "build/cosmos", "build/stamps"
+CATALOGS = "tests/benchmarks/catalogs.py"
 TRAIN = "tests/benchmarks/train_for_psfs.py --max-epochs"
 MODELS = "build/networks"
 NETWORKS = (
     "examples/compare_networks.py --networks neural_field --n-train 20000 "
-    f"--max-epochs 12 --output {MODELS}"
+    f"--max-epochs 12 --seeds 0 --output {MODELS}"
 )
-LARGE = " ".join(f"{MODELS}/neural_field_20000_12_{seed}.sklcae" for seed in range(3))
+LARGE = f"{MODELS}/neural_field_20000_12_0.sklcae"
 RUNS = {
     "best-scores": Run("tests/benchmarks/best_scores.py", 2),
     "profile-fits-one": Run(f"{PROFILE_FITS} one", 3),
     "profile-fits-mixed": Run(f"{PROFILE_FITS} mixed", 3),
+    "profile-fits-sky": Run(f"{PROFILE_FITS} one --sky 1", 3),
     "one-pass-ground": Run(f"{PROFILE_FITS} mixed {GROUND}", 2),
     "undersampled": Run("tests/benchmarks/undersampled.py", 2),
     "crowded-neighbours": Run(f"{CROWDED} isolated one --n 400", 2),
@@ -97,6 +101,15 @@ RUNS = {
     "compare-galsim": Run(
         f'{COMPARE} "GalSim, least squares"', 4, csv=("profile_fitting",)
     ),
+    "compare-tools": Run(
+        f"{COMPARE} AstroPhot statmorph", 14, csv=("profile_fitting",)
+    ),
+    "compare-networks": Run(
+        f'{COMPARE} "paper\'s network" "strided network" "neural field" '
+        '"sersic network"',
+        50,
+        csv=("profile_fitting",),
+    ),
     "paper": Run(
         'examples/plot_paper_results.py --variants "asinh, dihedral"',
         26,
@@ -107,17 +120,23 @@ RUNS = {
         36,
         csv=("networks_909",),
     ),
-    "all-parameters-large": Run(NETWORKS, 90, csv=("networks_20000",)),
+    "all-parameters-large": Run(NETWORKS, 45, csv=("networks_20000",)),
     "closure": Run(
         f"examples/closure_study.py --extra {LARGE}",
-        125,
+        80,
         csv=("closure", "reconstruction"),
         first=NETWORKS,
     ),
     "error-bars": Run(
         f"examples/uncertainty_study.py --models {LARGE}",
-        95,
-        csv=("coverage_68", "coverage_95", "unlike"),
+        50,
+        csv=("coverage_68", "coverage_95", "mapie_flux_68", "unlike"),
+        first=NETWORKS,
+    ),
+    "error-bars-turned": Run(
+        f"examples/uncertainty_study.py --turned --models {LARGE}",
+        50,
+        csv=("coverage_68_turned", "coverage_95_turned"),
         first=NETWORKS,
     ),
     "other-error-bars": Run("tests/benchmarks/uncertainties.py --rates 0.05 0.2", 60),
@@ -137,7 +156,20 @@ RUNS = {
         20,
         first=f"{TRAIN} 18 --sky 0.3 build/sky.sklcae",
     ),
+    "real-galaxies": Run(
+        f"tests/benchmarks/real_galaxies.py {COSMOS} --galsim 40 --flux-scale 1000 "
+        f"--labels {COSMOS}/labels.csv --model sklcae/weights/ground.sklcae",
+        10,
+    ),
+    "shapelets": Run(
+        f"tests/benchmarks/field_in_rest.py --cosmos {COSMOS} --n 20 --max-epochs 40 "
+        "--beta 1e-4",
+        30,
+    ),
     "speed": Run("tests/benchmarks/run.py", 44),
+    "catalogs-cluster": Run(f"{CATALOGS} cluster {STAMPS}", 30),
+    "catalogs-fits": Run(f"{CATALOGS} fits {STAMPS}", 15),
+    "catalogs-costs": Run(f"{CATALOGS} costs {STAMPS}", 5),
 }
 
 

@@ -24,6 +24,7 @@ PSFS = {
     "profile-fits-mixed": "One for each stamp, Gaussian and Moffat, 0.5 to 1.2 arcsec, "
     "ellipticity to 0.1",
 }
+SKY_LEFT = "Gaussian, 0.7 arcsec, and a sky of one standard deviation left"
 CASES = {
     "isolated": "No neighbour",
     "one": "One neighbour",
@@ -133,6 +134,11 @@ def span(values, form="{:.2f}"):
     return f"{form.format(min(values))} to {form.format(max(values))}"
 
 
+def rounded(number):
+    """Return three digits of a number, without an exponent."""
+    return f"{float(f'{number:.3g}'):,.12g}"
+
+
 def without_repeats(table, column):
     """Leave out the names in a column that stand in the row above."""
     again = table[column] == table[column].shift()
@@ -164,7 +170,7 @@ def of_fits(records, sky):
         for ratio, part in bins.groupby("S/N", sort=False):
             rows.append(
                 {
-                    "PSF": PSFS[record.name],
+                    "PSF": PSFS.get(record.name, SKY_LEFT),
                     "S/N": ratio,
                     "Dispersion over the bound": span(part[f"over, {sky}"]),
                     "The same, at the bound": span(part["best"]),
@@ -177,7 +183,7 @@ def of_fits(records, sky):
     return without_repeats(pd.DataFrame(rows), "PSF")
 
 
-@made_of(*PSFS, needs_all=False)
+@made_of(*PSFS, "profile-fits-sky", needs_all=False)
 def fits_free_sky(*records):
     """Show profile fits with a free sky."""
     return of_fits(records, "free")
@@ -189,15 +195,14 @@ def fits_fixed_sky(*records):
     return of_fits(records, "fixed")
 
 
-@made_of("one-pass-ground")
-def one_pass_ground(record):
-    """Show the pretrained model in fifths of signal-to-noise."""
+def of_one_pass(record, sky):
+    """Return the scores of one pass in fifths of signal-to-noise, over a bound."""
     rows = []
     bins = record["bins"].query("method == 'one pass'")
     for ratio, part in bins.groupby("S/N", sort=False):
-        over = dict(zip(map(short, part["of"]), part["over, free"], strict=True))
+        over = dict(zip(map(short, part["of"]), part[f"over, {sky}"], strict=True))
         # The record has it in units of the bound with a fixed sky.
-        bias = part["bias"].abs() * part["over, free"] / part["over, fixed"]
+        bias = part["bias"].abs() * part[f"over, {sky}"] / part["over, fixed"]
         rows.append(
             {
                 "S/N": ratio,
@@ -208,6 +213,18 @@ def one_pass_ground(record):
             }
         )
     return pd.DataFrame(rows)
+
+
+@made_of("one-pass-ground")
+def one_pass_ground(record):
+    """Show the pretrained model in fifths of signal-to-noise."""
+    return of_one_pass(record, "free")
+
+
+@made_of("one-pass")
+def one_pass(record):
+    """Show a model for all PSFs in fifths of signal-to-noise."""
+    return of_one_pass(record, "fixed")
 
 
 @made_of("one-pass-ground")
@@ -255,6 +272,138 @@ def coverage(*records):
             columns = {short(of): f"{share:.1f}" for of, share in shares.items()}
             rows.append({"Estimator": title, "Interval": f"{level} %", **columns})
     return without_repeats(pd.DataFrame(rows), "Estimator")
+
+
+def of_coverage(record, suffix=""):
+    """Return the shares within the intervals, in all and in parts of the galaxies."""
+    rows = []
+    for level in (68, 95):
+        shares = record[f"coverage_{level}{suffix}"]
+        for part, share in shares.groupby(PART, sort=False):
+            values = share.drop(columns=[MODEL, PART]).mean()
+            columns = {short(of): f"{value:.1f}" for of, value in values.items()}
+            rows.append({"Interval": f"{level} %", "Galaxies": part, **columns})
+    return without_repeats(pd.DataFrame(rows), "Interval")
+
+
+# The first columns of the tables of ``uncertainty_study.py`` have no name.
+MODEL, PART = "Unnamed: 0", "Unnamed: 1"
+
+
+@made_of("error-bars")
+def error_bars(record):
+    """Show the coverage of a neural field."""
+    return of_coverage(record)
+
+
+@made_of("error-bars-turned")
+def error_bars_turned(record):
+    """Show the coverage of the mean over flips and rotations."""
+    return of_coverage(record, "_turned")
+
+
+@made_of("error-bars")
+def conformal(record):
+    """Show MAPIE's intervals of the flux; a last row has their width."""
+    shares = record["mapie_flux_68"].drop(columns=MODEL)
+    shares = shares.groupby(PART, sort=False).mean().T
+    rows = [
+        {
+            "68 % intervals of the flux": name.removeprefix("MAPIE, "),
+            **{
+                part: f"{value:.1f}" for part, value in row.items() if "ADU" not in part
+            },
+        }
+        for name, row in shares.iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+@made_of("error-bars")
+def novelty(record):
+    """Show which kinds of stamps are distinguished from galaxies."""
+    kinds = record["unlike"].drop(columns=MODEL).groupby(PART, sort=False).mean()
+    rows = [
+        {
+            "Stamps": kind[0].upper() + kind[1:],
+            "ROC AUC": f"{row['ROC AUC']:.2f}",
+            "Flagged [%]": f"{row['flagged, %']:.1f}",
+        }
+        for kind, row in kinds.iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+@made_of("other-error-bars")
+def other_error_bars(record):
+    """Compare methods for error bars."""
+    rows = [
+        {
+            "Method": row["method"][0].upper() + row["method"][1:],
+            "R2": f"{row['R2']:.3f}",
+            "-log likelihood": f"{row['-log likelihood']:.3f}",
+            "Worst of 68 % [points]": f"{100 * row['worst of 68%']:.0f}",
+            "Worst of 95 % [points]": f"{100 * row['worst of 95%']:.0f}",
+            "Passes": f"{row['passes']:.0f}",
+        }
+        for _, row in record["methods"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+# Incomplete data ----------------------------------------------------------------------
+
+
+@made_of("incomplete-data")
+def masked_pixels(record):
+    """Show R2 of stamps with masked pixels."""
+    rows = [
+        {
+            "Masked [%]": f"{100 * row['share masked']:.1f}",
+            "Flux": f"{row['flux']:.3f}",
+            "Radius": f"{row['half_light_radius']:.3f}",
+        }
+        for _, row in record["masked_pixels"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+@made_of("incomplete-data")
+def missing_targets(record):
+    """Show R2 after a training with missing targets."""
+    rows = [
+        {
+            "Training set": row["trained on"],
+            "Flux": f"{row['flux']:.3f}",
+            "Radius": f"{row['half_light_radius']:.3f}",
+        }
+        for _, row in record["missing_targets"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+@made_of("unlabelled")
+def unlabelled(record):
+    """Show the dispersion over the bound, and R2, of four training sets."""
+    shares = record["shares"].set_index("trained")["of dispersion"]
+    closed = {
+        "100 labelled, 2,000 not": shares["2,000 unlabelled"],
+        "100 labelled, simulation": shares["simulation"],
+    }
+    rows = []
+    for trained, scores in record["scores"].groupby("trained", sort=False):
+        over = dict(
+            zip(map(short, scores["of"]), scores["over the bound"], strict=True)
+        )
+        rows.append(
+            {
+                "Training set": trained,
+                **{name: f"{value:.2f}" for name, value in over.items()},
+                "Mean R2": f"{scores['R2'].mean():.3f}",
+                "Gap closed": f"{closed[trained]:.2f}" if trained in closed else "",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 # Crowded and spoiled stamps -----------------------------------------------------------
@@ -381,6 +530,45 @@ def flags(record):
     return pd.DataFrame(rows.values())
 
 
+def of_three(kind):
+    """Return the names of the columns of flux, radius and index."""
+    return [f"{kind} {name}" for name in ("flux", "radius", "index")]
+
+
+def of_adapted(models):
+    """Return the errors of models in both surveys."""
+    rows = [
+        {
+            "Model": row["model"][0].upper() + row["model"][1:],
+            "Error of flux, radius, index": joined(row[of_three("error")], "{:.3f}"),
+            "In 68 %": joined(row[of_three("in 68")], "{:.0f}"),
+            "Change in the first survey [%]": joined(row[of_three("old")], "{:+.1f}"),
+            "Seconds": f"{row['s']:.0f}" if row["s"] else "",
+        }
+        for _, row in models.iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+# The names of the other ways with 100 labels begin like this.
+OTHER_WAY = "100 labels, "
+
+
+@made_of("adapt")
+def adapted(record):
+    """Show a model that is adapted to another survey."""
+    models = record["models"]
+    return of_adapted(models[~models["model"].str.startswith(OTHER_WAY)])
+
+
+@made_of("adapt")
+def other_adaptations(record):
+    """Show other ways to adapt it with 100 labels."""
+    models = record["models"]
+    models = models[models["model"].str.startswith(OTHER_WAY)]
+    return of_adapted(models.assign(model=models["model"].str.removeprefix(OTHER_WAY)))
+
+
 # The paper, and the decoder -----------------------------------------------------------
 
 
@@ -428,8 +616,87 @@ def plain(number):
     return f"{number + 0.0:.2f}".replace("-0.00", "0.00")
 
 
+TRAININGS = {
+    "all-parameters": "909 stamps, 100 epochs",
+    "all-parameters-large": "20,000 stamps, 12 epochs",
+}
+KINDS = {
+    "R2, all": "One pass",
+    "range over seeds, all": "Range over three seeds",
+    "R2, all, turned": "``test_time_augmentation``",
+    "R2, n > 3": "One pass, only index above 3",
+}
+
+
+@made_of(*TRAININGS, needs_all=False)
+def all_parameters(*records):
+    """Show R2 of all parameters, and the best possible one."""
+    rows = []
+    for record in records:
+        (scores,) = record.values()
+        scores = scores.set_index("target")
+        for kind, title in KINDS.items():
+            if scores[kind].any():
+                names = {"Training set": TRAININGS[record.name], "R2": title}
+                rows.append(names | in_columns(scores[kind]))
+    names = {"Training set": "", "R2": "Best possible"}
+    rows.append(names | in_columns(scores["best"]))
+    return without_repeats(pd.DataFrame(rows), "Training set")
+
+
+def in_columns(scores, form="{:.3f}"):
+    """Return the text of scores by the short names of their parameters."""
+    return {short(name): form.format(score) for name, score in scores.items()}
+
+
+STUDIED = {
+    "paper": "Paper's network and loss",
+    "neural field, pairs": "Neural field, pairs, two targets",
+    "neural field, all": "Neural field, one group, seven targets",
+    "neural_field_20000_12_0": "The same, 20,000 stamps",
+}
+
+
+@made_of("closure")
+def closure(record):
+    """Show whether decoded images have the flux and the radius that were set."""
+    rows = {}
+    for _, one in record["closure"].iterrows():
+        row = rows.setdefault(one["model"], {"Model": STUDIED[one["model"]]})
+        name = short(one["swept"]).capitalize()
+        row[f"{name}: R2"] = f"{one['r2']:.3f}"
+        row[f"{name}: slope"] = f"{one['slope']:.2f}"
+        row[f"{name}: other"] = f"{one['change']:.1%}".replace("%", f"{NO_BREAK}%")
+        row[f"{name}: unusable"] = f"{one['n_unusable']:.0f}"
+    return pd.DataFrame(rows.values())
+
+
+@made_of("closure")
+def disentanglement(record):
+    """Show the scores of reconstructions and latents."""
+    scores = record["reconstruction"].set_index("Unnamed: 0")
+    rows = []
+    for name, column in scores.items():
+        dci = [column[f"DCI, {kind}"] for kind in DCI]
+        rows.append(
+            {
+                "Model": STUDIED[name],
+                "Residual": f"{column['reconstruction, chi-square a pixel']:.2f}",
+                "Median residual": f"{column['its median over stamps']:.2f}",
+                "DCI: D, C, I": joined(dci),
+                "MIG": f"{column['MIG']:.2f}",
+                "SAP": f"{column['SAP']:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+DCI = ("disentanglement", "completeness", "informativeness")
+
+
 # Other tools --------------------------------------------------------------------------
 
+COMPARISONS = ("compare-galsim", "compare-tools", "compare-fits", "compare-networks")
 COMPARED = {
     "flux": "Flux",
     "half_light_radius": "Radius",
@@ -448,10 +715,10 @@ def of_group(records, group):
     scores = pd.concat([scores[~bound], scores[bound]])
     rows = {}
     for _, one in scores[scores["group"] == group].iterrows():
-        failed = "" if pd.isna(one["n_failed"]) else f"{one['n_failed']:.0f}"
-        row = rows.setdefault(
-            one["method"], {"Method": one["method"], "Failed": failed}
-        )
+        row = rows.setdefault(one["method"], {"Method": one["method"]})
+        is_bound = pd.isna(one["n_failed"])
+        row["Core-ms"] = "" if is_bound else f"{1000 * one['core_seconds']:.2g}"
+        row["Failed"] = "" if is_bound else f"{one['n_failed']:.0f}"
         if one["target"] in COMPARED:
             row[COMPARED[one["target"]]] = errors_of(one)
     return pd.DataFrame(rows.values())
@@ -465,19 +732,19 @@ def errors_of(one):
     return f"{one['bias']:+.3f}, {one['dispersion']:.3f}, {share}"
 
 
-@made_of("compare-galsim", "compare-fits", needs_all=False)
+@made_of(*COMPARISONS, needs_all=False)
 def compared_bright(*records):
     """Compare methods on bright galaxies."""
     return of_group(records, "bright")
 
 
-@made_of("compare-galsim", "compare-fits", needs_all=False)
+@made_of(*COMPARISONS, needs_all=False)
 def compared_faint(*records):
     """Compare methods on faint galaxies."""
     return of_group(records, "faint")
 
 
-@made_of("compare-galsim", "compare-fits", needs_all=False)
+@made_of(*COMPARISONS, needs_all=False)
 def compared_cut(*records):
     """Compare methods on galaxies at the edge of their stamp."""
     return of_group(records, "cut")
@@ -500,6 +767,78 @@ def speed(record):
         for _, row in record["rows"].iterrows()
     ]
     return pd.DataFrame(rows)
+
+
+# Many stamps --------------------------------------------------------------------------
+
+
+@made_of("catalogs-cluster", "catalogs-fits", needs_all=False)
+def catalogs(*records):
+    """Show speed and memory of workers, and of the command line."""
+    rows = [
+        {
+            "Task": row["task"],
+            "Median": f"{rounded(row['median'])} {row['unit']}".strip(),
+            "All runs": f"{rounded(row['least'])} to {rounded(row['most'])}",
+            "Goal": "" if pd.isna(row["to_reach"]) else row["to_reach"],
+        }
+        for record in records
+        for _, row in record["tasks"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+@made_of("catalogs-costs")
+def costs(record):
+    """Show processor time and money of each step; the larger numbers are computed."""
+    rows = []
+    for _, row in record["steps"].iterrows():
+        columns = {"Step": row["step"], "Core-ms a galaxy": f"{row['core-ms']:.2f}"}
+        for count, title in COUNTS.items():
+            hours = count * row["core-ms"] / 1000 / 3600
+            money = rounded(hours * MONEY_OF_CORE_HOUR)
+            columns[title] = f"{rounded(hours)} h, ${money}"
+        rows.append(columns)
+    return pd.DataFrame(rows)
+
+
+# Dollars for a core-hour.
+MONEY_OF_CORE_HOUR = 0.04
+COUNTS = {10**6: "10^6", 10**9: "10^9 (not run)", 2 * 10**10: "2 x 10^10 (not run)"}
+
+
+# Real galaxies ------------------------------------------------------------------------
+
+
+@made_of("real-galaxies")
+def real_galaxies(record):
+    """Show the dispersion for real galaxies, over that for profiles like them."""
+    rows = []
+    for method, scores in record["scores"].groupby("method", sort=False):
+        scores = scores.set_index("of")
+        for kind in ("copies", "twins"):
+            names = {"Method": method, "Compared with": kind}
+            rows.append(names | in_columns(scores[f"real / {kind}"], "{:.2f}"))
+    return without_repeats(pd.DataFrame(rows), "Method")
+
+
+@made_of("shapelets")
+def shapelets(record):
+    """Show chi-square of galaxies that were held out."""
+    rows = []
+    for _, row in record["models"].iterrows():
+        mean, median = row["chi-square"].split()
+        name = LATENTS.get(str(row["latents"]), str(row["latents"]))
+        rows.append({"": name, "Mean": mean, "Median": median})
+    return pd.DataFrame(rows)
+
+
+LATENTS = {
+    "8": "Network, one coefficient",
+    "64": "Network, 57 coefficients",
+    "profile fit": "Profile fit",
+    "and shapelets": "Profile fit, and 57 coefficients by least squares for each stamp",
+}
 
 
 # The first page -----------------------------------------------------------------------

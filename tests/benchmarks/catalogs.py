@@ -4,6 +4,8 @@ python tests/benchmarks/catalogs.py cluster FOLDER [--n 200000] [--repeats 3]
 python tests/benchmarks/catalogs.py fits FOLDER [--n 100000] [--repeats 3]
 python tests/benchmarks/catalogs.py costs FOLDER [--n 300]
 
+Each of them writes a record with ``--json FILE``.
+
 FOLDER keeps the stamps and the model between runs. "cluster" measures stamps of a Zarr
 store (chunks of 100 in shards of 2,000) by `predict_catalog` with one and two worker
 processes of one thread, and by two processes that call `predict` on the same stamps in
@@ -28,9 +30,11 @@ from statistics import median
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import pandas as pd
 import psutil
 import zarr
 from astropy.io import fits
+from records import Record, add_option
 
 from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor
 from sklcae.datasets import make_galaxies
@@ -186,25 +190,49 @@ def child(model, path, number, n_processes):
     print(len(X), flush=True)
 
 
+def summary(task, values, unit="", to_reach=None):
+    """Print the median of some runs, and return a row of the record."""
+    row = {
+        "task": task,
+        "median": median(values),
+        "least": min(values),
+        "most": max(values),
+        "unit": unit,
+        "to_reach": to_reach,
+    }
+    print({name: value for name, value in row.items() if value}, flush=True)
+    return row
+
+
 def run_cluster(folder, n, repeats):
+    """Return the speed of workers and of processes, and the memory of a worker."""
     model, paths = prepare(folder, n, ["zarr"])
     rates = {"memory": [], 1: [], 2: []}
+    starts, sizes, quarters = [], [], []
     for _ in range(repeats):
         rates["memory"].append(in_processes(model, paths["zarr"], 2))
         for n_workers in (1, 2):
-            rate, started, sizes = on_workers(model, paths["zarr"], folder, n_workers)
-            rates[n_workers].append(rate)
-            print(
-                f"{n_workers} workers: {rate:.0f} stamps a second, start "
-                f"{started:.1f} s, memory of a worker {sizes[0]:.0f} MB at most, "
-                f"{sizes[1]:.0f} in the second quarter, {sizes[2]:.0f} in the last",
-                flush=True,
-            )
+            found = on_workers(model, paths["zarr"], folder, n_workers)
+            rates[n_workers].append(found[0])
+            print(n_workers, "workers:", found, flush=True)
+        # Of two workers, the last ones.
+        starts.append(found[1])
+        largest, *of_quarters = found[2]
+        sizes.append(largest)
+        quarters.append(of_quarters[1] / of_quarters[0])
     share = [a / b for a, b in zip(rates[2], rates["memory"], strict=True)]
     growth = [a / b for a, b in zip(rates[2], rates[1], strict=True)]
-    print(f"two predictors in memory: {median(rates['memory']):.0f} stamps a second")
-    print(f"two workers over two predictors: {median(share):.2f}", np.round(share, 2))
-    print(f"two workers over one: {median(growth):.2f}", np.round(growth, 2))
+    speed = "stamps/s"
+    return [
+        summary("Two processes that predict stamps in memory", rates["memory"], speed),
+        summary("``predict_catalog``, one worker process", rates[1], speed),
+        summary("``predict_catalog``, two worker processes", rates[2], speed),
+        summary("Two workers over two processes in memory", share, "", "0.9"),
+        summary("Two workers over one", growth, "", "1.7"),
+        summary("Largest memory of a worker", sizes, "MB", "below 1000"),
+        summary("Its memory in the last quarter, over the second", quarters),
+        summary("Start of two workers with the model", starts, "s", "below 10"),
+    ]
 
 
 PREDICT_NPY = """
@@ -250,31 +278,26 @@ def numbers_of(script, *arguments):
 
 
 def run_fits(folder, n, repeats):
+    """Return the speed of the command line, and its memory."""
     model, paths = prepare(folder, n, ["npy", "fits"])
     (loaded,) = numbers_of(LOAD, model)
-    ratios = []
+    ratios, sizes = [], []
     for _ in range(repeats):
         npy, _ = numbers_of(PREDICT_NPY, model, paths["npy"])
         out = folder / "catalogue-fits"
         shutil.rmtree(out, ignore_errors=True)
         seconds, size = numbers_of(COMMAND, model, paths["fits"], out)
         ratios.append(npy / seconds)
-        print(
-            f"predict .npy {npy:.1f} s, sklcae predict .fits {seconds:.1f} s, ratio "
-            f"{ratios[-1]:.2f}, memory beyond the model {(size - loaded) / 1e3:.0f} MB",
-            flush=True,
-        )
-    print(f"speed of sklcae predict on FITS over predict on .npy: {median(ratios):.2f}")
-
-
-# What is assumed: euros or dollars for a core-hour, and for a gigabyte that is stored
-# for a month.
-MONEY_OF_CORE_HOUR, MONEY_OF_GIGABYTE = 0.04, 0.023
-COUNTS = (10**6, 10**9, 2 * 10**10)
+        sizes.append((size - loaded) / 1e3)
+    name = "``sklcae predict`` on a FITS cube"
+    return [
+        summary(f"Speed of {name} over ``predict`` on .npy", ratios, "", "0.9"),
+        summary(f"Memory of {name} beyond the model", sizes, "MB", "below 500"),
+    ]
 
 
 def run_costs(n):
-    """Print the core-seconds and bytes of a stamp in each step, and tables of them."""
+    """Return the core-milliseconds of a stamp in each step."""
     from sklcae import load_pretrained
 
     model = load_pretrained("ground")
@@ -282,30 +305,21 @@ def run_costs(n):
     X, seconds = timed(
         lambda: make_galaxies(n, x0=32.0, y0=32.0, random_state=0, **options)[0]
     )
-    costs = {"simulation with GalSim": seconds / n}
+    costs = {"Simulation with GalSim": seconds / n}
     model.predict(X[:64])
     many = np.tile(X, (8, 1, 1, 1))
     _, seconds = timed(lambda: model.predict(many, return_std=True))
-    costs["one pass"] = seconds / len(many)
+    costs['One pass of "ground"'] = seconds / len(many)
     _, seconds = timed(lambda: model.flags(X))
-    costs["flags of one pass"] = seconds / n
+    costs["Flags of one pass"] = seconds / n
     for most in (0, 4):
         fitter = ProfileFitRegressor(model, prefit=True, max_neighbours=most).fit(X)
         _, seconds = timed(lambda fitter=fitter: fitter.predict(X, return_std=True))
-        costs[f"polishing, max_neighbours={most}"] = seconds / n
-    costs["least squares with GalSim"] = seconds_of_least_squares(n=20)
-    print("core-milliseconds:", {k: round(1e3 * s, 2) for k, s in costs.items()})
-    for count in COUNTS:
-        print(f"{count:.0e} galaxies")
-        for name, seconds in costs.items():
-            hours = count * seconds / 3600
-            print(f"  {name}: {hours:.3g} core-hours, {MONEY_OF_CORE_HOUR * hours:.3g}")
-        for name, size in (
-            ("stamps with three planes", X[0].nbytes),
-            ("catalogue, 14 parameters and errors", 130),
-        ):
-            size = size * count / 1e9
-            print(f"  {name}: {size:.3g} GB, {MONEY_OF_GIGABYTE * size:.3g} a month")
+        costs[f"Polishing, ``max_neighbours={most}``"] = seconds / n
+    costs["Least squares with GalSim and SciPy"] = seconds_of_least_squares(n=20)
+    rows = [{"step": step, "core-ms": 1e3 * cost} for step, cost in costs.items()]
+    print(*rows, sep="\n")
+    return rows
 
 
 def timed(function):
@@ -333,12 +347,16 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int)
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+    add_option(parser)
+    options, record = parser.parse_args(), Record()
     if options.what == "cluster":
-        run_cluster(options.folder, options.n or 200_000, options.repeats)
+        rows = run_cluster(options.folder, options.n or 200_000, options.repeats)
     elif options.what == "fits":
-        run_fits(options.folder, options.n or 100_000, options.repeats)
+        rows = run_fits(options.folder, options.n or 100_000, options.repeats)
     else:
-        run_costs(options.n or 300)
+        rows = run_costs(options.n or 300)
+    table = "steps" if options.what == "costs" else "tasks"
+    record.add(table, pd.DataFrame(rows))
+    record.write(options.json)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"largest process {usage.ru_maxrss / 1e3:.0f} MB")
