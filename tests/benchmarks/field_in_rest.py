@@ -13,10 +13,11 @@ mixed``. Under the name of each parameter is the 68 % quantile of the absolute e
 over the error of the Cramer-Rao bound of the stamp with a fixed sky.
 
 ``--cosmos`` trains on galaxies seen by Hubble. DIR has a catalogue of
-``galsim.RealGalaxyCatalog`` and Sersic fits of its images. The images are turned,
-shifted and convolved with a Gaussian PSF. White noise is added, with the variance that
-the noise of Hubble has left in them. One galaxy in five is held out. Under the name of
-each parameter are bias and dispersion of its error against the fits: relative for flux,
+``galsim.RealGalaxyCatalog`` and Sersic fits of its images in labels.csv, with the
+columns that ``real_galaxies.py --labels`` takes. The images are turned, shifted and
+convolved with a Gaussian PSF. White noise is added, with the variance that the noise of
+Hubble has left in them. One galaxy in five is held out. Under the name of each
+parameter are bias and dispersion of its error against the fits: relative for flux,
 radius and index. ``--labels flux`` trains without labels of the others. Two rows are
 not of models: ProfileFitRegressor, and its profiles with the coefficients that fit each
 stamp best, by least squares.
@@ -47,7 +48,7 @@ N_PROFILE = 7
 SIDE, SCALE, FWHM = 48, 0.06, 0.2
 HUBBLE_SCALE = 0.03
 CATALOGUE = "real_galaxy_catalog_26_extension_example.fits"
-FITS = "sersic_fits_hst.csv"
+FITS = "labels.csv"
 # Fits with another index or a smaller radius in arcsec have reached a bound.
 TRUSTED_INDICES, LEAST_RADIUS = (0.4, 4.85), 0.03
 # The largest shift of a centre, in pixels.
@@ -190,20 +191,17 @@ def labels_of(fit, shape, angle, shift):
     """Return the parameters (7,) of a turned and shifted fit, a table of 0 or 1 row."""
     low, high = TRUSTED_INDICES
     trusted = fit.sersic_index.between(low, high)
-    trusted &= fit.half_light_radius_circ_arcsec > LEAST_RADIUS
+    trusted &= fit.half_light_radius > LEAST_RADIUS
     if not trusted.any():
         return np.full(len(NAMES), np.nan)
     fit = fit.iloc[0]
-    e = (1 - fit.axis_ratio**2) / (1 + fit.axis_ratio**2)
-    double = 2 * (np.deg2rad(fit.pa_deg) + angle)
+    e = (fit.e1 + 1j * fit.e2) * np.exp(2j * angle)
     height, width = shape
-    x, y = fit.x_pix - (width - 1) / 2, fit.y_pix - (height - 1) / 2
-    turned = np.array(
-        [x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)]
-    )
+    off = (fit.x0 - width / 2 + 1j * (fit.y0 - height / 2)) * np.exp(1j * angle)
+    turned = np.array([off.real, off.imag])
     center = SIDE / 2 + shift + turned * HUBBLE_SCALE / SCALE
-    sizes = fit.flux, fit.half_light_radius_circ_arcsec, fit.sersic_index
-    return np.array([*sizes, e * np.cos(double), e * np.sin(double), *center])
+    sizes = fit.flux, fit.half_light_radius, fit.sersic_index
+    return np.array([*sizes, e.real, e.imag, *center])
 
 
 def compare_on_cosmos(options, record):
