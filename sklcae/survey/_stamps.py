@@ -88,28 +88,11 @@ class _Targets(NamedTuple):
 
 
 class Stamps(LazyStamps):
-    """Stamps of a file, as `open_stamps` returns them.
+    """Stamps of a file, which are read when a slice of rows is taken.
 
-    They are X for :class:`~sklcae.ConditionalAutoencoderRegressor` and
-    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. Stamps
-    are read when a slice of rows is taken.
-
-    Parameters
-    ----------
-    contents : Contents
-        The open file.
-    parts : tuple of arrays
-        The arrays that make up the stamps.
-    good_where_true : bool
-        Whether True in the mask is a good pixel.
-    unit : str or None
-        The unit of the images.
-    degrees : dict
-        The degrees of the units of "ra" and "dec".
-    source : tuple of str and dict
-        The path and the options of `open_stamps`.
-    targets : _Targets or None
-        The arrays of the targets.
+    :func:`open_stamps` and :func:`simulate_stamps` return them. They are X for
+    :class:`~sklcae.ConditionalAutoencoderRegressor` and
+    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time.
 
     Attributes
     ----------
@@ -175,6 +158,25 @@ class Stamps(LazyStamps):
         source: tuple[str, dict[str, Any]],
         targets: _Targets | None = None,
     ) -> None:
+        """Join the arrays of a file.
+
+        Parameters
+        ----------
+        contents : Contents
+            The open file.
+        parts : tuple of arrays
+            The arrays that make up the stamps.
+        good_where_true : bool
+            Whether True in the mask is a good pixel.
+        unit : str or None
+            The unit of the images.
+        degrees : dict
+            The degrees of the units of "ra" and "dec".
+        source : tuple of str and dict
+            The path and the options of `open_stamps`.
+        targets : _Targets or None
+            The arrays of the targets.
+        """
         self._contents, self._parts, self._degrees = contents, parts, degrees
         self._good_where_true, self._source = good_where_true, source
         self.unit, self._targets = unit, targets
