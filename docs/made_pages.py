@@ -45,6 +45,13 @@ def describe_data(app, what, name, obj, options, lines):
         lines[:] = comments["", name.rpartition(".")[2]]
 
 
+def hide_constructor(app, what, name, obj, options, signature, returned):
+    """Hide the signature of a class that functions return: it has no parameters."""
+    if what == "class" and "Parameters\n" not in (obj.__doc__ or ""):
+        return "", None
+    return None
+
+
 def class_links():
     """Return the classes that numpydoc links to, by their full and short names."""
     ours = [
@@ -65,3 +72,4 @@ def setup(app):
     app.connect("builder-inited", write_command_line)
     app.connect("builder-inited", write_tables)
     app.connect("autodoc-process-docstring", describe_data)
+    app.connect("autodoc-process-signature", hide_constructor)

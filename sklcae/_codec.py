@@ -345,6 +345,7 @@ def architecture_of(codec):
         layout.has_psf or codec.psf is not None,
         profile,
         light_scale,
+        "variance" in layout.planes,
     )
 
 

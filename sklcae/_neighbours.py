@@ -3,6 +3,11 @@
 import numpy as np
 
 from sklcae._profiles import CORNER
+from sklcae._warning import warn_user
+
+# A neighbour that is nearer to the expected centre of the galaxy, in pixels, is taken
+# for the galaxy.
+SAME_GALAXY = 1.0
 
 
 class Places(list):
@@ -39,3 +44,22 @@ def check_neighbours(neighbours, n_stamps):
         )
     places = np.column_stack([x, y]) - CORNER
     return Places(places[stamp == row] for row in range(n_stamps))
+
+
+def warn_of_galaxies(places, centers):
+    """Warn of galaxies that are among their own neighbours.
+
+    ``centers`` are the expected places (2,) of the galaxies, one for each stamp.
+    """
+    distances = [
+        np.hypot(*(near - center).T).min(initial=np.inf)
+        for near, center in zip(places, centers, strict=True)
+    ]
+    same = np.array(distances) < SAME_GALAXY
+    if same.any():
+        warn_user(
+            "neighbours must not contain the galaxies themselves, or they are fitted "
+            f"twice. In {same.sum()} of {len(same)} stamps a neighbour is less than "
+            f"{SAME_GALAXY:g} pixel from the expected centre of the galaxy, first in "
+            f"row {int(np.argmax(same))} of X."
+        )

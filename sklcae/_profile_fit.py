@@ -34,7 +34,7 @@ from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
 from sklcae._images import Images, parts_of
 from sklcae._inputs import Layout, check_images, target_names_of
-from sklcae._neighbours import check_neighbours
+from sklcae._neighbours import check_neighbours, warn_of_galaxies
 from sklcae._noise import is_correlation, measure_autocorrelation
 from sklcae._planes import check_kinds
 from sklcae._profile_fitter import ProfileFitter, are_bounds
@@ -621,7 +621,8 @@ class ProfileFitRegressor(
         ConvergenceWarning
             If fits have not converged, see :meth:`fit_report`.
         UserWarning
-            If a PSF is narrower than two pixels.
+            If a PSF is narrower than two pixels, or if a galaxy is among its own
+            `neighbours`.
 
         Examples
         --------
@@ -1083,6 +1084,8 @@ class ProfileFitRegressor(
         images = fitter.without_cosmic_rays(check_images(self, X, fitter.layout))
         places = check_neighbours(neighbours, len(images))
         start = self._start(X, len(images))
+        if places is not None:
+            warn_of_galaxies(places, map(fitter.center_of, start))
         measured = fitter.fit(images, start, places, checks)
         failed = ~measured.converged
         failed[images.empty] = False

@@ -8,8 +8,9 @@ logits of shape (n, C, H, W). The sigmoid of the logits is the image in [0, 1].
 
 For stamps with other `planes` than the image, ``batch.variance`` and ``batch.psf`` have
 the shape of ``batch.images``; without such a plane they are None. The variance is in
-the unit of the mean noise squared. ``architecture.has_psf`` says whether the stamps
-have PSFs. Then ``decode(latents, psf)`` gets the PSFs of the images as well. A network
+the unit of the mean noise squared. ``architecture.has_variance`` and
+``architecture.has_psf`` say whether the stamps have them. With PSFs
+``decode(latents, psf)`` gets the PSFs of the images as well. A network
 that reads no PSF should raise ValueError when it is built for one. `StridedEncoder` and
 `NeuralFieldDecoder` read features of the PSF; `PaperEncoder` and `PaperDecoder` refuse
 stamps with PSFs. `SersicEncoder` measures the PSF, and `SersicDecoder` convolves a

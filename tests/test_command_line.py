@@ -127,13 +127,37 @@ def test_from_simulation_to_catalogue(tmp_path, capsys):
     about = report_of(capsys, "info", out)
     assert about["complete"]
     assert about["parts_done"] == 1
+    one_part = report_of(capsys, "info", f"{out}/part-000000.parquet")
+    assert one_part == {"kind": "catalogue", "rows": 40, "columns": about["columns"]}
     report_of(capsys, "export", out, str(tmp_path / "catalogue.fits"))
-    assert len(Table.read(tmp_path / "catalogue.fits")) == 40
+    table = Table.read(tmp_path / "catalogue.fits")
+    assert len(table) == 40
+    one_file = report_of(capsys, "info", str(tmp_path / "catalogue.fits"))
+    assert one_file == {**one_part, "columns": table.colnames}
     error = error_of(capsys, 1, "export", out, str(tmp_path / "catalogue.fits"))
     assert "new file" in error
     about = report_of(capsys, "info", model)
     assert about["kind"] == "ConditionalAutoencoderRegressor"
     assert report_of(capsys, "info", train)["kind"] == "stamps"
+
+
+def test_train_takes_the_settings_that_a_store_of_simulate_has(tmp_path, capsys):
+    store, model = str(tmp_path / "train.zarr"), str(tmp_path / "model.sklcae")
+    settings = ["image_shape=[16, 16]", "psf_fwhm=0.9", "pixel_scale=0.4", "gain=2"]
+    report = report_of(
+        capsys,
+        *["simulate", store, "-n", "40", "--planes", "image", "psf", "--quiet"],
+        *["--targets", "flux", "half_light_radius", "sersic_index", "e1", "e2"],
+        *["x0", "y0", *(part for one in settings for part in ("--set", one))],
+    )
+    assert (report["pixel_scale"], report["gain"]) == (0.4, 2.0)
+    command = ["train", store, model, "--quiet", "--overwrite", "--set", "max_epochs=1"]
+    report_of(capsys, *command)
+    trained = ConditionalAutoencoderRegressor.load(model)
+    assert (trained.network, trained.pixel_scale, trained.gain) == ("sersic", 0.4, 2.0)
+    assert trained.planes == ("image", "psf")
+    report_of(capsys, *command, "--set", "pixel_scale=0.3")
+    assert ConditionalAutoencoderRegressor.load(model).pixel_scale == 0.3
 
 
 def test_info_of_a_model_without_names(tmp_path, capsys):

@@ -193,6 +193,27 @@ def test_neighbours_outside_of_the_stamp(crowded):
     assert (report.n_neighbours[1:] == 2).all()
 
 
+def test_a_galaxy_among_its_own_neighbours(crowded):
+    images, truth, table = crowded
+    centred = np.flatnonzero(np.hypot(*(truth[:, 5:] - 24).T) < 0.9)
+    galaxies = pd.DataFrame(truth[centred], columns=NAMES).assign(stamp=centred)
+    both = pd.concat([table, galaxies])
+    message = (
+        f"neighbours must not contain the galaxies themselves.* {len(centred)} of {N} "
+        rf"stamps .* row {centred[0]} of X"
+    )
+    model = fitter().fit(images)
+    for measure in (model.predict, model.fit_report):
+        with pytest.warns(UserWarning, match=message):
+            measure(images, neighbours=both)
+    # The network predicts the place of a galaxy that is not in the middle.
+    far = truth[0, 5:] + [3, 0]
+    estimator = DummyRegressor(strategy="constant", constant=[*truth[0, :5], *far])
+    model = fitter(estimator=estimator, max_neighbours=2).fit(images, truth)
+    with pytest.warns(UserWarning, match=f"1 of {N} stamps .* row 2 of X"):
+        model.predict(images, neighbours={"stamp": [2], "x0": far[:1], "y0": far[1:]})
+
+
 def test_bad_tables_of_neighbours(crowded, model):
     images = crowded[0]
     good = {"stamp": [0, 1], "x0": [3.0, 4.0], "y0": [5.0, 6.0]}

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 from torch.nn import functional as F
 
-from sklcae import ConditionalAutoencoderRegressor
+from sklcae import ConditionalAutoencoderRegressor, stack_planes
 from sklcae._torch import NETWORKS, name_of, training
 from sklcae.exceptions import ModelFileError
 from sklcae.networks import (
@@ -422,6 +422,28 @@ def test_a_network_needs_no_base_class(blobs):
     assert isinstance(model.net_.module_, PlainNetwork)
     built = NETWORKS["paper"](model.codec_.architecture)
     assert isinstance(built, Autoencoder)
+
+
+class InUnitsOfNoise(PaperEncoder):
+    """Needs the noise maps."""
+
+    def features(self, batch):
+        if batch.variance.shape != batch.images.shape:
+            raise ValueError("a variance for each pixel is needed")
+        return super().features(
+            batch._replace(images=batch.images / batch.variance.sqrt())
+        )
+
+
+def test_the_trial_has_the_planes_of_the_stamps(blobs):
+    X, y = blobs
+    model = quick(network=combine(InUnitsOfNoise, PaperDecoder), max_epochs=1)
+    stamps = stack_planes(X.reshape(-1, SIDE, SIDE), variance=4.0)
+    model.set_params(planes=("image", "variance")).fit(stamps, y)
+    assert np.isfinite(model.predict(stamps)).all()
+    assert model.codec_.architecture.has_variance
+    with pytest.raises(ValueError, match="AttributeError from a trial with two images"):
+        model.set_params(planes=("image",)).fit(X, y)
 
 
 # Networks that are hard to keep -----------------------------------------------------

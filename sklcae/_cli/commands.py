@@ -3,7 +3,7 @@
 import inspect
 import json
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from sklcae.survey import (
     verify_catalog,
     write_catalog,
 )
+from sklcae.survey._catalog_file import BIT_MASK
+from sklcae.survey._columns import PREFIX
+from sklcae.survey._formats import open_contents
 from sklcae.survey._plan import read_plan
 from sklcae.survey._simulate import check_simulation
 
@@ -207,7 +210,7 @@ def train(options):
             test = files.enter_context(open_stamps(options.test, **opening))
             order = _order_of(test, names, given, options.test)
         y = np.asarray(stamps.target)
-        settings = {"planes": stamps.planes, "target_names": names, **settings}
+        settings = {**_known_of(stamps), "target_names": names, **settings}
         make = ConditionalAutoencoderRegressor
         model = (make if options.plain else make.recommended)(**settings)
         model.fit(stamps, y)
@@ -217,6 +220,13 @@ def train(options):
         if test is not None:
             report["r2"] = _r2_of(model, test, order)
     return report
+
+
+def _known_of(stamps):
+    """Return the parameters of a model that a file of stamps knows."""
+    settings = {name: getattr(stamps, name) for name in ("pixel_scale", "gain")}
+    known = {name: value for name, value in settings.items() if value is not None}
+    return {"planes": stamps.planes, **known}
 
 
 def _names_of(stamps, given, path):
@@ -368,6 +378,9 @@ def info(options):
     with _model_file(options.file) as model_path:
         if model_path.suffix == SUFFIX:
             return _of_model(load_model(model_path))
+    with closing(open_contents(path)) as contents:
+        if {PREFIX, BIT_MASK} & set(contents.arrays):
+            return _of_table(contents.arrays)
     with open_stamps(path, **_opening(options)) as stamps:
         return _of_stamps(stamps)
 
@@ -386,6 +399,13 @@ def _of_catalog(folder):
         "source": plan.source.get("name"),
         "columns": [column.name for column in plan.columns],
     }
+
+
+def _of_table(columns):
+    """Describe a catalogue in one file."""
+    names = list(columns)
+    rows = columns[names[0]].shape[0]
+    return {"kind": "catalogue", "rows": rows, "columns": names}
 
 
 def _of_model(model):
@@ -413,6 +433,8 @@ def _of_stamps(stamps):
         "shape": list(stamps.shape[1:]),
         "planes": list(stamps.planes),
         "unit": stamps.unit,
+        "pixel_scale": stamps.pixel_scale,
+        "gain": stamps.gain,
         "positions": stamps.ra is not None,
         "targets": list(stamps.target_names or ()),
         "rows_in_chunk": stamps.chunks[0],

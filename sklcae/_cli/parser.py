@@ -84,7 +84,7 @@ def _add_train(commands):
         commands,
         "train",
         "train a model on stamps with targets",
-        "sklcae train train.zarr model.sklcae --set psf=0.7 --set pixel_scale=0.2",
+        "sklcae train train.zarr model.sklcae --set max_epochs=40",
     )
     parser.add_argument("stamps", metavar="STAMPS", help=STAMPS_HELP)
     parser.add_argument("model", metavar="MODEL", help="the file of the model, .sklcae")

@@ -43,25 +43,11 @@ SAME_PLACE = 3.0
 
 
 class Cutouts(LazyStamps):
-    """Stamps of a survey image, as `cutouts` returns them.
+    """Stamps of a survey image, which are cut when a slice of rows is taken.
 
-    They are X for :class:`~sklcae.ConditionalAutoencoderRegressor` and
-    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. Stamps
-    are cut when a slice of rows is taken.
-
-    Parameters
-    ----------
-    image : SurveyImage
-        The image.
-    positions : Positions
-        The positions of the stamps.
-    shape : tuple of int
-        Height and width of a stamp.
-    psf : object
-        The PSF, as `image_psf` takes it, or None.
-    detections : Detections or None, default=None
-        The sources of the image whose pixels are masked on the stamps that do not have
-        their centres.
+    :func:`cutouts` returns them. They are X for
+    :class:`~sklcae.ConditionalAutoencoderRegressor` and
+    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time.
 
     Attributes
     ----------
@@ -113,6 +99,22 @@ class Cutouts(LazyStamps):
         psf: Any,
         detections: Detections | None = None,
     ) -> None:
+        """Find the places of the stamps.
+
+        Parameters
+        ----------
+        image : SurveyImage
+            The image.
+        positions : Positions
+            The positions of the stamps.
+        shape : tuple of int
+            Height and width of a stamp.
+        psf : object
+            The PSF, as `image_psf` takes it, or None.
+        detections : Detections or None, default=None
+            The sources of the image whose pixels are masked on the stamps that do not
+            have their centres.
+        """
         self._image, self._detections = image, detections
         self.x, self.y, self.ra, self.dec, self.ids = positions
         height, width = image.pixels.shape

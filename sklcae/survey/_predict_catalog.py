@@ -229,20 +229,9 @@ def _opened(stamps):
 
 
 class CatalogRun:
-    """A catalogue that is being made, as `predict_catalog` returns it.
+    """A catalogue that is being made, a part at a time.
 
-    Parameters
-    ----------
-    model_path : str or PathLike
-        The model.
-    stamps : Stamps
-        The source.
-    out : str or PathLike
-        The folder of the catalogue.
-    wanted : dict
-        The options of `predict_catalog`.
-    rows_per_part : int or "auto"
-        Stamps of a part.
+    :func:`predict_catalog` returns it.
 
     Attributes
     ----------
@@ -281,6 +270,21 @@ class CatalogRun:
         wanted: dict[str, Any],
         rows_per_part: int | Literal["auto"],
     ) -> None:
+        """Make the plan, or compare it with that of the folder.
+
+        Parameters
+        ----------
+        model_path : str or PathLike
+            The model.
+        stamps : Stamps
+            The source.
+        out : str or PathLike
+            The folder of the catalogue.
+        wanted : dict
+            The options of `predict_catalog`.
+        rows_per_part : int or "auto"
+            Stamps of a part.
+        """
         self.folder = Path(out).absolute()
         self.failed: list[dict[str, Any]] = []
         path, opening = stamps._source

@@ -137,8 +137,9 @@ def simulate_stamps(
     Notes
     -----
     The arrays are ``image`` (n_samples, H, W), or (n_samples, n_bands, H, W) with
-    `bands`, in ADU; ``variance`` and ``psf`` of the same shape, if they are among
-    `planes`; ``target`` (n_samples, n_targets), or (n_samples,), with the attributes
+    `bands`, in ADU, with the attributes ``pixel_scale`` and ``gain``; ``variance`` and
+    ``psf`` of the same shape, if they are among `planes`; ``target``
+    (n_samples, n_targets), or (n_samples,), with the attributes
     ``target_names`` and ``units``; and ``object_id``, the number of the stamp. With
     `cosmic_rays` and `saturation` there are the masks of `make_galaxies` too. The group
     ``parts`` has a file for each complete part, and ``_SUCCESS`` in the end.
@@ -222,21 +223,31 @@ def _arguments(n_samples, random_state, options):
 
 
 class _Array(NamedTuple):
-    """The shape of a stamp in an array of the store, its type and its unit."""
+    """The shape of a stamp in an array of the store, its type and its attributes."""
 
     shape: tuple
     dtype: Any
-    unit: str | None
+    attributes: dict
 
 
 def _arrays_of(plan):
     """Return the `_Array` of each array that is written part by part."""
     n_bands, *sides = plan.simulation.stamps_shape[1:]
     shape = (n_bands, *sides) if plan.bands else tuple(sides)
-    units = {"image": "adu", "variance": "adu2", "psf": None}
-    arrays = {kind: _Array(shape, np.float32, units[kind]) for kind in plan.kinds}
+    telescopes = plan.simulation.telescopes
+    gains = [float(telescope.gain) for telescope in telescopes]
+    settings = {
+        "pixel_scale": float(telescopes[0].pixel_scale),
+        "gain": gains if plan.bands else gains[0],
+    }
+    attributes = {
+        "image": {"units": "adu", **settings},
+        "variance": {"units": "adu2"},
+        "psf": {},
+    }
+    arrays = {kind: _Array(shape, np.float32, attributes[kind]) for kind in plan.kinds}
     masks = plan.simulation.part(slice(0, 1)).masks()
-    return arrays | {mask: _Array(shape, np.bool_, None) for mask in masks}
+    return arrays | {mask: _Array(shape, np.bool_, {}) for mask in masks}
 
 
 def _rows_of_chunk(arrays):
@@ -430,7 +441,7 @@ def _create(record, plan, arrays, rows_per_part):
             chunks=(n_chunk, *array.shape),
             shards=(rows_per_part, *array.shape),
             dtype=array.dtype,
-            attributes={} if array.unit is None else {"units": array.unit},
+            attributes=array.attributes,
         )
     names = plan.target_names
     known = {

@@ -88,28 +88,11 @@ class _Targets(NamedTuple):
 
 
 class Stamps(LazyStamps):
-    """Stamps of a file, as `open_stamps` returns them.
+    """Stamps of a file, which are read when a slice of rows is taken.
 
-    They are X for :class:`~sklcae.ConditionalAutoencoderRegressor` and
-    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time. Stamps
-    are read when a slice of rows is taken.
-
-    Parameters
-    ----------
-    contents : Contents
-        The open file.
-    parts : tuple of arrays
-        The arrays that make up the stamps.
-    good_where_true : bool
-        Whether True in the mask is a good pixel.
-    unit : str or None
-        The unit of the images.
-    degrees : dict
-        The degrees of the units of "ra" and "dec".
-    source : tuple of str and dict
-        The path and the options of `open_stamps`.
-    targets : _Targets or None
-        The arrays of the targets.
+    :func:`open_stamps` and :func:`simulate_stamps` return them. They are X for
+    :class:`~sklcae.ConditionalAutoencoderRegressor` and
+    :class:`~sklcae.ProfileFitRegressor`, which measure them a block at a time.
 
     Attributes
     ----------
@@ -130,6 +113,13 @@ class Stamps(LazyStamps):
         The targets, read anew each time.
     target_names : list of str or None
         The columns of the target, if they have names.
+    pixel_scale : float or None
+        The side of a pixel, in the unit of the radii: the number given to
+        :func:`open_stamps`, or the attribute "pixel_scale" of the images in a Zarr or
+        HDF5 file.
+    gain : float, list of float or None
+        Electrons for each unit of light, one number or one for each band: the attribute
+        "gain" of the images.
     chunks, shards : tuple of int
         The stamps that are read together, and those of a shard of several chunks, or
         None.
@@ -168,9 +158,32 @@ class Stamps(LazyStamps):
         source: tuple[str, dict[str, Any]],
         targets: _Targets | None = None,
     ) -> None:
+        """Join the arrays of a file.
+
+        Parameters
+        ----------
+        contents : Contents
+            The open file.
+        parts : tuple of arrays
+            The arrays that make up the stamps.
+        good_where_true : bool
+            Whether True in the mask is a good pixel.
+        unit : str or None
+            The unit of the images.
+        degrees : dict
+            The degrees of the units of "ra" and "dec".
+        source : tuple of str and dict
+            The path and the options of `open_stamps`.
+        targets : _Targets or None
+            The arrays of the targets.
+        """
         self._contents, self._parts, self._degrees = contents, parts, degrees
         self._good_where_true, self._source = good_where_true, source
         self.unit, self._targets = unit, targets
+        self.gain = _setting_of(parts.image, "gain")
+        self.pixel_scale = parts.pixel_scale
+        if not isinstance(self.pixel_scale, float):
+            self.pixel_scale = _setting_of(parts.image, "pixel_scale")
         n, *bands, height, width = parts.image.shape
         self._band_shape = (*(bands or [1]), height, width)
         has_variance = parts.variance is not None or parts.inverse_variance is not None
@@ -311,6 +324,14 @@ class Stamps(LazyStamps):
             )
         along_y, along_x = (_gaussian_pixels(fwhm, side) for side in sides)
         return np.einsum("nby,nbx->nbyx", along_y, along_x).reshape(shape)
+
+
+def _setting_of(array, name):
+    """Return a number, or a list of them, of the attributes of an array, or None."""
+    try:
+        return np.asarray(getattr(array, "attrs", {})[name], dtype=float).tolist()
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _gaussian_pixels(fwhm, length):

@@ -39,6 +39,8 @@ RICH = {
     "psf_fwhm": (0.5, 1.2),
     "psf": "moffat",
     "sky_level": {"g": (5.0, 20.0), "r": 10.0},
+    "gain": {"g": 1.0, "r": 2.0},
+    "pixel_scale": 0.21,
     "bands": ("g", "r"),
     "neighbours": 1.0,
     "bulge_fraction": (0.0, 1.0),
@@ -75,6 +77,7 @@ def test_stamps_are_those_of_make_galaxies(tmp_path, rows_per_part):
         np.testing.assert_array_equal(store[name][:], values)
     assert stamps.planes == RICH["planes"]
     assert stamps.unit == "adu"
+    assert (stamps.pixel_scale, stamps.gain) == (0.21, [1.0, 2.0])
     np.testing.assert_array_equal(stamps[:][:, :2], wanted.images)
     np.testing.assert_array_equal(stamps.target, wanted.target)
     assert stamps.target_names == wanted.target_names

@@ -265,6 +265,18 @@ def test_one_psf_and_one_variance_for_all(parts, tmp_path):
         np.testing.assert_allclose(stamps[:], wanted, rtol=1e-6)
 
 
+def test_settings_of_the_images(parts, tmp_path):
+    path = write_hdf5(parts, tmp_path)
+    with open_stamps(path) as stamps:
+        assert (stamps.pixel_scale, stamps.gain) == (None, None)
+    with h5py.File(path, "a") as file:
+        file["image"].attrs.update({"pixel_scale": 0.3, "gain": "as in the header"})
+    with open_stamps(path) as stamps:
+        assert (stamps.pixel_scale, stamps.gain) == (0.3, None)
+    with open_stamps(path, pixel_scale=0.2) as stamps:
+        assert stamps.pixel_scale == 0.2
+
+
 def test_the_images_are_the_cube_without_another_use(parts, expected, tmp_path):
     hdus = [fits.PrimaryHDU(parts["image"])]
     hdus += [fits.ImageHDU(parts[name], name=name) for name in ("weight", "psf")]

@@ -49,6 +49,8 @@ class Architecture(NamedTuple):
         and the side of a pixel is known.
     light_scale : LightScale or None
         From scaled pixels to light; given with ``profile``.
+    has_variance : bool
+        Whether the stamps have noise maps: `Batch.variance` is then given.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class Architecture(NamedTuple):
     has_psf: bool = False
     profile: Any = None
     light_scale: Any = None
+    has_variance: bool = False
 
     @property
     def n_rest(self) -> int:

@@ -78,12 +78,14 @@ def _error(wanted, got):
 def _outputs(module, architecture, rows):
     generator, dtype = torch.Generator().manual_seed(0), torch.float32
     image_shape = architecture.image_shape
-    images, latents, psf = (
+    images, latents, psf, variance = (
         torch.rand(3, *size, generator=generator, dtype=dtype)[rows]
-        for size in (image_shape, [architecture.latent_dim], image_shape)
+        for size in (image_shape, [architecture.latent_dim], image_shape, image_shape)
     )
     psf = psf / psf.sum((2, 3), keepdim=True) if architecture.has_psf else None
-    encoding = module.encode(Batch(images, psf=psf))
+    # About the square of the mean noise, as of real stamps.
+    variance = variance + 0.5 if architecture.has_variance else None
+    encoding = module.encode(Batch(images, variance=variance, psf=psf))
     if not isinstance(encoding, Encoding):
         raise TypeError(f"encode(batch) returned {type(encoding)}, not an Encoding")
     outputs = {f"encode(batch).{n}": part for n, part in encoding._asdict().items()}
