@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.utils import Bunch, gen_batches
 
 from sklcae._neighbours import Places, check_neighbours
+from sklcae._warning import warn_user
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -21,6 +22,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 BLOCK_SIZE = 2**25
 # Networks measure so many stamps at a time, and the last ones of a block are padded.
 BATCH_SIZE = 32
+# The sides of a pixel in a file and in a model may differ by this share.
+SAME_SIDE = 0.01
 
 
 def is_on_disk(X):
@@ -68,7 +71,8 @@ def by_blocks(method: Method) -> Method:
 
     A block of an array on disk is read and measured at a time, and the results are
     joined: they are those for the array in memory. A table of ``neighbours`` is divided
-    too. Errors say where the block begins.
+    too. Errors say where the block begins. Stamps that know the side of their pixels
+    are compared with the model.
     """
     names = signature(method)
 
@@ -78,6 +82,7 @@ def by_blocks(method: Method) -> Method:
             return without_rows(method(self, self._stand_in(X), *args, **kwargs))
         if not is_on_disk(X):
             return method(self, X, *args, **kwargs)
+        warn_of_other_pixels(self, X)
         given = names.bind(self, X, *args, **kwargs).arguments
         del given["self"], given["X"]
         places = check_neighbours(given.pop("neighbours", None), X.shape[0])
@@ -90,6 +95,25 @@ def by_blocks(method: Method) -> Method:
         return over_blocks(X, measure)
 
     return cast(Method, decorated)
+
+
+def warn_of_other_pixels(model, stamps):
+    """Warn if stamps know that their pixels have another side than the model's.
+
+    A model whose pixel has a side of 1 measures radii in pixels.
+    """
+    side = getattr(stamps, "pixel_scale", None)
+    expected = getattr(model, "pixel_scale_", model.pixel_scale)
+    if side is None or expected in (None, 1):
+        return
+    side = np.median(side)
+    if abs(side / expected - 1) > SAME_SIDE:
+        warn_user(
+            f"The pixels of the stamps have a side of {side:g}, and 'pixel_scale' of "
+            f"the model is {expected:g}. Radii are wrong by this factor: use "
+            f"model.rescale(pixel_scale={side:g}) or a ProfileFitRegressor with this "
+            "pixel_scale."
+        )
 
 
 def over_blocks(X, function):

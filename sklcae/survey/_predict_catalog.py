@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from sklcae._blocks import bytes_of_row, rows_of_chunk
+from sklcae._blocks import bytes_of_row, rows_of_chunk, warn_of_other_pixels
 from sklcae._compat import import_optional
 from sklcae._profile_fit import ProfileFitRegressor
 from sklcae._storage.model import load_model
@@ -648,7 +648,11 @@ def _read_rows(stamps, rows):
 
 
 def _check_model(model, stamps, wanted):
-    """Raise ValueError unless a model can measure stamps as they are wanted."""
+    """Raise ValueError unless a model can measure stamps as they are wanted.
+
+    Warns of pixels of another side.
+    """
+    warn_of_other_pixels(model, stamps)
     planes = tuple(model.planes or ("image",))
     if planes != stamps.planes:
         raise ValueError(

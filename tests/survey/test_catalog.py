@@ -279,6 +279,11 @@ def test_polish_has_the_units_of_the_model(tmp_path):
     }
     predict_catalog(*call, **options)
     table = predict_catalog(*call, **options).read()
+    with (
+        open_stamps(source, pixel_scale=0.2) as stamps,
+        pytest.warns(UserWarning, match="'pixel_scale' of the model is 0.4"),
+    ):
+        predict_catalog(call[0], stamps, tmp_path / "other")
     fitter = ProfileFitRegressor(
         model,
         prefit=True,

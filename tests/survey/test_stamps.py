@@ -277,6 +277,23 @@ def test_settings_of_the_images(parts, tmp_path):
         assert stamps.pixel_scale == 0.2
 
 
+def test_pixels_of_another_side(parts, expected, tmp_path, recwarn):
+    settings = {"planes": ("image", "variance", "psf"), "allow_nan": True}
+    path = write_hdf5(parts, tmp_path)
+    for side in (None, 1.0, 0.2):
+        model = ProfileFitRegressor(pixel_scale=side, **settings).fit(expected)
+        with open_stamps(path, pixel_scale=0.2) as stamps:
+            model.predict(stamps)
+    assert not recwarn
+    with (
+        open_stamps(path, pixel_scale=0.263) as stamps,
+        pytest.warns(
+            UserWarning, match=r"side of 0\.263, and 'pixel_scale' .* is 0\.2"
+        ),
+    ):
+        model.predict(stamps)
+
+
 def test_the_images_are_the_cube_without_another_use(parts, expected, tmp_path):
     hdus = [fits.PrimaryHDU(parts["image"])]
     hdus += [fits.ImageHDU(parts[name], name=name) for name in ("weight", "psf")]
