@@ -1015,14 +1015,14 @@ class ConditionalAutoencoderRegressor(
 
         Examples
         --------
-        The core of the first galaxy is masked, and the second is saturated:
+        The core of the first small galaxy is masked, and the second is saturated:
 
         >>> import numpy as np
         >>> from sklcae import load_pretrained
         >>> from sklcae.datasets import make_galaxies
         >>> model = load_pretrained("ground")
         >>> X, y = make_galaxies(
-        ...     3, x0=32.0, y0=32.0, random_state=0,
+        ...     3, x0=32.0, y0=32.0, half_light_radius=0.8, random_state=0,
         ...     planes=model.planes, targets=model.target_names_,
         ... )
         >>> model.allow_nan = True
@@ -1030,7 +1030,7 @@ class ConditionalAutoencoderRegressor(
         >>> X[1, 0] = np.minimum(X[1, 0], X[1, 0].max() / 2)
         >>> flags = model.flags(X)
         >>> flags["masked"], flags["saturated"]
-        (array([ True, False, False]), array([False, False, False]))
+        (array([ True, False, False]), array([False,  True, False]))
         """
         images = self._check_images(X)
         return Bunch(**flag_predictions(self.codec_, images))

@@ -14,7 +14,8 @@ from sklcae._sources import find_others
 FLAGS = {
     "no_pixels": "All pixels are masked.",
     "masked": "More than a tenth of the light of the galaxy is in masked pixels.",
-    "saturated": "Three pixels or more share the highest value of the stamp.",
+    "saturated": "Three pixels or more share the highest value of the stamp, which is "
+    "more than ten deviations of the pixels above their median.",
     "cosmic_ray": "A cosmic ray was found.",
     "edge": "More than a third of the light of the galaxy is outside of the stamp.",
     "neighbours": "There are other sources on the stamp.",

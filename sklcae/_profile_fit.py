@@ -884,7 +884,8 @@ class ProfileFitRegressor(
             masked
                 More than a tenth of the light of the galaxy is in masked pixels.
             saturated
-                Three pixels or more share the highest value of the stamp.
+                Three pixels or more share the highest value of the stamp, which is more
+                than ten deviations of the pixels above their median.
             cosmic_ray
                 A cosmic ray was found.
             edge
