@@ -134,9 +134,9 @@ def span(values, form="{:.2f}"):
     return f"{form.format(min(values))} to {form.format(max(values))}"
 
 
-def rounded(number):
-    """Return three digits of a number, without an exponent."""
-    return f"{float(f'{number:.3g}'):,.12g}"
+def rounded(number, digits=3):
+    """Return some digits of a number, without an exponent."""
+    return f"{float(f'{number:.{digits}g}'):,.12g}"
 
 
 def without_repeats(table, column):
@@ -717,7 +717,7 @@ def of_group(records, group):
     for _, one in scores[scores["group"] == group].iterrows():
         row = rows.setdefault(one["method"], {"Method": one["method"]})
         is_bound = pd.isna(one["n_failed"])
-        row["Core-ms"] = "" if is_bound else f"{1000 * one['core_seconds']:.2g}"
+        row["Core-ms"] = "" if is_bound else rounded(1000 * one["core_seconds"], 2)
         row["Failed"] = "" if is_bound else f"{one['n_failed']:.0f}"
         if one["target"] in COMPARED:
             row[COMPARED[one["target"]]] = errors_of(one)
