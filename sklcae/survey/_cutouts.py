@@ -531,7 +531,8 @@ def cutouts(
         The background that is subtracted from the image: a number, an array, the name
         of an HDU, a file, or "sep" for the mesh background of sep. None subtracts
         nothing. The network of :func:`~sklcae.load_pretrained` needs images without a
-        background.
+        background. Saturated pixels, three or more that share the highest value of a
+        stamp, keep one value.
     background_size : int, default=128
         Side of a mesh of the background, in pixels. Meshes that are not much larger
         than the galaxies take some of their light.
