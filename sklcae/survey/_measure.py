@@ -241,7 +241,7 @@ def measure(
     places = None
     if fit_options is not None and not _is_count(neighbours):
         if _is_positions(neighbours):
-            _warn_of_same_places(stamps)
+            _check_same_places(stamps)
         places = _places_of_neighbours(stamps, neighbours)
     scale = _median_scale(stamps, model)
     model = copy.deepcopy(model).rescale(pixel_scale=scale, gain=gain)
@@ -344,16 +344,22 @@ def _warn_of_image(image, model, gain):
         )
 
 
-def _warn_of_same_places(stamps):
-    """Warn of positions that are those of one source."""
+def _check_same_places(stamps):
+    """Warn of positions of one source; ValueError if there is no other place."""
     places = np.column_stack([stamps.x, stamps.y])[stamps.is_inside]
+    if len(places) > 2 and (np.ptp(places, axis=0) < SAME_SOURCE).all():
+        raise ValueError(
+            "positions must be those of different sources. Got "
+            f"{len(places)} within a pixel, at x={places[0, 0]:g} and "
+            f"y={places[0, 1]:g}. An array has x and y in pixels; ra and dec need a "
+            "table or a SkyCoord."
+        )
     distances, _ = cKDTree(places).query(places, k=2)
     n_same = (distances[:, 1] < SAME_SOURCE).sum()
     if n_same:
         warn_user(
             f"{n_same} of {len(stamps)} positions are within a pixel of another one. "
-            "They are fitted together and share the light: give each source once. An "
-            "array has x and y in pixels; a table or a SkyCoord may have ra and dec."
+            "They are fitted together and share the light: give each source once."
         )
 
 
@@ -379,7 +385,8 @@ def _warn_of_rows(stamps, results, bad, name):
         warn_user(
             f"None of {n} rows could be measured: {flags}. {image.name} has "
             f"{stamps.is_inside.sum()} of the positions; {masked_share(image):.0%} of "
-            "its pixels are masked or have no positive weight or variance."
+            "its pixels are masked or have no positive weight or variance. A PSF "
+            "without light masks its stamp."
         )
 
 

@@ -278,6 +278,10 @@ def test_positions_of_one_source_get_a_warning(image, model):
     twice = np.vstack([XY[:2], XY[:1] + 0.3])
     with pytest.warns(UserWarning, match="2 of 3 positions are within a pixel"):
         measure(model, image, twice, **FIT, wcs=WCS)
+    # Degrees in an array.
+    degrees = np.column_stack([WCS.pixel_to_world(*XY.T).ra.deg, np.full(len(XY), 2.2)])
+    with pytest.raises(ValueError, match=r"Got 23 within a pixel, at x=150.* SkyCoord"):
+        measure(model, image, degrees, **FIT, wcs=WCS)
     # The neighbours are others.
     for kwargs in ({"neighbours": 0}, {"neighbours": XY}, {"polish": False}):
         measure(model, image, twice, **FIT, wcs=WCS, **kwargs)
