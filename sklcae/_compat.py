@@ -5,8 +5,10 @@ else, so that a new release concerns one file.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
-from typing import Any, Protocol, TypeVar
+from inspect import signature
+from typing import Any, Protocol, TypeVar, cast
 
 from sklearn.base import _fit_context as _untyped_fit_context
 from sklearn.utils._param_validation import (
@@ -78,7 +80,33 @@ class _Decorator(Protocol):
 
 
 _fit_context: _Decorator = _untyped_fit_context
-validate_params: _Decorator = _untyped_validate_params
+
+
+def validate_params(
+    constraints: Any, *, prefer_skip_nested_validation: bool
+) -> Callable[[Function], Function]:
+    """Return scikit-learn's decorator, with errors of arguments that name the function.
+
+    The arguments are those of scikit-learn's decorator.
+    """
+    decorate = _untyped_validate_params(
+        constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+
+    def decorate_named(function: Function) -> Function:
+        checked, parameters = decorate(function), signature(function)
+
+        @wraps(checked)
+        def named(*args: Any, **kwargs: Any) -> Any:
+            try:
+                parameters.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return checked(*args, **kwargs)
+
+        return cast(Function, named)
+
+    return decorate_named
 
 
 def import_optional(module, *, extra, purpose):

@@ -18,6 +18,7 @@ from sklcae._cli import main
 from sklcae._cli.parser import make_parser
 from sklcae.survey import read_catalog
 from tests.blobs import make_blobs_of_light, quick
+from tests.survey.images import make_wcs
 from tests.survey.sources import NAMES, make_stamps, save_model, write_zarr
 
 COMMANDS = ["simulate", "train", "predict", "measure", "export", "info", "verify"]
@@ -134,6 +135,15 @@ def test_from_simulation_to_catalogue(tmp_path, capsys):
     assert len(table) == 40
     one_file = report_of(capsys, "info", str(tmp_path / "catalogue.fits"))
     assert one_file == {**one_part, "columns": table.colnames}
+    copy = str(tmp_path / "copy.parquet")
+    report_of(capsys, "export", f"{out}/part-000000.parquet", copy)
+    assert report_of(capsys, "verify", copy)["rows"] == 40
+    damaged = bytearray((tmp_path / "copy.parquet").read_bytes())
+    damaged[60] ^= 255
+    (tmp_path / "copy.parquet").write_bytes(damaged)
+    assert "is damaged" in error_of(capsys, 1, "verify", copy)
+    for_fits = ["export", str(tmp_path / "catalogue.fits"), str(tmp_path / "b.parquet")]
+    assert "read by Table.read" in error_of(capsys, 1, *for_fits)
     error = error_of(capsys, 1, "export", out, str(tmp_path / "catalogue.fits"))
     assert "new file" in error
     about = report_of(capsys, "info", model)
@@ -372,10 +382,45 @@ def test_measure_has_further_parameters(tmp_path, monkeypatch, capsys):
     out = str(tmp_path / "out.fits")
     command = ["measure", "ground", "image.fits", out, "--set", "mask_bits=3"]
     command += ["--set", "neighbours=2", "--set", 'detection={"threshold": 3}']
+    command += ["--psf", ".8", "--mask", "null", "--hdu", "SCI"]
     assert "seen" in error_of(capsys, 1, *command)
+    assert (given["psf"], given["mask"], given["hdu"]) == (0.8, None, "SCI")
+    assert given["size"] is None
     assert (given["mask_bits"], given["neighbours"]) == (3, 2)
     assert given["detection"] == {"threshold": 3}
     assert given["polish"] is True
+
+
+def test_files_of_an_image_that_are_missing(tmp_path, capsys):
+    fits.writeto(tmp_path / "image.fits", np.zeros((90, 90)), make_wcs().to_header())
+    (tmp_path / "list.txt").write_text("# ra dec\n150.1 2.2\n")
+    image, lost = str(tmp_path / "image.fits"), str(tmp_path / "lost.fits")
+    for name, message in [
+        *((name, "no such file") for name in ("weight", "variance", "mask", "psf")),
+        *((name, "no such file") for name in ("background", "positions")),
+        ("positions", "name ends in .csv, "),
+    ]:
+        file = str(tmp_path / "list.txt") if "csv" in message else lost
+        command = ["measure", "ground", image, str(tmp_path / "out.fits")]
+        error = error_of(capsys, 1, *command, f"--{name}", file)
+        assert f"{name} must be" in error
+        assert message in error
+        assert len(error.splitlines()) == 1
+    command = ["measure", "ground", lost, str(tmp_path / "out.fits")]
+    assert "no such file" in error_of(capsys, 1, *command)
+    error = error_of(capsys, 1, "measure", "ground", image, str(tmp_path / "out.fits"))
+    assert "--variance sep" in error
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_catalogue_without_any_row_has_a_warning(tmp_path, capsys):
+    image, wcs = np.random.default_rng(0).normal(size=(90, 90)), make_wcs()
+    fits.writeto(tmp_path / "image.fits", image, wcs.to_header())
+    (tmp_path / "hours.csv").write_text("ra,dec\n10.0,2.2\n")
+    names = [str(tmp_path / name) for name in ("image.fits", "out.fits", "hours.csv")]
+    command = ["measure", "ground", *names[:2], "--positions", names[2]]
+    assert main([*command, "--psf", "0.8", "--variance", "1"]) == 0
+    assert "warning: None of 1 rows could be measured" in capsys.readouterr().err
 
 
 def test_warnings_are_lines_without_code(monkeypatch, capsys):

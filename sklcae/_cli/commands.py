@@ -3,7 +3,7 @@
 import inspect
 import json
 import os
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -313,15 +313,11 @@ def measure(options):
     settings = _measure_settings(options)
     parts = _given(options, "weight", "variance", "mask", "background", "psf", "hdu")
     parts = {name: _as_number(value) for name, value in parts.items()}
-    positions = None
-    if options.positions:
-        table = import_optional("astropy.table", extra="survey", purpose="measure")
-        positions = table.Table.read(options.positions)
     with _model_file(options.model) as path:
         catalog = measure_image(
             load_model(path),
             options.image,
-            positions,
+            options.positions,
             size=options.size,
             gain=options.gain,
             flags=not options.no_flags,
@@ -345,11 +341,11 @@ def _measure_settings(options):
 
 
 def _as_number(text):
-    """Return a number if the text is one."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    """Return a value of JSON or another number, such as .8, if the text is one."""
+    for read in (json.loads, float):
+        with suppress(ValueError):
+            return read(text)
+    return text
 
 
 def export(options):

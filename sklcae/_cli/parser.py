@@ -156,7 +156,7 @@ def _add_measure(commands):
     parser.add_argument("image", metavar="IMAGE", help="a FITS image with a WCS")
     parser.add_argument("out", metavar="OUT", help="the catalogue, .parquet or .fits")
     parser.add_argument(
-        "--positions", metavar="TABLE", help="a table with ra, dec or x, y"
+        "--positions", metavar="FILE", help="a table with ra, dec or x, y"
     )
     parser.add_argument("--hdu", help="the HDU of the image")
     for name in ("weight", "variance", "mask", "background"):
@@ -169,7 +169,7 @@ def _add_measure(commands):
         help="FWHM in arcsec, an image of the PSF, or a model of PSFEx",
     )
     parser.add_argument(
-        "--size", type=_count, default=64, help="side of stamps, pixels"
+        "--size", type=_count, help="side of stamps, pixels; default is the model's"
     )
     parser.add_argument("--gain", type=float, help="electrons for a unit of light")
     parser.add_argument("--no-polish", action="store_true", help="no profile fits")
@@ -211,7 +211,7 @@ def _add_verify(commands):
         "check that a catalogue is complete and undamaged",
         "sklcae verify catalogue",
     )
-    parser.add_argument("out", metavar="OUT", help="the folder of the catalogue")
+    parser.add_argument("out", metavar="OUT", help="the folder or the Parquet file")
     return parser
 
 

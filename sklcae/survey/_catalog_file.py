@@ -132,7 +132,10 @@ def part_metadata(path):
             entries = file.metadata.metadata or {}
             n_rows = file.metadata.num_rows
     except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no whole Parquet file: {error}") from error
+        raise ValueError(
+            f"{str(path)!r} is no whole Parquet file: {error} A catalogue in FITS is "
+            "read by Table.read of astropy."
+        ) from error
     return n_rows, {k.decode(): v.decode() for k, v in entries.items()}
 
 

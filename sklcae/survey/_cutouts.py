@@ -12,14 +12,25 @@ from scipy.ndimage import binary_dilation, generate_binary_structure
 from scipy.spatial import cKDTree
 
 from sklcae._compat import InvalidParameterError, validate_params
+from sklcae._flags import LEAST_SATURATED
 from sklcae._planes import KINDS
 from sklcae._profiles import CORNER
 from sklcae._typing import Columns, File, Floats
 from sklcae._warning import warn_user
-from sklcae.survey._detect import BACKGROUND_SIZE, DETECTION, find_sources
-from sklcae.survey._geometry import LARGEST_ANISOTROPY, LocalFrames, to_sky
+from sklcae.survey._detect import (
+    BACKGROUND_SIZE,
+    DETECTION,
+    find_sources,
+    warn_of_no_source,
+)
+from sklcae.survey._geometry import (
+    LARGEST_ANISOTROPY,
+    LARGEST_SCALE,
+    LocalFrames,
+    to_sky,
+)
 from sklcae.survey._image import AUTO, library, read_image
-from sklcae.survey._image_psf import image_psf
+from sklcae.survey._image_psf import FunctionPSF, image_psf
 from sklcae.survey._positions import read_positions
 from sklcae.survey._rows import LazyStamps
 
@@ -123,6 +134,9 @@ class Cutouts(LazyStamps):
         )
         self._frames = self._find_frames()
         self._psf = None if psf is None else image_psf(psf, shape, self._scale())
+        if isinstance(self._psf, FunctionPSF) and len(self.x):
+            first = np.argmax(self.is_inside)
+            self._psf.check(*(place[first] for place in self._places()))
         has = {
             "image": True,
             "variance": image.variance is not None,
@@ -141,7 +155,13 @@ class Cutouts(LazyStamps):
             return None
         frames = LocalFrames.of_wcs(self._image.wcs, *self._places())
         largest = frames.anisotropy.max(initial=0)
-        if largest > LARGEST_ANISOTROPY:
+        scale = frames.pixel_scale.max(initial=0)
+        if scale > LARGEST_SCALE:
+            warn_user(
+                f"The WCS of {self._image.name} has pixels of {scale:.4g} arcsec. Its "
+                "steps (CDELT or CD) must be in degrees for a pixel."
+            )
+        elif largest > LARGEST_ANISOTROPY:
             warn_user(
                 f"The pixels of {self._image.name} are longer on one side by up to "
                 f"{largest:.1%} on the sky. Radii and ellipticities do not allow for "
@@ -373,6 +393,10 @@ class Cutouts(LazyStamps):
             planes["variance"] = variance
         if self._detections is not None:
             planes["mask"] = self._pixels_of_others(chosen)
+        if self._image.raw is not None:
+            raw = self._cut(self._image.raw, chosen, np.nan)
+            raw = np.where(planes.get("mask", False), np.nan, raw)
+            _level_saturated(planes["image"], raw)
         return planes
 
     def _pixels_of_others(self, rows):
@@ -413,6 +437,18 @@ class Cutouts(LazyStamps):
         return stamps
 
 
+def _level_saturated(stamps, raw):
+    """Give the pixels that share the highest value of a raw stamp one value.
+
+    The background that was subtracted differs between these pixels, and the flag
+    "saturated" needs equal ones.
+    """
+    for stamp, pixels in zip(stamps, raw, strict=True):
+        saturated = pixels == np.fmax.reduce(pixels, axis=None)
+        if saturated.sum() >= LEAST_SATURATED:
+            stamp[saturated] = stamp[saturated].max()
+
+
 def _nearest(tree, numbers, places):
     """Return the number of the source at each of some places, or -1."""
     nearest = np.full(len(places), -1)
@@ -429,7 +465,7 @@ def _nearest(tree, numbers, places):
 )
 def cutouts(
     image: File | ArrayLike | NDData,
-    positions: Columns | ArrayLike | SkyCoord | None = None,
+    positions: File | Columns | ArrayLike | SkyCoord | None = None,
     size: int | tuple[int, int] = 64,
     *,
     hdu: int | str | None = None,
@@ -454,13 +490,16 @@ def cutouts(
     image : str, PathLike, array-like of shape (H, W) or NDData
         The image: a FITS file, an array, or an object of `astropy.nddata` such as
         CCDData, whose uncertainty, mask and WCS are used. NaN is a masked pixel.
-    positions : table, SkyCoord, array-like of shape (n, 2) or None, default=None
+    positions : table, str, PathLike, SkyCoord, array-like of shape (n, 2) or None, \
+            default=None
         The sources. A Table, DataFrame or dict has the columns "x" and "y" or "ra" and
-        "dec", and maybe "object_id". An array has x and y. x and y are in pixels from
-        the centre of the first pixel, as in astropy and sep (1 less than in FITS
-        headers and SExtractor); ra and dec are in degrees, in ICRS. None finds sources
-        by :func:`detect_sources`. A stamp is cut around the nearest pixels; positions
-        that are NaN, or whose stamp is off the image, give stamps of masked pixels.
+        "dec", and maybe "object_id" or "id", in small or capital letters; x and y go
+        first. A file has such a table: CSV, ECSV, FITS, Parquet or VOTable. An array
+        has x and y. x and y are in pixels from the centre of the first pixel, as in
+        astropy and sep (1 less than in FITS headers and SExtractor); ra and dec are in
+        degrees, in ICRS. None finds sources by :func:`detect_sources`. A stamp is cut
+        around the nearest pixels; positions that are NaN, or whose stamp is off the
+        image, give stamps of masked pixels.
     size : int or tuple of int, default=64
         Side of the stamps, or height and width, in pixels.
     hdu : int or str, default=None
@@ -483,15 +522,17 @@ def cutouts(
         as its first image. Other files are models of PSFEx [1]_, which have the
         response of the pixel; they are read by GalSim [2]_, from the extra
         ``simulate``. A callable takes x and y, in pixels from the centre of
-        the first pixel, and returns the effective PSF there. Stamps with a PSF that is
-        not finite are masked. None leaves the plane out.
+        the first pixel, and returns the effective PSF there. It is called for the first
+        position at once, so that a wrong function is an error. Stamps with a PSF that
+        is not finite are masked. None leaves the plane out.
     wcs : astropy.wcs.WCS or Header, default=None
         The WCS, in place of the one that comes with the image.
     background : float, array-like of shape (H, W), str, PathLike or None, default=None
         The background that is subtracted from the image: a number, an array, the name
         of an HDU, a file, or "sep" for the mesh background of sep. None subtracts
         nothing. The network of :func:`~sklcae.load_pretrained` needs images without a
-        background.
+        background. Saturated pixels, three or more that share the highest value of a
+        stamp, keep one value.
     background_size : int, default=128
         Side of a mesh of the background, in pixels. Meshes that are not much larger
         than the galaxies take some of their light.
@@ -521,7 +562,8 @@ def cutouts(
     -----
     UserWarning
         If pixels are longer on one side by more than 2 % on the sky, for which radii
-        and ellipticities do not allow.
+        and ellipticities do not allow; if they are larger than 10 arcsec; if x, y and
+        ra, dec of a table differ; and if most pixels are masked and no source is found.
 
     References
     ----------
@@ -557,7 +599,9 @@ def cutouts(
     found = None
     if is_searched:
         found = find_sources(survey_image, background_size, **options)
-        positions = found.table if positions is None else positions
+        if positions is None:
+            positions = found.table
+            warn_of_no_source(positions, survey_image)
     places = read_positions(positions, survey_image.wcs)
     return Cutouts(survey_image, places, shape, psf, found if mask_others else None)
 

@@ -11,8 +11,15 @@ from numpy.typing import ArrayLike
 
 from sklcae._compat import Interval, validate_params
 from sklcae._typing import File
+from sklcae._warning import warn_user
 from sklcae.survey._geometry import sky_of_pixels
-from sklcae.survey._image import AUTO, library, mesh_background, read_image
+from sklcae.survey._image import (
+    AUTO,
+    library,
+    masked_share,
+    mesh_background,
+    read_image,
+)
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -31,6 +38,8 @@ BACKGROUND_SIZE = {"background_size": [Interval(Integral, 8, None, closed="left"
 # sep keeps so many pixels of sources at least, and so many more for larger images.
 SHARE_OF_STACK = 4
 MOST_SUB_OBJECTS = 10_000
+# An image without sources of which a larger share is masked may have a wrong mask.
+MOST_MASKED = 0.5
 
 
 class Detections(NamedTuple):
@@ -130,6 +139,11 @@ def detect_sources(
     ValueError
         If a parameter is not as described.
 
+    Warns
+    -----
+    UserWarning
+        If there is no source, and most pixels are masked.
+
     References
     ----------
     .. [1] K. Barbary, "SEP: Source Extractor as a library", JOSS 1, 58 (2016).
@@ -156,7 +170,7 @@ def detect_sources(
         mask_bits=mask_bits,
         wcs=wcs,
     )
-    return find_sources(
+    sources = find_sources(
         survey_image,
         background_size,
         threshold=threshold,
@@ -164,6 +178,8 @@ def detect_sources(
         deblend_levels=deblend_levels,
         deblend_contrast=deblend_contrast,
     ).table
+    warn_of_no_source(sources, survey_image)
+    return sources
 
 
 def find_sources(
@@ -197,6 +213,17 @@ def find_sources(
     centers = np.column_stack([found["x"], found["y"]])
     found = found[np.argsort(-found["flux"], kind="stable")]
     return Detections(_table_of(found, image.wcs), segmentation, centers)
+
+
+def warn_of_no_source(sources, image):
+    """Warn if no source is found on a `SurveyImage` that is mostly masked."""
+    masked = masked_share(image)
+    if not len(sources) and masked > MOST_MASKED:
+        warn_user(
+            f"No source was found on {image.name}: {masked:.1%} of its pixels are "
+            "masked or have no positive weight or variance. In a mask True, or a "
+            "number but 0, is a bad pixel."
+        )
 
 
 @contextmanager

@@ -18,7 +18,9 @@ def open_contents(path):
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"path must be a file with stamps. Got {str(path)!r}.")
+        raise FileNotFoundError(
+            f"path must be a file with stamps. Got {str(path)!r}: no such file."
+        )
     read, source = _reader_of(path)
     try:
         return read(source)

@@ -8,6 +8,8 @@ from sklcae._profiles import CORNER, kind_of
 
 # Pixels that are longer on one side by more than this have no one scale.
 LARGEST_ANISOTROPY = 0.02
+# Galaxies on larger pixels, in arcsec, are not resolved.
+LARGEST_SCALE = 10.0
 ARCSEC = np.deg2rad(1) / 3600
 
 

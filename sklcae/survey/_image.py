@@ -47,6 +47,8 @@ class SurveyImage(NamedTuple):
         The name of the image in messages.
     gain : float or None
         The gain in the header of the image, which nothing uses but a warning.
+    raw : ndarray of shape (H, W) or None
+        The image with its background, if that is not a number.
     """
 
     pixels: np.ndarray
@@ -55,6 +57,7 @@ class SurveyImage(NamedTuple):
     unit: str | None
     name: str
     gain: float | None = None
+    raw: Any = None
 
 
 def library(name):
@@ -99,10 +102,18 @@ def read_image(
         mesh = mesh_background(pixels, bad, background_size)
         sky = mesh.back() if _is_mesh(background) else sky
         noise = mesh.rms().astype(np.float64) ** 2 if _is_mesh(variance) else noise
-    if sky is not None:
-        pixels = pixels - _as_values(sky, "background", shape).astype(pixels.dtype)
     pixels[bad] = np.nan
-    return SurveyImage(pixels, noise, _celestial(wcs), unit, name, gain)
+    raw = None
+    if sky is not None:
+        sky = _as_values(sky, "background", shape).astype(pixels.dtype)
+        raw = pixels if sky.ndim else None
+        pixels = pixels - sky
+    return SurveyImage(pixels, noise, _celestial(wcs), unit, name, gain, raw)
+
+
+def masked_share(image):
+    """Return the share of the pixels of a `SurveyImage` that are masked."""
+    return np.isnan(image.pixels).mean()
 
 
 def warn_of_background_and_noise(image):
@@ -180,7 +191,9 @@ def _open_fits(path, name):
     fits = library("astropy.io.fits")
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{name} must be a FITS file. Got {str(path)!r}.")
+        raise FileNotFoundError(
+            f"{name} must be a FITS file. Got {str(path)!r}: no such file."
+        )
     try:
         hdus = fits.open(path, memmap=False)
     except OSError as error:
@@ -226,7 +239,8 @@ class _Source:
         if array is None:
             raise ValueError(
                 f"{kind} must be an array, a FITS file or the name of an HDU in the "
-                f"file of the image, one of {self.names()}. Got {str(given)!r}."
+                f"file of the image, one of {self.names()}. Got {str(given)!r}: no "
+                "such file or HDU."
             )
         return array
 

@@ -1,5 +1,6 @@
 """The effective PSF at places of a survey image."""
 
+import inspect
 from numbers import Real
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _psf_of_file(path, shape):
     if not path.is_file():
         raise FileNotFoundError(
             "psf must be a FITS file with an image of the PSF or a model of PSFEx. Got "
-            f"{str(path)!r}."
+            f"{str(path)!r}: no such file."
         )
     try:
         with library("astropy.io.fits").open(path) as hdus:
@@ -94,7 +95,12 @@ class FunctionPSF:
     """A PSF that is a function of the place."""
 
     def __init__(self, function, shape):
+        _check_takes_places(function)
         self.function, self.shape = function, shape
+
+    def check(self, x, y):
+        """Raise the error of a PSF at a place, unless it is only not finite there."""
+        self.stamps(np.atleast_1d(x), np.atleast_1d(y), None)
 
     def stamps(self, x, y, scales):
         """Return PSFs and whether they can be used."""
@@ -117,6 +123,19 @@ class FunctionPSF:
     def _fitted(self, psf):
         """Return a PSF (1, H, W) with the sides of the stamps."""
         return check_psf(psf, 1, (1, *self.shape))[0]
+
+
+def _check_takes_places(function):
+    """Raise TypeError unless a function has the arguments x and y."""
+    try:
+        inspect.signature(function).bind(0.0, 0.0)
+    except TypeError as error:
+        raise TypeError(
+            f"psf must be a function of x and y. Got {function!r}: {error}."
+        ) from error
+    except ValueError:
+        # Functions of compiled libraries have no signature.
+        return
 
 
 def _is_usable(psf):

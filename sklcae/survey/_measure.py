@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.spatial import cKDTree
 from sklearn.utils.validation import check_is_fitted
 
 from sklcae._blocks import blocks_of
@@ -28,12 +29,13 @@ from sklcae.survey._columns import (
     units_of,
 )
 from sklcae.survey._cutouts import cutouts
-from sklcae.survey._image import AUTO, warn_of_background_and_noise
+from sklcae.survey._image import AUTO, masked_share, warn_of_background_and_noise
 from sklcae.survey._measurement import (
     MeasurementOptions,
     bad_rows,
     join_results,
     measure_rows,
+    read_rows,
 )
 from sklcae.survey._polishing import check_polish, make_fitter
 from sklcae.survey._positions import read_positions
@@ -47,6 +49,16 @@ if TYPE_CHECKING:
 
 # Parameters of the fit that `measure` sets.
 OWN_OF_FIT = ("pixel_scale", "max_neighbours")
+# Parameters of the planes of a model, and advice for an image without them.
+PARTS = {
+    "variance": (
+        "weight or variance",
+        "variance='sep' (--variance sep) measures its noise",
+    ),
+    "psf": ("psf", "psf=0.8 (--psf 0.8) is a Gaussian of this FWHM in arcsec"),
+}
+# Positions that are nearer to each other, in pixels, are one source.
+SAME_SOURCE = 1.0
 # So many stamps prepare the fit.
 N_PREPARED = 256
 # Meanings of columns that differ on the sky.
@@ -70,9 +82,9 @@ ON_SKY = {
 def measure(
     model: ConditionalAutoencoderRegressor,
     image: File | ArrayLike | NDData,
-    positions: Columns | ArrayLike | SkyCoord | None = None,
+    positions: File | Columns | ArrayLike | SkyCoord | None = None,
     *,
-    size: int | tuple[int, int] = 64,
+    size: int | tuple[int, int] | None = None,
     polish: bool | dict[str, Any] = True,
     neighbours: Literal["positions"] | int | Columns | ArrayLike = "positions",
     flags: bool = True,
@@ -102,10 +114,11 @@ def measure(
         the image, see :meth:`~sklcae.ConditionalAutoencoderRegressor.rescale`.
     image : str, PathLike, array-like of shape (H, W) or NDData
         The image, which needs a WCS, as in :func:`cutouts`.
-    positions : table, SkyCoord, array-like of shape (n, 2) or None, default=None
+    positions : table, str, PathLike, SkyCoord, array-like of shape (n, 2) or None, \
+            default=None
         The sources, as in :func:`cutouts`. None finds them.
-    size : int or tuple of int, default=64
-        Side of the stamps, or height and width: those of the model.
+    size : int or tuple of int, default=None
+        Side of the stamps, or height and width: those of the model, as None takes them.
     polish : bool or dict, default=True
         Whether the predictions start profile fits. A dict has parameters of
         :class:`~sklcae.ProfileFitRegressor`, such as ``{"mask_cosmic_rays": True}``.
@@ -179,8 +192,10 @@ def measure(
     Warns
     -----
     UserWarning
-        As in :func:`cutouts`; and if the image seems to have a background, if its noise
-        is not that of the variance, or if its header has a gain that is not used.
+        As in :func:`cutouts`; if the image seems to have a background, if its noise is
+        not that of the variance, or if its header has a gain that is not used; if
+        positions are nearer to each other than a pixel; and if stamps, or all rows,
+        cannot be measured.
 
     Examples
     --------
@@ -203,6 +218,8 @@ def measure(
     fit_options = _check_polish(polish, neighbours)
     if mask_others is None:
         mask_others = fit_options is not None
+    if size is None:
+        size = tuple(model.codec_.layout.image_shape[1:])
     stamps = cutouts(
         image,
         positions,
@@ -223,6 +240,8 @@ def measure(
     _warn_of_image(stamps._image, model, gain)
     places = None
     if fit_options is not None and not _is_count(neighbours):
+        if _is_positions(neighbours):
+            _check_same_places(stamps)
         places = _places_of_neighbours(stamps, neighbours)
     scale = _median_scale(stamps, model)
     model = copy.deepcopy(model).rescale(pixel_scale=scale, gain=gain)
@@ -234,7 +253,8 @@ def measure(
     else:
         estimator = model
     options = _options_of(model, stamps, scale, fit_options is not None, flags)
-    results = _measure_blocks(estimator, stamps, options, places)
+    results, bad = _measure_blocks(estimator, stamps, options, places)
+    _warn_of_rows(stamps, results, bad, model.target_names_[0])
     results[PREFIX] = _any_of_flags(results, options)
     return _table_of(stamps, results, options, model.target_names_, scale)
 
@@ -297,12 +317,12 @@ def _check_stamps(stamps, model):
             f"{stamps.shape[2:]}."
         )
     planes = tuple(model.codec_.layout.planes)
-    parts = {"variance": "weight or variance", "psf": "psf"}
     for kind in planes:
         if kind not in stamps.planes:
+            part, advice = PARTS[kind]
             raise ValueError(
-                f"{parts[kind]} must be given for a model with the planes {planes}. "
-                f"Got an image with {stamps.planes}."
+                f"{part} must be given for a model with the planes {planes}. Got an "
+                f"image with {stamps.planes}: {advice}."
             )
     if "psf" in stamps.planes and "psf" not in planes:
         raise ValueError(
@@ -321,6 +341,52 @@ def _warn_of_image(image, model, gain):
             f"The header of {image.name} has GAIN = {image.gain:g}, but the gain of "
             f"the model, {model.gain:g}, is used. Pass gain={image.gain:g} for an "
             f"image in ADU, or gain={model.gain:g} to confirm."
+        )
+
+
+def _check_same_places(stamps):
+    """Warn of positions of one source; ValueError if there is no other place."""
+    places = np.column_stack([stamps.x, stamps.y])[stamps.is_inside]
+    if len(places) > 2 and (np.ptp(places, axis=0) < SAME_SOURCE).all():
+        raise ValueError(
+            "positions must be those of different sources. Got "
+            f"{len(places)} within a pixel, at x={places[0, 0]:g} and "
+            f"y={places[0, 1]:g}. An array has x and y in pixels; ra and dec need a "
+            "table or a SkyCoord."
+        )
+    distances, _ = cKDTree(places).query(places, k=2)
+    n_same = (distances[:, 1] < SAME_SOURCE).sum()
+    if n_same:
+        warn_user(
+            f"{n_same} of {len(stamps)} positions are within a pixel of another one. "
+            "They are fitted together and share the light: give each source once."
+        )
+
+
+def _warn_of_rows(stamps, results, bad, name):
+    """Warn of stamps that cannot be measured, and of catalogues without any row.
+
+    ``bad`` has the message by row, and ``name`` is a column that is NaN without a
+    measurement.
+    """
+    n, image = len(stamps), stamps._image
+    if bad:
+        first = min(bad)
+        warn_user(
+            f"{len(bad)} of {n} rows have the flag 'bad_stamp', the first is row "
+            f"{first}: {bad[first]}"
+        )
+    elif n and np.isnan(results[name]).all():
+        flags = ", ".join(
+            f"{column.removeprefix(f'{PREFIX}_')} {flag.sum()}"
+            for column, flag in results.items()
+            if column.startswith(f"{PREFIX}_") and flag.any()
+        )
+        warn_user(
+            f"None of {n} rows could be measured: {flags}. {image.name} has "
+            f"{stamps.is_inside.sum()} of the positions; {masked_share(image):.0%} of "
+            "its pixels are masked or have no positive weight or variance. A PSF "
+            "without light masks its stamp."
         )
 
 
@@ -359,7 +425,7 @@ def _some_stamps(stamps):
 def _usable(stamps, row):
     """Yield a stamp if it has pixels and a PSF."""
     try:
-        stamp = stamps[row]
+        stamp = read_rows(stamps._read, range(row, row + 1))[0]
     except ValueError:
         # Its row gets the flag "bad_stamp".
         return
@@ -383,15 +449,16 @@ def _options_of(model, stamps, scale, has_fits, flags):
 
 
 def _measure_blocks(estimator, stamps, options, places):
-    """Return the columns of all stamps."""
+    """Return the columns of all stamps, and the errors of bad stamps by row."""
     if not len(stamps):
-        return bad_rows(estimator, 0, options)
-    results = []
+        return bad_rows(estimator, 0, options), {}
+    results, bad = [], {}
     for block in blocks_of(stamps):
         rows = range(len(stamps))[block]
-        found, _ = measure_rows(estimator, stamps._read, rows, options, places)
+        found, errors = measure_rows(estimator, stamps._read, rows, options, places)
         results.append(found)
-    return join_results(results)
+        bad |= errors
+    return join_results(results), bad
 
 
 def _any_of_flags(results, options):

@@ -86,7 +86,7 @@ def measure_rows(model, read, rows, options, places=None):
         return empty_rows(model, 0, options), {}
     near = None if places is None else Places(places[rows.start : rows.stop])
     try:
-        stamps = _read(read, rows)
+        stamps = read_rows(read, rows)
         return measure_stamps(model, stamps, options, near), {}
     except (ArithmeticError, ValueError) as error:
         if options.raises:
@@ -101,8 +101,8 @@ def measure_rows(model, read, rows, options, places=None):
     return join_results([first[0], second[0]]), {**first[1], **second[1]}
 
 
-def _read(read, rows):
-    """Return stamps; ValueError if their data are damaged.
+def read_rows(read, rows):
+    """Return the stamps of a range of rows; ValueError if their data are damaged.
 
     Other errors are those of the machine or of a program.
     """

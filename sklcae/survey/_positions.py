@@ -1,12 +1,19 @@
 """Positions of sources on an image: tables, arrays and places on the sky."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sklcae._warning import warn_user
 from sklcae.survey._geometry import sky_of_pixels
-from sklcae.survey._image import library
+from sklcae.survey._image import is_path, library
 from sklcae.survey._stamps import NAMES
+
+# Ends of the names of files with tables that astropy recognises.
+FORMATS = ".csv, .ecsv, .fits, .parquet, .vot or .xml"
+# Places in pixels and on the sky may differ by so many pixels.
+LARGEST_DIFFERENCE = 0.5
 
 
 class Positions(NamedTuple):
@@ -30,7 +37,9 @@ class Positions(NamedTuple):
 
 
 def read_positions(positions, wcs, name="positions"):
-    """Return the `Positions` of a table, of an array or of coordinates."""
+    """Return the `Positions` of a table, a file, an array or coordinates."""
+    if is_path(positions):
+        positions = _read_table(Path(positions), name)
     if hasattr(positions, "icrs"):
         return _of_sky(np.atleast_1d(positions), wcs, None, name)
     columns = _columns_of(positions)
@@ -41,16 +50,65 @@ def read_positions(positions, wcs, name="positions"):
     ids = None if ids is None else np.asarray(ids)
     if {"x", "y"} <= set(columns):
         x, y = (_as_floats(columns[n], name) for n in ("x", "y"))
+        if wcs is not None and _has_degrees(columns):
+            _warn_of_difference(x, y, _sky_of(columns, name), wcs, name)
         return _of_pixels(x, y, wcs, ids)
     if not {"ra", "dec"} <= set(columns):
         raise ValueError(
             f"{name} must have the columns 'x' and 'y' or 'ra' and 'dec'. Got "
             f"{list(columns)}."
         )
-    sky = library("astropy.coordinates").SkyCoord(
+    return _of_sky(_sky_of(columns, name), wcs, ids, name)
+
+
+def _read_table(path, name):
+    """Return the table of a file."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{name} must be a file with a table. Got {str(path)!r}: no such file."
+        )
+    registry = library("astropy.io.registry")
+    try:
+        return library("astropy.table").Table.read(path)
+    except registry.IORegistryError as error:
+        raise ValueError(
+            f"{name} must be a table in a file whose name ends in {FORMATS}. Got "
+            f"{str(path)!r}. A CSV file begins with the names of its columns: ra,dec."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a table in a file. Got {str(path)!r}, which cannot be "
+            f"read: {error}"
+        ) from error
+
+
+def _sky_of(columns, name):
+    """Return the SkyCoord of the columns ra and dec."""
+    return library("astropy.coordinates").SkyCoord(
         *(_as_degrees(columns[n], name) for n in ("ra", "dec")), unit="deg"
     )
-    return _of_sky(sky, wcs, ids, name)
+
+
+def _has_degrees(columns):
+    """Return whether there are columns ra and dec of numbers."""
+    return all(
+        n in columns and np.asarray(columns[n]).dtype.kind in "iuf"
+        for n in ("ra", "dec")
+    )
+
+
+def _warn_of_difference(x, y, sky, wcs, name):
+    """Warn if the pixels and the places on the sky of a table differ."""
+    others = _of_sky(sky, wcs, None, name)
+    distances = np.hypot(others.x - x, others.y - y)
+    known = np.isfinite(distances)
+    distance = np.median(distances[known]) if known.any() else 0
+    if distance > LARGEST_DIFFERENCE:
+        warn_user(
+            f"{name} have x, y and ra, dec that differ by {distance:.3g} pixels in the "
+            "median. x and y are used, which count from 0 at the centre of the first "
+            "pixel. Leave them out to use ra and dec."
+        )
 
 
 def _columns_of(table):

@@ -17,7 +17,8 @@ def verify_catalog(path: File, read: bool = True) -> int:
     Parameters
     ----------
     path : str or PathLike
-        The folder that :func:`predict_catalog` wrote.
+        The folder that :func:`predict_catalog` wrote, or a Parquet file of a catalogue,
+        whose checksums are compared.
     read : bool, default=True
         Whether all parts are read, with their checksums. Otherwise their numbers of
         rows are compared with the plan.
@@ -31,7 +32,7 @@ def verify_catalog(path: File, read: bool = True) -> int:
     ------
     CatalogError
         If there is no plan, or parts are missing, damaged or of another plan; the
-        message names them.
+        message names them. If a Parquet file is damaged.
 
     Examples
     --------
@@ -42,11 +43,13 @@ def verify_catalog(path: File, read: bool = True) -> int:
     sklcae.exceptions.CatalogError: path must be a folder ... Got 'nothing'.
     """
     folder = Path(path)
+    if folder.suffix == ".parquet" and folder.is_file():
+        return _verify_file(folder)
     plan = read_plan(folder)
     if plan is None:
         raise CatalogError(
-            "path must be a folder that predict_catalog wrote, with a plan. Got "
-            f"{str(path)!r}."
+            "path must be a folder that predict_catalog wrote, with a plan, or a "
+            f"Parquet file. Got {str(path)!r}."
         )
     problems = []
     for number in range(plan.n_parts):
@@ -62,6 +65,15 @@ def verify_catalog(path: File, read: bool = True) -> int:
         more = f"; and {n_more} more" if n_more > 0 else ""
         raise CatalogError(f"The catalogue {str(path)!r} is wrong: {shown}{more}.")
     return plan.n_rows
+
+
+def _verify_file(path):
+    """Return the number of rows of a Parquet file that is not damaged."""
+    try:
+        check_part(path)
+        return part_metadata(path)[0]
+    except ValueError as error:
+        raise CatalogError(str(error)) from error
 
 
 def _problem_of_part(folder, plan, number, read):

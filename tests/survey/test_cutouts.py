@@ -14,7 +14,13 @@ from astropy.table import MaskedColumn, QTable, Table
 from sklcae import ProfileFitRegressor, stack_planes
 from sklcae._fixed_psf import gaussian_psf
 from sklcae.survey import cutouts
-from tests.survey.images import PIXEL_SCALE, gaussian_stamp, make_wcs, write_psfex
+from tests.survey.images import (
+    PIXEL_SCALE,
+    gaussian_stamp,
+    make_wcs,
+    paste,
+    write_psfex,
+)
 
 SHAPE = (90, 120)
 WCS = make_wcs(30.0, shape=SHAPE)
@@ -157,6 +163,29 @@ def test_backgrounds_and_noise_of_a_mesh(parts):
     np.testing.assert_allclose(plain[0][0] - 100, moved[0][0], atol=1e-4)
 
 
+def test_saturated_pixels_stay_equal_without_the_background():
+    rng = np.random.default_rng(1)
+    sky = 100 + 0.3 * np.indices(SHAPE).sum(axis=0)
+    image = sky + rng.normal(size=SHAPE)
+    x, y = XY[0].astype(int)
+    paste(image, 30_000 * gaussian_stamp(4.0), x, y)
+    image = image.clip(max=700.0)
+    stamps = cutouts(image, XY, 24, background=sky)
+    stamp, (left, low) = stamps[0][0], stamps.origin[0].astype(int)
+    window = np.s_[low : low + 24, left : left + 24]
+    saturated = image[window] == 700
+    assert saturated.sum() > 9
+    np.testing.assert_array_equal(stamp == stamp.max(), saturated)
+    exact = image[window] - sky[window]
+    np.testing.assert_allclose(stamp[~saturated], exact[~saturated], rtol=1e-5)
+    np.testing.assert_allclose(stamp[saturated], exact[saturated].max(), rtol=1e-5)
+    # A masked pixel does not count, nor do two.
+    mask = image == 700
+    mask[y, x : x + 2] = False
+    few = cutouts(image, XY, 24, background=sky, mask=mask)[0][0]
+    assert (few == np.nanmax(few)).sum() == 1
+
+
 # PSFs --------------------------------------------------------------------------------
 
 
@@ -195,11 +224,27 @@ def test_a_psf_that_is_a_function_of_the_place():
     # Neither a PSF nor pixels: the stamps have only masked pixels.
     assert np.isnan(found[2:, 0]).all()
     np.testing.assert_allclose(found[:, 1].sum(axis=(1, 2)), 1, rtol=1e-5)
+    # The first place is tried at once.
+    assert places[:2] == [(40.0, 50.0)] * 2
     # Positions off the image have the PSF of the nearest place.
-    assert places[3:] == [(59.5, 44.5), (-0.5, 60.0)]
-    wrong = cutouts(np.ones(SHAPE), xy, 24, psf=lambda x, y: np.ones(5))
-    with pytest.raises(ValueError, match=r"psf must return an array \(h, w\)"):
-        wrong[:]
+    assert places[4:] == [(59.5, 44.5), (-0.5, 60.0)]
+
+
+@pytest.mark.parametrize(
+    ("psf", "error", "message"),
+    [
+        (lambda x, y: np.ones(5), ValueError, r"psf must return an array \(h, w\)"),
+        (lambda x, y: None, ValueError, r"psf must return an array \(h, w\)"),
+        (lambda x, y: 0.8, ValueError, r"psf must return an array \(h, w\)"),
+        (lambda x, y: np.ones((4, 6)), ValueError, "psf must have odd sides"),
+        (lambda x, y: np.roll(PSF, 3, axis=1), ValueError, "have its centre in pixel"),
+        (lambda x, y: 1 / 0, ZeroDivisionError, "division"),
+        (lambda x: PSF, TypeError, "psf must be a function of x and y. Got .*too many"),
+    ],
+)
+def test_a_wrong_function_is_an_error_at_once(psf, error, message):
+    with pytest.raises(error, match=message):
+        cutouts(np.ones(SHAPE), XY, 24, psf=psf)
 
 
 @pytest.mark.parametrize("sampling", [1.0, 0.5])
@@ -235,7 +280,7 @@ def test_a_file_with_an_image_of_the_psf(tmp_path):
 
 
 def test_wrong_psf_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="psf must be a FITS file"):
+    with pytest.raises(FileNotFoundError, match=r"psf must be .*: no such file"):
         cutouts(np.zeros(SHAPE), XY, psf=tmp_path / "none.psf")
     (tmp_path / "bad.psf").write_text("nothing")
     Table({"x": [1.0]}).write(tmp_path / "other.psf", format="fits")
@@ -297,6 +342,47 @@ def test_positions_that_are_not_on_the_image():
     np.testing.assert_array_equal(cutouts(np.ones(SHAPE), missing, 8).x, [1, np.nan])
 
 
+def test_positions_in_a_file(tmp_path):
+    table = Table({"x": XY[:, 0], "y": XY[:, 1], "object_id": [7, 8, 12]})
+    table.write(tmp_path / "a.vot", format="votable")
+    for name in ("a.csv", "a.ecsv", "a.fits", "a.parquet", "a.vot"):
+        if name != "a.vot":
+            table.write(tmp_path / name)
+        stamps = cutouts(np.zeros(SHAPE), tmp_path / name, 8)
+        np.testing.assert_allclose(stamps.x, XY[:, 0])
+        assert stamps.ids.tolist() == [7, 8, 12]
+    (tmp_path / "a.txt").write_text("# ra dec\n150.0 2.2\n")
+    (tmp_path / "bad.csv").write_text("ra,dec\n150.0,2.2,7\n")
+    with pytest.raises(ValueError, match=r"name ends in \.csv, .*a.txt'. A CSV file"):
+        cutouts(np.zeros(SHAPE), tmp_path / "a.txt")
+    with pytest.raises(ValueError, match=r"bad\.csv', which cannot be read"):
+        cutouts(np.zeros(SHAPE), tmp_path / "bad.csv")
+    with pytest.raises(FileNotFoundError, match=r"positions must be .*no such file"):
+        cutouts(np.zeros(SHAPE), tmp_path / "none.csv")
+
+
+def test_pixels_and_the_sky_in_one_table():
+    sky = WCS.pixel_to_world(*XY.T)
+    table = {"x": XY[:, 0], "y": XY[:, 1], "ra": sky.ra.deg, "dec": sky.dec.deg}
+    cutouts(np.zeros(SHAPE), table, 8, wcs=WCS)
+    # Without a WCS, or with text, there is nothing to compare.
+    cutouts(np.zeros(SHAPE), table | {"ra": ["10:00:00"] * 3}, 8, wcs=WCS)
+    cutouts(np.zeros(SHAPE), table | {"ra": np.full(3, np.nan)}, 8, wcs=WCS)
+    cutouts(np.zeros(SHAPE), table | {"ra": sky.ra.deg + 1}, 8)
+    from_one = table | {"x": XY[:, 0] + 1, "y": XY[:, 1] + 1}
+    with pytest.warns(UserWarning, match=r"differ by 1\.41 pixels .* x and y are used"):
+        stamps = cutouts(np.zeros(SHAPE), from_one, 8, wcs=WCS)
+    np.testing.assert_array_equal(stamps.x, from_one["x"])
+
+
+def test_a_wcs_in_arcsec_gets_a_warning():
+    wcs = make_wcs(30.0, scale=0.2 * 3600, shape=(9, 9))
+    with pytest.warns(
+        UserWarning, match=r"The WCS of <ndarray> has pixels of 7.. arcsec"
+    ):
+        cutouts(np.zeros((9, 9)), [[4.0, 4.0]], 8, wcs=wcs)
+
+
 def test_no_positions():
     for positions in (np.zeros((0, 2)), Table({"x": [], "y": []})):
         stamps = cutouts(np.ones(SHAPE), positions, 16, wcs=WCS, psf=1.0, variance=1.0)
@@ -342,8 +428,6 @@ def test_neighbours_on_stamps():
 def test_stamps_are_measured_in_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     image = rng.normal(0, 3.0, SHAPE)
-    from tests.survey.images import paste
-
     for x, y in XY.round().astype(int):
         paste(image, 3000 * gaussian_stamp(5.0, 31), x, y)
     stamps = cutouts(image, XY, 24, variance=9.0, psf=PSF)
@@ -365,7 +449,7 @@ def test_wrong_images(parts, tmp_path):
     (tmp_path / "text.fits").write_text("nothing")
     image = np.zeros(SHAPE)
     wrong = [
-        (FileNotFoundError, "image must be a FITS file", tmp_path / "no.fits", {}),
+        (FileNotFoundError, "image must be .*: no such file", tmp_path / "no.fits", {}),
         (ValueError, "image must be a file with an image", tmp_path / "empty.fits", {}),
         (ValueError, "text.fits', which cannot be read", tmp_path / "text.fits", {}),
         (ValueError, r"hdu must be .*\['PRIMARY', 'SCI'", path, {"hdu": "NONE"}),
@@ -380,7 +464,7 @@ def test_wrong_images(parts, tmp_path):
             path,
             {"weight": 1, "variance": 2},
         ),
-        (ValueError, r"weight must be an array.*'WHT'", path, {"weight": "RMS"}),
+        (ValueError, r"weight must be .*'WHT'.*no such file", path, {"weight": "RMS"}),
         (ValueError, "weight must be a number or an array", image, {"weight": [1, 2]}),
         (ValueError, "variance must be positive", image, {"variance": 0.0}),
         (ValueError, "mask must have the shape", image, {"mask": [True]}),

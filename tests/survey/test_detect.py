@@ -159,6 +159,11 @@ def test_wrong_options():
         cutouts(image, detection={"sigma": 3.0})
 
 
+def test_errors_of_arguments_name_the_function():
+    with pytest.raises(TypeError, match=r"detect_sources\(\) got .* 'background'"):
+        detect_sources(np.zeros((9, 9)), background="sep")
+
+
 def test_too_small_a_variance_is_an_error():
     """Nearly all pixels are then above the threshold."""
     image = 100 + np.random.default_rng(0).normal(size=(1500, 1500)).cumsum(axis=0)

@@ -7,6 +7,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor, load_pretrained
+from sklcae.datasets import make_galaxies
 from sklcae.survey import cutouts, measure
 from tests.survey.images import (
     NOISE,
@@ -234,11 +235,85 @@ def test_a_stamp_that_cannot_be_measured_is_flagged(image, model):
         shift = 5 if abs(x - XY[1, 0]) < 1 and abs(y - XY[1, 1]) < 1 else 0
         return np.roll(gaussian_varying(x, y), shift, axis=1)
 
+    def failing(x, y):
+        if abs(x - XY[1, 0]) < 1 and abs(y - XY[1, 1]) < 1:
+            raise RuntimeError("have its centre in pixel")
+        return gaussian_varying(x, y)
+
     with pytest.raises(ValueError, match="have its centre in pixel"):
         cutouts(image, XY[:3], psf=psf)[:]
-    catalog = measure(model, image, XY[:3], variance=NOISE**2, psf=psf, wcs=WCS)
-    assert catalog["sklcae_flag_bad_stamp"].tolist() == [False, True, False]
-    assert np.isfinite(catalog["flux"]).tolist() == [True, False, True]
+    for function in (psf, failing):
+        with pytest.warns(UserWarning, match="1 of 3 rows .* row 1: .*its centre in"):
+            catalog = measure(
+                model, image, XY[:3], variance=NOISE**2, psf=function, wcs=WCS
+            )
+        assert catalog["sklcae_flag_bad_stamp"].tolist() == [False, True, False]
+        assert np.isfinite(catalog["flux"]).tolist() == [True, False, True]
+
+
+def test_catalogues_without_any_row_get_a_warning(image, model):
+    ra, dec = WCS.pixel_to_world(*XY[:3].T).ra.deg, np.full(3, 2.2)
+    settings = {**FIT, "wcs": WCS}
+    nothing = np.zeros(SHAPE)
+    cases = [
+        ({"ra": ra / 15, "dec": dec}, {}, "0 of the positions; 0% of"),
+        (XY[:3], {"mask": nothing == 0}, "3 of the positions; 100% of"),
+        (XY[:3], {"variance": -1 - nothing}, "3 of the positions; 100% of"),
+        (XY[:3], {"variance": None, "weight": nothing}, "3 of the positions; 100% of"),
+    ]
+    for positions, kwargs, message in cases:
+        message = f"None of 3 rows could be measured: no_pixels 3. .* {message}"
+        with pytest.warns(UserWarning, match=message):
+            catalog = measure(model, image, positions, **settings | kwargs)
+        assert np.isnan(catalog["flux"]).all()
+    bad = np.zeros(SHAPE, bool)
+    bad[:3] = True
+    with pytest.warns(
+        UserWarning, match=r"No source was found .* 99\.2% of its pixels"
+    ):
+        assert not len(measure(model, image, mask=~bad, **settings))
+
+
+def test_positions_of_one_source_get_a_warning(image, model):
+    twice = np.vstack([XY[:2], XY[:1] + 0.3])
+    with pytest.warns(UserWarning, match="2 of 3 positions are within a pixel"):
+        measure(model, image, twice, **FIT, wcs=WCS)
+    # Degrees in an array.
+    degrees = np.column_stack([WCS.pixel_to_world(*XY.T).ra.deg, np.full(len(XY), 2.2)])
+    with pytest.raises(ValueError, match=r"Got 23 within a pixel, at x=150.* SkyCoord"):
+        measure(model, image, degrees, **FIT, wcs=WCS)
+    # The neighbours are others.
+    for kwargs in ({"neighbours": 0}, {"neighbours": XY}, {"polish": False}):
+        measure(model, image, twice, **FIT, wcs=WCS, **kwargs)
+
+
+def test_saturation_on_an_uneven_background(simulated, model):
+    sky = 100 + 0.1 * np.indices(SHAPE).sum(axis=0)
+    raw = with_noise(simulated.light, 0) + sky
+    x, y = XY[5].round().astype(int)
+    raw = raw.clip(max=sky[y, x] + 0.4 * (raw[y, x] - sky[y, x]))
+    for background in ("sep", sky):
+        catalog = measure(model, raw, XY[5:6], **FIT, wcs=WCS, background=background)
+        assert catalog["sklcae_flag_saturated"][0]
+
+
+def test_the_size_is_that_of_the_model(image):
+    ground = load_pretrained("ground")
+    settings = {"planes": ground.planes, "network": "sersic", "pixel_scale": 0.2}
+    model = ConditionalAutoencoderRegressor(
+        **settings, target_names=ground.target_names_, max_epochs=1, gain=1.0
+    )
+    X, y = make_galaxies(
+        30,
+        image_shape=(48, 48),
+        x0=24.0,
+        y0=24.0,
+        planes=ground.planes,
+        targets=ground.target_names_,
+        random_state=0,
+    )
+    catalog = measure(model.fit(X, y), image, XY[:2], **FIT, wcs=WCS, polish=False)
+    assert len(catalog) == 2
 
 
 def test_images_without_galaxies(model):
@@ -249,7 +324,8 @@ def test_images_without_galaxies(model):
         assert {"ra", "flux", "sklcae_flag"} <= set(catalog.colnames)
     masked = np.full(SHAPE, np.nan)
     for polish in (True, False):
-        catalog = measure(model, masked, XY[:3], **FIT, wcs=WCS, polish=polish)
+        with pytest.warns(UserWarning, match="None of 3 rows could be measured"):
+            catalog = measure(model, masked, XY[:3], **FIT, wcs=WCS, polish=polish)
         assert catalog["sklcae_flag_no_pixels"].all()
         assert np.isnan(catalog["flux"]).all()
         np.testing.assert_allclose(catalog["x"], XY[:3, 0])
@@ -261,8 +337,11 @@ def test_wrong_parameters(image, model):
         (TypeError, "model must be a fitted Cond", "ground", {}),
         (ValueError, "not fitted", plain, {}),
         (ValueError, "size must be that of the stamps", model, {"size": 32}),
-        (ValueError, "weight or variance must be given", model, {"variance": None}),
-        (ValueError, "psf must be given for a model", model, {"psf": None}),
+        (ValueError, "weight or variance must be given.*variance='sep'", model,
+         {"variance": None}),
+        (ValueError, "psf must be given for a model.*psf=0.8", model, {"psf": None}),
+        (TypeError, r"measure\(\) got an unexpected keyword argument 'psf_fwhm'", model,
+         {"psf_fwhm": 0.8}),
         (ValueError, "measure needs an image with a WCS", model, {"wcs": None}),
         (ValueError, "'polish' parameter of measure", model, {"polish": "yes"}),
         (ValueError, r"polish must be a dict .*\['pixel_scale'\]", model,
