@@ -1,5 +1,6 @@
 """Settings of the documentation: python -m sphinx -W docs docs/_build."""
 
+import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -10,6 +11,8 @@ DOCS = Path(__file__).parent
 # The examples import each other, and Sphinx-Gallery imports its settings.
 sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]
 mpl.use("agg")
+# Progress bars of short examples are not part of their output.
+os.environ["TQDM_DELAY"] = "60"
 
 from made_pages import class_links  # noqa: E402
 

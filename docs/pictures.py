@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import tempfile
 import textwrap
 from pathlib import Path
@@ -52,7 +51,7 @@ def read_galaxies():
 
 def draw(sky, y, y_std, decoded):
     """Return the figure: stamps, decoded images, and parameters below each."""
-    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    figure = Figure(figsize=(7.2, 5.5), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     heights = [1, 1] + [0.62] * len(ROWS)
     grid = figure.add_gridspec(len(heights), N_GALAXIES, height_ratios=heights)
@@ -94,14 +93,9 @@ def draw_catalogue():
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         exec("".join(map(textwrap.dedent, blocks)), {})
-        shutil.copy("catalogue.png", PICTURES)
+        # Few colours, for a small file.
+        Image.open("catalogue.png").quantize(256).save(PICTURES / "catalogue.png")
         os.chdir(DOCS)
-
-
-def make_small(path):
-    """Write a picture with few colours."""
-    Image.open(path).quantize(256).save(path, optimize=True)
-    print(f"Wrote {path}")
 
 
 if __name__ == "__main__":
@@ -111,5 +105,3 @@ if __name__ == "__main__":
     with mpl.rc_context({**dict.fromkeys(grey, GREY), "font.size": 12}):
         figure = draw(*read_galaxies())
         figure.savefig(PICTURES / "landing.png", dpi=120, transparent=True)
-    for name in ("catalogue.png", "landing.png"):
-        make_small(PICTURES / name)

@@ -21,9 +21,10 @@ STYLE = {
     "axes.titlesize": "medium",
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
-    "font.size": 11,
+    "font.size": 12,
     "image.origin": "lower",
     "legend.frameon": False,
+    "savefig.bbox": "tight",
 }
 
 

@@ -63,7 +63,7 @@ table.round(2)
 # are equal. PCA hardly reads the radius. The autoencoder reads both, the
 # faintest and smallest galaxies with a bias.
 
-figure, axes = plt.subplots(2, 2, figsize=(7, 6.6))
+figure, axes = plt.subplots(2, 2, figsize=(8, 7.4))
 for row, name in zip(axes, ("PCA, 64 components", "autoencoder"), strict=True):
     ParameterRecoveryDisplay.from_estimator(
         models[name], X_test, y_test, target_names=targets, ax=row
@@ -85,7 +85,7 @@ rows = {
     "autoencoder": models["autoencoder"].reconstruct(X_test[:6]),
     "PCA": pca.inverse_transform(pca.transform(X_test[:6])),
 }
-figure, axes = plt.subplots(3, 6, figsize=(9.5, 4.6))
+figure, axes = plt.subplots(3, 6, figsize=(8, 4), layout="compressed")
 for line, (name, images) in zip(axes, rows.items(), strict=True):
     artist = show_stamps(line, np.reshape(images, (-1, 32, 32)), (-20, 800))
     line[0].set_ylabel(name)

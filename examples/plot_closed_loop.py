@@ -90,7 +90,7 @@ table.round(5)
 # The lines are the medians of the galaxies, and the bands hold all galaxies. The axes
 # are narrow: every image has the flux and the radius of GalSim's to 0.03 percent.
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(8, 4), sharey=True)
 for ax, name in zip(axes, swept, strict=True):
     for measured, ratio in ratios[name].items():
         percent = 100 * (ratio - 1)

@@ -74,7 +74,7 @@ coverage.round(0).astype(int)
 # galaxies are not distributed like those of its training set.
 
 levels = np.linspace(1, 99, 99)
-figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.4), sharey=True, layout="compressed")
 for ax, (name, pull) in zip(axes, pulls.items(), strict=True):
     ax.plot([0, 100], [0, 100], color="black", linewidth=0.8)
     for column, target in enumerate(names):
@@ -144,7 +144,7 @@ ax.scatter(*draws[:, columns].T, s=5, alpha=0.3, linewidths=0, label="draws")
 ax.plot(*ellipse, color=ORANGE, linewidth=2, label="covariance, 2 deviations")
 ax.plot(*faint_true[0, columns], "*", color="black", markersize=14, label="true")
 ax.set(xlabel="half-light radius [arcsec]", ylabel="Sersic index")
-ax.legend()
+ax.legend().legend_handles[0].set(sizes=[30], alpha=1)
 plt.show()
 
 # %%

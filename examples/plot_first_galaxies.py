@@ -73,12 +73,21 @@ plt.show()
 # %%
 # Three hundred more
 # ------------------
-# Each point is a galaxy, with the error bar that the model predicts. Predicted values
-# are near the dashed line, where they equal the true ones. The radius of large galaxies
-# is the most uncertain: their wings are hidden in the noise of the sky.
+# The first four of the seven parameters. Each point is a galaxy, with the error bar
+# that the model predicts. Predicted values are near the dashed line, where they equal
+# the true ones. The radius of large galaxies is the most uncertain: their wings are
+# hidden in the noise of the sky.
 
 many = make_galaxies(300, random_state=2, **settings)
-ParameterRecoveryDisplay.from_estimator(model, many.data, many.target, show_std=True)
+y, y_std = model.predict(many.data, return_std=True)
+_, axes = plt.subplots(2, 2, figsize=(7, 6.6))
+ParameterRecoveryDisplay.from_predictions(
+    many.target[:, :4],
+    y[:, :4],
+    y_std=y_std[:, :4],
+    target_names=model.target_names_[:4],
+    ax=axes,
+)
 plt.show()
 
 # %%

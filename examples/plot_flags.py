@@ -85,13 +85,14 @@ X = np.stack(list(spoiled.values()))
 # %%
 # Ask for the flags
 # -----------------
-# The fit is of one profile with a constant sky. The table has a row for each flag that
-# is set for any of the stamps.
+# The fit is of one profile with a constant sky. ``flags`` returns a column for each
+# flag. The table has the names of those that are set.
 
 fitter = ProfileFitRegressor(planes=planes, pixel_scale=0.2, allow_nan=True)
 fitter.fit(X[:1])
 flags = pd.DataFrame(fitter.flags(X), index=list(spoiled))
-flags.loc[:, flags.any()].replace({True: "x", False: ""}).T
+found = flags.apply(lambda row: ", ".join(row.index[row]) or "no flag", axis=1)
+found.to_frame("flags").style
 
 # %%
 # The picture
@@ -99,13 +100,12 @@ flags.loc[:, flags.any()].replace({True: "x", False: ""}).T
 # Above each stamp stands the defect, and below it the flags that are set. The unspoiled
 # stamp has none. Masked pixels are red.
 
-figure, axes = plt.subplots(3, 4, figsize=(9, 10.8))
+figure, axes = plt.subplots(4, 3, figsize=(6.6, 10.4), layout="compressed")
 grey = plt.get_cmap("gray").with_extremes(bad=RED)
 artist = show_stamps(axes.flat, X[:, 0], (-20, 600), cmap=grey)
-for ax, (defect, row) in zip(axes.flat, flags.iterrows(), strict=True):
+for ax, (defect, names) in zip(axes.flat, found.items(), strict=True):
     ax.set_title(defect)
-    found = ", ".join(row.index[row]) or "no flag"
-    ax.set_xlabel(textwrap.fill(found, 22), fontsize="small")
+    ax.set_xlabel(textwrap.fill(names, 24), fontsize="small")
 add_light_bar(artist, axes, location="bottom", aspect=40, shrink=0.7)
 plt.show()
 

@@ -79,12 +79,12 @@ masked.round(2)
 # Gaussian.
 
 grey = plt.get_cmap("gray").with_extremes(bad=RED)
-figure, axes = plt.subplots(1, len(shares), figsize=(9.5, 2.4))
+figure, axes = plt.subplots(1, len(shares), figsize=(8, 2), layout="compressed")
 images = [mask(X_test[:1], share).reshape(SIDE, SIDE) for share in shares]
 artist = show_stamps(axes, images, (-20, 2000), cmap=grey)
 for ax, share in zip(axes, shares, strict=True):
     ax.set_title(f"{share:.0%} masked")
-add_light_bar(artist, axes, ticks=[0, 10, 100, 1000])
+add_light_bar(artist, axes, ticks=[0, 100, 1000])
 plt.show()
 
 # %%
@@ -117,7 +117,7 @@ scores.round(2)
 # as short as these, galaxies without targets do not help. Sixty galaxies alone, seen
 # more often, are better.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8))
 for target, marker in zip(TARGETS, "os", strict=True):
     left.plot(
         100 * masked.index,
@@ -130,6 +130,7 @@ left.set(xlabel="masked pixels [%]", ylabel="$R^2$", ylim=(0, 1))
 left.legend(loc="lower left")
 scores.plot.barh(ax=right, legend=False, width=0.7)
 right.axvline(0, color="black", linewidth=0.8)
+right.set_yticklabels([name.replace(", ", ",\n") for name in scores.index])
 right.set(xlabel="$R^2$", ylabel="")
 right.invert_yaxis()
 plt.show()

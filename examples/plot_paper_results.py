@@ -38,7 +38,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _figures import save, use_style
+from _figures import NAMES, UNITS, save, use_style
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 
@@ -182,11 +182,11 @@ def score_models(models, data):
 
 def draw_reconstructions(model, data):
     X, _ = data["test"]
-    return ReconstructionDisplay.from_estimator(model, X, n_images=8).figure_
+    return ReconstructionDisplay.from_estimator(model, X, n_images=5).figure_
 
 
 def draw_pca_recovery(models, data):
-    figure = plt.figure(figsize=(9, 8.6), layout="constrained")
+    figure = plt.figure(figsize=(8, 7.8), layout="constrained")
     axes = figure.subplots(2, 2)
     names = ("PCA, best single component", "PCA, 64 components")
     X, y = data["fresh"]
@@ -211,18 +211,19 @@ def make_controlled(target, n_samples, seed, planes):
 
 
 def draw_controlled(model, n_samples, seed):
-    figure = plt.figure(figsize=(9, 4.6), layout="constrained")
+    figure = plt.figure(figsize=(8, 4), layout="constrained")
     scores = {}
     for index, (ax, target) in enumerate(
         zip(figure.subplots(1, 2), TARGETS, strict=True)
     ):
         X, values = make_controlled(target, n_samples, seed + 2 + index, model.planes)
         logarithmic = target in (model.log_targets or ())
+        log_name = f"ln({NAMES[target]} / {UNITS[target]})"
         display = ParameterRecoveryDisplay.from_predictions(
             np.log(values) if logarithmic else values,
             model.transform(X)[:, index],
             response_method="transform",
-            target_names=[f"log {target}" if logarithmic else target],
+            target_names=[log_name if logarithmic else target],
             ax=ax,
         )
         ax.set_ylabel(f"Latent $z_{index + 1}$ (standardised)")
@@ -233,12 +234,13 @@ def draw_controlled(model, n_samples, seed):
 # %%
 # Figure 4: the sweeps, drawn and measured
 # ----------------------------------------
-# Each physical latent of a galaxy is set to seven values, all others are fixed. The
-# decoded images are measured without the network: the flux as the sum of the pixels,
-# the radius from the growth curve. The slope of log(measured) against log(requested) is
-# 1 if the image follows the latent, and 0 if the image does not change. GalSim's own
-# galaxies with the same parameters are measured for comparison. Because of seeing and
-# the edge of the stamp, their slopes are not exactly 1 and 0 either.
+# Each physical latent of a galaxy is set to seven values, all others are fixed. Every
+# second image is drawn. The decoded images are measured without the network: the flux
+# as the sum of the pixels, the radius from the growth curve. The slope of log(measured)
+# against log(requested) is 1 if the image follows the latent, and 0 if the image does
+# not change. GalSim's own galaxies with the same parameters are measured for
+# comparison. Because of seeing and the edge of the stamp, their slopes are not exactly
+# 1 and 0 either.
 
 
 def choose_base_galaxies(frame, n_galaxies):
@@ -303,9 +305,13 @@ def measure_sweeps(model, stamps, frame, n_galaxies):
 
 def draw_sweep(model, stamps, frame):
     stamp = stamps[choose_base_galaxies(frame, 1)]
-    return LatentSweepDisplay.from_estimator(
-        model, stamp, values=SWEEP, pixel_scale=PIXEL_SCALE
-    ).figure_
+    drawn, rows = SWEEP[::2], model.n_targets_
+    figure = plt.figure(figsize=(8, 2.3 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, len(drawn))
+    LatentSweepDisplay.from_estimator(
+        model, stamp, values=drawn, pixel_scale=PIXEL_SCALE, ax=axes
+    )
+    return figure
 
 
 # %%

@@ -37,7 +37,7 @@ X, _ = make_galaxies(1, planes=model.planes, random_state=0, **galaxy)
 # %%
 # Sweep three latents
 # -------------------
-# The display encodes the stamp, sets one latent to seven values and decodes each. The
+# The display encodes the stamp, sets one latent to five values and decodes each. The
 # titles are the values that were set. Flux F and half-light radius R below each stamp
 # are measured on the pixels, without the network.
 #
@@ -48,9 +48,9 @@ X, _ = make_galaxies(1, planes=model.planes, random_state=0, **galaxy)
 #   stamp. The measured flux falls by the light that is lost there.
 
 sweeps = {
-    "flux": np.linspace(5_000, 50_000, 7),
-    "half_light_radius": np.linspace(0.5, 3.5, 7),
-    "sersic_index": np.linspace(0.7, 3.7, 7),
+    "flux": [5_000, 10_000, 20_000, 35_000, 50_000],
+    "half_light_radius": [0.5, 1.0, 1.5, 2.5, 3.5],
+    "sersic_index": [0.7, 1.2, 1.7, 2.7, 3.7],
 }
 columns = [model.target_names_.index(name) for name in sweeps]
 LatentSweepDisplay.from_estimator(
@@ -82,7 +82,7 @@ images = model.generate(stamps.target, psf=stamps.psf_images, random_state=0)[:,
 peaks = stamps.images.max(axis=(1, 2), keepdims=True)
 difference = 1e6 * (images - stamps.images) / peaks
 
-figure, axes = plt.subplots(3, len(radii), figsize=(11, 5))
+figure, axes = plt.subplots(3, len(radii), figsize=(8, 5), layout="compressed")
 light = {"limits": (0, stamps.images.max()), "linear_width": 3.0}
 for row, drawn, label in zip(
     axes, (images, stamps.images), ("sklcae", "GalSim"), strict=False

@@ -92,7 +92,7 @@ def outline(row, n=60):
     return center.directional_offset_by(angle * u.rad, radius * u.arcsec)
 
 
-figure = plt.figure(figsize=(8.5, 7.2))
+figure = plt.figure(figsize=(8, 6.8))
 ax = figure.add_subplot(projection=wcs)
 artist = ax.imshow(image, norm=AsinhNorm(10.0, -15, 600), cmap="gray")
 add_light_bar(artist, ax, shrink=0.8)

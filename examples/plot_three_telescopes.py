@@ -100,7 +100,7 @@ table.style.format("{:.2g}").format("{:.0f}", subset="brightest pixel [ADU]")
 # the two wider PSFs hardly any of it is visible.
 
 residuals = 1e6 * (images - expected) / peak[:, None, None]
-figure, axes = plt.subplots(3, len(images), figsize=(9, 8.5))
+figure, axes = plt.subplots(3, len(images), figsize=(8, 7), layout="compressed")
 for row, drawn, label in zip(
     axes, (images, expected), ("sklcae", "GalSim"), strict=False
 ):
@@ -111,7 +111,7 @@ artist = show_signed(axes[2], residuals, limit=np.abs(residuals).max())
 axes[2, 0].set_ylabel("sklcae - GalSim")
 figure.colorbar(artist, ax=axes[2], label="millionths")
 for ax, name in zip(axes[0], telescopes, strict=True):
-    ax.set_title(name)
+    ax.set_title(name.replace(", ", "\n"))
 plt.show()
 
 # %%

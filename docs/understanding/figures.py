@@ -122,8 +122,8 @@ def draw_telescope():
     model = load_pretrained("ground")
     wanted = [[20_000.0, 0.7, 1.5, 0.45, 0.35, 32.0, 32.0]]
     fwhms = 2.0, 4.0, 7.0
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained")
-    shown = np.array([0, 1, 10, 100, 1000])
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), layout="compressed")
+    shown = np.array([0, 10, 100, 1000])
     half = 32 * model.pixel_scale
     for ax, fwhm in zip(axes, fwhms, strict=True):
         image = model.generate(wanted, psf=gaussian(fwhm), random_state=0)[0, 0]
@@ -179,7 +179,7 @@ def draw_bound():
     print("dispersion", {kind: np.round(row, 3) for kind, row in spreads.items()})
     over = np.array(spreads["rough"]) / spreads["best"]
     print("over the best", over.round(2), "share of the squared error", share.round(3))
-    figure, axes = plt.subplots(1, 2, figsize=(11.5, 4.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.4), layout="constrained")
     relative = np.sqrt(bound.variance) / galaxies.target
     axes[0].loglog(
         bound.signal_to_noise[::4],
@@ -259,7 +259,7 @@ def add_ellipse(axes, center, covariance, sigmas, color):
 
 def draw_limits():
     """Draw the effect of a wrong PSF, and of galaxies smaller than the PSF."""
-    figure, axes = plt.subplots(1, 2, figsize=(11.5, 4.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.4), layout="constrained")
     draw_wrong_psf(axes[0])
     draw_small_galaxies(axes[1])
     save(figure, "limits")
