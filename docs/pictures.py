@@ -104,4 +104,5 @@ if __name__ == "__main__":
     grey = ("text.color", "axes.labelcolor", "axes.edgecolor", "ytick.color")
     with mpl.rc_context({**dict.fromkeys(grey, GREY), "font.size": 12}):
         figure = draw(*read_galaxies())
-        figure.savefig(PICTURES / "landing.png", dpi=120, transparent=True)
+        path, options = PICTURES / "landing.webp", {"quality": 92}
+        figure.savefig(path, dpi=120, transparent=True, pil_kwargs=options)

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Ellipse, FancyBboxPatch
+from PIL import Image
 from scipy.stats import norm
 from sklearn.metrics import r2_score
 
@@ -39,7 +40,10 @@ STYLE = {
 
 def save(figure, name):
     """Write a figure beside this file."""
-    figure.savefig(FOLDER / f"{name}.png", bbox_inches="tight", pad_inches=0.1)
+    path = FOLDER / f"{name}.png"
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
+    # Few colours, for a small file.
+    Image.open(path).quantize(256).save(path, optimize=True)
     plt.close(figure)
 
 
