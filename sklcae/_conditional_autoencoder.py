@@ -326,6 +326,14 @@ class ConditionalAutoencoderRegressor(
         The smallest and the largest of each target in the training set.
     target_names_ : list of str or None
         Column names of y, or `target_names`, None if it had no names.
+    pixel_scale_ : float or None
+        The side of a pixel, of the fit or of :meth:`rescale`. A fitted model uses this
+        one and `gain_`: like most parameters, `pixel_scale` and `gain` count from the
+        next fit.
+    gain_ : float, tuple of float or None
+        The electrons for each unit of light, of the fit or of :meth:`rescale`.
+    psf_ : ndarray of shape (n_bands, H, W) or None
+        The effective PSF of all stamps, if `psf` was set.
     n_targets_ : int
         Number of targets, the size of z_phy.
     n_iter_ : int
@@ -748,8 +756,16 @@ class ConditionalAutoencoderRegressor(
     target_names_ = part_of("codec_.layout.target_names")
     n_targets_ = part_of("codec_.layout.n_targets")
     n_features_in_ = part_of("codec_.layout.n_features")
+    pixel_scale_ = part_of("codec_.pixel_scale")
+    gain_ = part_of("codec_.gain")
 
     target_range_ = part_of("codec_.training_range.targets")
+
+    @property
+    def psf_(self) -> Floats | None:
+        """The effective PSF of all stamps, (n_bands, H, W), or None."""
+        psf = self.codec_.psf
+        return None if psf is None else psf[0]
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:

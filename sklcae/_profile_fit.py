@@ -76,8 +76,9 @@ class ProfileFitRegressor(
     ----------
     estimator : estimator object, default=None
         A regressor whose predictions the fits start from, such as a
-        :class:`ConditionalAutoencoderRegressor`. Parameters that it does not predict,
-        and all of them with None, start from the moments of the image.
+        :class:`ConditionalAutoencoderRegressor`. Like every meta-estimator, fit trains
+        a clone of it, unless `prefit` is True. Parameters that it does not predict, and
+        all of them with None, start from the moments of the image.
     planes : tuple of str, default=None
         The planes of a stamp in X: "image", then "variance", "psf" or both, see
         :func:`stack_planes`. None takes the planes of `estimator` if it has any, else
@@ -93,10 +94,10 @@ class ProfileFitRegressor(
     pixel_scale : float, default=None
         Side of a pixel in the unit of the radii, such as arcsec. None takes that of
         `estimator` if it has one, else 1: radii are in pixels.
-    gain : float, array-like of shape (n_bands,) or None, default=1.0
+    gain : float, array-like of shape (n_bands,), "auto" or None, default="auto"
         Electrons for each unit of light: one number, or one for each band. It sets the
-        Poisson noise of the source. With None the plane "variance" holds the noise of
-        the source too.
+        Poisson noise of the source. "auto" takes that of `estimator` if it has one,
+        else 1. With None the plane "variance" holds the noise of the source too.
     fit_sky : bool or float, default=True
         Whether each stamp has a constant background of its own. A number is the width
         of a Gaussian prior around 0, in the unit of the images.
@@ -127,7 +128,8 @@ class ProfileFitRegressor(
         "estimate" measures it in the residuals of some stamps in fit. None means that
         the noise is independent from pixel to pixel.
     prefit : bool, default=False
-        Whether `estimator` is fitted already, so that fit does not train it again.
+        Whether `estimator` is fitted already, so that fit does not train it again. The
+        planes, PSF, pixel scale and gain that come from it are then those of its fit.
     target_names : list of str, default=None
         Names of the columns of y: "flux", "half_light_radius", "sersic_index", "e1",
         "e2", "x0", "y0", "ellipticity" or "position_angle", with the meaning of
@@ -156,6 +158,8 @@ class ProfileFitRegressor(
         The autocorrelation of the noise.
     pixel_scale_ : float
         The side of a pixel.
+    gain_ : float, tuple of float or None
+        The electrons for each unit of light.
     image_shape_ : tuple of int
         Channels, height and width of a stamp, all planes together.
     n_features_in_ : int
@@ -210,7 +214,12 @@ class ProfileFitRegressor(
         "psf": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "noise": [Interval(Real, 0, None, closed="neither"), None],
         "pixel_scale": [Interval(Real, 0, None, closed="neither"), None],
-        "gain": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "gain": [
+            Interval(Real, 0, None, closed="neither"),
+            "array-like",
+            StrOptions({"auto"}),
+            None,
+        ],
         "fit_sky": ["boolean", Interval(Real, 0, None, closed="neither")],
         "bounds": [dict, None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -234,7 +243,7 @@ class ProfileFitRegressor(
         psf: ArrayLike | None = None,
         noise: float | None = None,
         pixel_scale: float | None = None,
-        gain: ArrayLike | None = 1.0,
+        gain: ArrayLike | Literal["auto"] | None = "auto",
         fit_sky: float = True,
         bounds: dict[str, Any] | None = None,
         max_steps: int = 100,
@@ -336,18 +345,21 @@ class ProfileFitRegressor(
     def _prepare(self, X, y):
         """Return the `ProfileFitter`, and the checked images and targets."""
         check_device(self.device)
+        if self.prefit and self.estimator is not None:
+            check_is_fitted(self.estimator)
         planes = self.planes
         if planes is None:
-            planes = getattr(self.estimator, "planes", None) or ("image",)
+            planes = self._of_estimator("planes") or ("image",)
         planes = check_kinds(planes, NAME)
-        self._check_planes(planes)
+        gain = self._given_gain()
+        self._check_planes(planes, gain)
         rows, image_shape, shape, empty, names = check_rows(
             self, X, "no_validation" if y is None else y, planes, None
         )
         if len(empty) == len(rows):
             raise ValueError("X must have a stamp with a pixel that is not NaN.")
         n_bands = image_shape[0] // len(planes)
-        check_gain(self.gain, n_bands, NAME)
+        check_gain(gain, n_bands, NAME)
         y, target_names, y_ndim = self._check_targets(y, rows, n_bands)
         layout = Layout(
             image_shape=image_shape,
@@ -359,11 +371,11 @@ class ProfileFitRegressor(
             planes=planes,
         )
         images = Images(rows.reshape(len(rows), *image_shape), empty, planes)
-        scale = self.pixel_scale or getattr(self.estimator, "pixel_scale", None) or 1.0
+        scale = self.pixel_scale or self._of_estimator("pixel_scale") or 1.0
         fitter = ProfileFitter(
             layout=layout,
             pixel_scale=float(scale),
-            gain=as_gain(self.gain),
+            gain=as_gain(gain),
             noise=self._find_noise(images),
             psf=fixed_psf(self._given_psf(), scale, layout, NAME),
             bounds=_check_bounds(self.bounds, target_names, n_bands),
@@ -377,11 +389,20 @@ class ProfileFitRegressor(
         )
         return fitter, Bunch(images=images, y=y)
 
-    def _given_psf(self):
-        """Return the parameter, or that of the estimator."""
-        return getattr(self.estimator, "psf", None) if self.psf is None else self.psf
+    def _of_estimator(self, name, default=None):
+        """Return a parameter of the estimator, that of its fit if it is prefit."""
+        if self.prefit and hasattr(self.estimator, f"{name}_"):
+            name = f"{name}_"
+        return getattr(self.estimator, name, default)
 
-    def _check_planes(self, planes):
+    def _given_psf(self):
+        return self._of_estimator("psf") if self.psf is None else self.psf
+
+    def _given_gain(self):
+        is_auto = isinstance(self.gain, str)
+        return self._of_estimator("gain", 1.0) if is_auto else self.gain
+
+    def _check_planes(self, planes, gain):
         """Raise ValueError unless planes and parameters give noise and PSF once."""
         psf = self._given_psf()
         if "psf" in planes and self.psf is not None:
@@ -399,7 +420,7 @@ class ProfileFitRegressor(
                 f"The 'noise' parameter of {NAME} must be None with a plane "
                 f"'variance'. Got {self.noise!r} instead."
             )
-        if "variance" not in planes and self.gain is None:
+        if "variance" not in planes and gain is None:
             raise ValueError(
                 f"The 'gain' parameter of {NAME} must be a number without a plane "
                 "'variance', which would have the noise of the source. Got None."
@@ -467,7 +488,6 @@ class ProfileFitRegressor(
         if self.estimator is None:
             return None
         if self.prefit:
-            check_is_fitted(self.estimator)
             return self.estimator
         return clone(self.estimator).fit(X, y)
 
@@ -518,6 +538,7 @@ class ProfileFitRegressor(
     n_features_in_ = part_of("fitter_.layout.n_features")
     image_shape_ = part_of("fitter_.layout.image_shape")
     pixel_scale_ = part_of("fitter_.pixel_scale")
+    gain_ = part_of("fitter_.gain")
 
     @property
     def noise_(self) -> float | list[float] | None:
