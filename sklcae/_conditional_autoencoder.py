@@ -38,6 +38,7 @@ from sklcae._inputs import (
     check_images,
     check_latents,
     check_psf_of_images,
+    check_same_targets,
     check_training_data,
     check_wanted_targets,
 )
@@ -1094,8 +1095,9 @@ class ConditionalAutoencoderRegressor(
         Warns
         -----
         UserWarning
-            If pixels of some stamps are far beyond those of the others, as in
-            :meth:`fit`.
+            If profile fits of some stamps contradict y, which another unit or another
+            order of its rows causes; or if pixels of some stamps are far beyond those
+            of the others, as in :meth:`fit`.
 
         Examples
         --------
@@ -1214,7 +1216,8 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            As in :meth:`predict`, or if y does not have the shape of the predictions.
+            As in :meth:`predict`, or if y does not have the shape of the predictions or
+            the column names of y in fit.
 
         Examples
         --------
@@ -1228,6 +1231,8 @@ class ConditionalAutoencoderRegressor(
         >>> round(model.score(X, y), 1)
         1.0
         """
+        check_is_fitted(self)
+        check_same_targets(y, self.codec_.layout)
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _check_predicts_variance(self, wanted):

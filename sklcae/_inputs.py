@@ -203,12 +203,7 @@ def check_psf_of_images(psf, n_images, layout, usual):
 def check_wanted_targets(estimator, y, layout):
     """Check targets of images to be made, and return them as (n, n_targets)."""
     y = without_traps(y, "y")
-    names = target_names_of(y)
-    if names and layout.target_names and names != layout.target_names:
-        raise ValueError(
-            f"The columns of y must be the targets of the fit, {layout.target_names}. "
-            f"Got {names} instead."
-        )
+    check_same_targets(y, layout)
     y = check_array(
         y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=estimator
     )
@@ -219,6 +214,16 @@ def check_wanted_targets(estimator, y, layout):
             f"each target of the fit. Got {y.shape} instead."
         )
     return y
+
+
+def check_same_targets(y, layout):
+    """Raise ValueError if y has names that are not those of the fit."""
+    names = target_names_of(y)
+    if names and layout.target_names and names != layout.target_names:
+        raise ValueError(
+            f"The columns of y must be the targets of the fit, {layout.target_names}. "
+            f"Got {names} instead."
+        )
 
 
 def check_latents(estimator, Z, names):

@@ -33,12 +33,18 @@ from sklcae._flags import find_hit_stamps, flag_profiles
 from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
 from sklcae._images import Images, parts_of
-from sklcae._inputs import Layout, check_images, target_names_of
+from sklcae._inputs import (
+    Layout,
+    check_images,
+    check_same_targets,
+    target_names_of,
+)
+from sklcae._labels import compare_with_fits, some_of
 from sklcae._neighbours import check_neighbours, warn_of_galaxies
 from sklcae._noise import is_correlation, measure_autocorrelation
 from sklcae._planes import check_kinds
 from sklcae._profile_fitter import ProfileFitter, are_bounds
-from sklcae._profiles import ProfileParameters, kind_of
+from sklcae._profiles import ProfileParameters
 from sklcae._scaling import noise_level
 from sklcae._targets import check_coverage
 from sklcae._torch import check_device
@@ -53,11 +59,6 @@ LEAST_FWHM = 2.0
 # So many stamps give the noise of plain images.
 N_FOR_NOISE = 256
 EDGE = 8
-# So many stamps are compared with y in fit. Their median flux and radius must be within
-# this factor of those of y.
-N_COMPARED = 64
-LARGEST_FACTOR = 1.5
-FEWEST_COMPARED = 5
 # Residuals of a stamp show the noise if chi-square is at most so many times the median.
 LARGEST_MISFIT = 1.3
 
@@ -311,8 +312,9 @@ class ProfileFitRegressor(
         Warns
         -----
         UserWarning
-            If flux or radius differ much from y, which a wrong `pixel_scale`, `gain` or
-            PSF causes, or if a PSF is narrower than two pixels.
+            If the fits contradict y, which a wrong `pixel_scale` or PSF, another unit
+            of y or another order of its rows causes; or if a PSF is narrower than two
+            pixels.
 
         Examples
         --------
@@ -338,7 +340,7 @@ class ProfileFitRegressor(
         if isinstance(self.noise_correlation, str):
             fitter = self._with_correlation(fitter, data.images)
         if data.y is not None:
-            self._compare(fitter, data)
+            compare_with_fits(fitter, data.images, _rows_of(data.images), data.y)
         self.fitter_, self.estimator_ = fitter, estimator
         return self
 
@@ -399,8 +401,8 @@ class ProfileFitRegressor(
         return self._of_estimator("psf") if self.psf is None else self.psf
 
     def _given_gain(self):
-        is_auto = isinstance(self.gain, str)
-        return self._of_estimator("gain", 1.0) if is_auto else self.gain
+        given = self.gain, self._of_estimator("gain", 1.0), 1.0
+        return next(gain for gain in given if not isinstance(gain, str))
 
     def _check_planes(self, planes, gain):
         """Raise ValueError unless planes and parameters give noise and PSF once."""
@@ -476,8 +478,7 @@ class ProfileFitRegressor(
         n_bands = images.shape[1]
         if self.noise is not None:
             return [float(self.noise)] * n_bands
-        rows = np.setdiff1d(np.arange(len(images)), images.empty)[:N_FOR_NOISE]
-        pixels = images[rows]
+        pixels = images[_rows_of(images)[:N_FOR_NOISE]]
         # Rows of pixels at the edges, where the light of the source adds little noise.
         n_rows = pixels.shape[2] // EDGE
         edges = [pixels[..., :n_rows, :], pixels[..., -n_rows:, :]]
@@ -493,7 +494,7 @@ class ProfileFitRegressor(
 
     def _with_correlation(self, fitter, images):
         """Return the fitter with the correlation of the noise in some residuals."""
-        images = fitter.without_cosmic_rays(images.take(_some_rows(images)))
+        images = fitter.without_cosmic_rays(images.take(some_of(_rows_of(images))))
         start = np.full((len(images), len(fitter.profile.names)), np.nan)
         measured = fitter.fit(images, start)
         misfit = np.where(measured.converged, measured.chi_square, np.inf)
@@ -507,29 +508,6 @@ class ProfileFitRegressor(
             )
         residuals = fitter.residuals(images, measured)[good]
         return replace(fitter, noise_correlation=measure_autocorrelation(residuals))
-
-    def _compare(self, fitter, data):
-        """Warn if fits of some stamps are far from y."""
-        rows = _some_rows(data.images)
-        images = fitter.without_cosmic_rays(data.images.take(rows))
-        measured = fitter.fit(images, fitter.start_from(data.y[rows]))
-        named = fitter.named(measured)
-        for name in fitter.layout.target_names:
-            if kind_of(name) not in ("flux", "half_light_radius"):
-                continue
-            column = fitter.layout.target_names.index(name)
-            wanted = data.y[rows, column]
-            known = measured.converged & (wanted > 0)
-            if known.sum() < FEWEST_COMPARED:
-                continue
-            factor = np.median(named[known, column] / wanted[known])
-            if not 1 / LARGEST_FACTOR < factor < LARGEST_FACTOR:
-                warn_user(
-                    f"The fitted {name!r} is {factor:.3g} times that of y, the median "
-                    f"of {known.sum()} stamps. Check pixel_scale "
-                    f"({fitter.pixel_scale:g}), the PSF, the background of the stamps "
-                    "and the unit of y."
-                )
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "fitter_")
@@ -1084,7 +1062,8 @@ class ProfileFitRegressor(
         Raises
         ------
         ValueError
-            As in :meth:`predict`, or if y does not have the shape of the predictions.
+            As in :meth:`predict`, or if y does not have the shape of the predictions or
+            the column names of y in fit.
 
         Examples
         --------
@@ -1096,6 +1075,8 @@ class ProfileFitRegressor(
         >>> round(fitter.score(X, y), 1)
         1.0
         """
+        check_is_fitted(self)
+        check_same_targets(y, self.fitter_.layout)
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _measure(self, X, neighbours=None, warn=True, checks=False):
@@ -1273,10 +1254,9 @@ def _check_bounds(bounds, target_names, n_bands):
     return bounds or {}
 
 
-def _some_rows(images):
-    """Return at most `N_COMPARED` rows with pixels, evenly spaced."""
-    rows = np.setdiff1d(np.arange(len(images)), images.empty)
-    return rows[np.linspace(0, len(rows) - 1, min(N_COMPARED, len(rows))).astype(int)]
+def _rows_of(images):
+    """Return the rows of images with pixels."""
+    return np.setdiff1d(np.arange(len(images)), images.empty)
 
 
 def _check_bulge(bulge, bounds, n_bands):

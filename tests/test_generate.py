@@ -121,6 +121,8 @@ def test_names_of_columns_are_those_that_fit_saw(blobs):
     for wrong in (frame[["width", "flux"]], frame.rename(columns={"flux": "mass"})):
         with pytest.raises(ValueError, match=r"columns of y must be.*\['flux', 'width"):
             model.generate(wrong)
+        with pytest.raises(ValueError, match=r"columns of y must be.*\['flux', 'width"):
+            model.score(X, wrong)
     # Without names in the fit there is nothing to compare with.
     quick().fit(X, y).generate(frame)
 
