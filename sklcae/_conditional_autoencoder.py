@@ -534,7 +534,8 @@ class ConditionalAutoencoderRegressor(
         for the "sersic" network and "simulation": pass `pixel_scale`, and the seven
         targets. One model then serves all PSFs like those of the training set. There is
         no reconstruction loss, unless another network or augmentation, or a `gamma`, is
-        passed.
+        passed. For some of the seven targets pass their names as `target_names`; the
+        augmentation is then "dihedral".
 
         Parameters
         ----------

@@ -21,7 +21,7 @@ from sklcae._image_inputs import (
 from sklcae._images import Images
 from sklcae._masking import check_not_masked
 from sklcae._planes import check_kinds, check_psf, count_bands
-from sklcae._profiles import ProfileParameters, kind_of, uses_profiles
+from sklcae._profiles import PARAMETERS, ProfileParameters, kind_of, uses_profiles
 from sklcae._streaming import BUFFER_SIZE, MIB, RowsOnDisk
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 
@@ -309,7 +309,7 @@ def _find_logarithmic(estimator, y, names):
     if isinstance(wanted, str):
         columns = tuple(range(y.shape[1]))
     else:
-        columns = _columns_of(wanted, names)
+        columns = _columns_of(wanted, names, estimator.augmentation)
     for column in columns:
         name = names[column] if names else column
         least = np.nanmin(y[:, column], initial=np.inf)
@@ -327,10 +327,13 @@ def _find_logarithmic(estimator, y, names):
     return columns
 
 
-def _columns_of(wanted, names):
+def _columns_of(wanted, names, augmentation):
     """Return the columns of the targets with some names."""
     found = [_columns_named(name, names or []) for name in wanted]
     missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
+    if augmentation == "simulation":
+        # A parameter that is no target is an error of its own.
+        missing = [name for name in missing if name not in PARAMETERS]
     if missing:
         raise ValueError(
             f"The 'log_targets' parameter of {NAME} must be 'all' or names of "
@@ -377,7 +380,8 @@ def _check_targets_fit(estimator, layout):
             f"targets, which is {layout.n_targets}. Got {estimator.latent_dim} instead."
         )
     if estimator.augmentation is not None:
-        check_turnable(layout.target_names, estimator.invariant_targets)
+        cause = f"augmentation={estimator.augmentation!r}"
+        check_turnable(layout.target_names, estimator.invariant_targets, cause)
 
 
 def _check_same_layout(layout, previous):

@@ -69,17 +69,17 @@ class ProfileFitRegressor(
     """Fit a Sersic profile to every stamp, through its own PSF and noise.
 
     The profile that lowers chi-square most is found by the method of Levenberg and
-    Marquardt, for many stamps at once. It starts from the predictions of an estimator,
-    or from image moments, and then needs no training. Fits that start from either agree
-    to a hundredth of their errors where both converge.
+    Marquardt, for many stamps at once. It starts from image moments, and then needs no
+    training, or from the predictions of an estimator: :meth:`fit` trains a clone of it,
+    unless `prefit` is True. Fits that start from either agree to a hundredth of their
+    errors where both converge.
 
     Parameters
     ----------
     estimator : estimator object, default=None
         A regressor whose predictions the fits start from, such as a
-        :class:`ConditionalAutoencoderRegressor`. Like every meta-estimator, fit trains
-        a clone of it, unless `prefit` is True. Parameters that it does not predict, and
-        all of them with None, start from the moments of the image.
+        :class:`ConditionalAutoencoderRegressor`. Parameters that it does not predict,
+        and all of them with None, start from the moments of the image.
     planes : tuple of str, default=None
         The planes of a stamp in X: "image", then "variance", "psf" or both, see
         :func:`stack_planes`. None takes the planes of `estimator` if it has any, else

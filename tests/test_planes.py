@@ -233,7 +233,10 @@ PSF = np.tile(gaussian(1.0, 7), (4, 1, 1))
         ({"psf": bad(PSF, 2, 0)}, "psf .*positive sum.*row 2"),
         ({"psf": bad(PSF, 3, -PSF[0])}, "psf .*positive sum.*row 3"),
         ({"psf": bad(PSF, 3, PSF[0] - PSF[0].mean())}, "psf .*positive sum.*row 3"),
-        ({"psf": bad(PSF, 2, np.roll(PSF[0], 2, 1))}, "psf .*centre.*row 2"),
+        (
+            {"psf": bad(PSF, 2, np.roll(PSF[0], 2, 1))},
+            "psf .*row 2, .* columns from",
+        ),
         ({"psf": np.ones((4, 4))}, "psf must have odd sides"),
         ({"psf": np.ones((3, 3, 3))}, "psf must be one PSF"),
         ({"psf": np.ones(3)}, "psf must have the shape"),

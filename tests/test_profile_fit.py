@@ -514,6 +514,9 @@ def test_fitted_estimators(data):
     np.testing.assert_array_equal(without.predict(X), expected.predict(X))
     with pytest.raises(NotFittedError):
         fitter(estimator=Guess(), prefit=True).fit(X, y)
+    with pytest.raises(NotFittedError, match="ConditionalAutoencoderRegressor"):
+        # Before its parameters are looked at, which have no PSF.
+        ProfileFitRegressor(ConditionalAutoencoderRegressor(), prefit=True).fit(X)
     with pytest.raises(ValueError, match="requires y to be passed"):
         fitter(estimator=Guess()).fit(X)
 
