@@ -1334,7 +1334,8 @@ class ConditionalAutoencoderRegressor(
         ValueError
             If the PSF is missing, not needed or not as described; if y is not finite or
             overflows when it is scaled, does not have `n_targets_` columns, has other
-            column names than y in fit, or is not positive for one of `log_targets`.
+            column names than y in fit, is not positive for one of `log_targets`, or has
+            an ellipticity (e1, e2) that is not below 1.
 
         Warns
         -----

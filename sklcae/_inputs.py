@@ -213,7 +213,19 @@ def check_wanted_targets(estimator, y, layout):
             f"y must have the shape (n_samples, {layout.n_targets}), one column for "
             f"each target of the fit. Got {y.shape} instead."
         )
+    _check_ellipticities(y, layout.target_names)
     return y
+
+
+def _check_ellipticities(y, names):
+    columns = [i for i, name in enumerate(names or ()) if name in ("e1", "e2")]
+    lengths = np.linalg.norm(y[:, columns], axis=1)
+    if (lengths >= 1).any():
+        row = int(np.argmax(lengths >= 1))
+        raise ValueError(
+            "y must have ellipticities (e1, e2) with a length below 1. Got "
+            f"{lengths[row]:.3g} in row {row}."
+        )
 
 
 def check_same_targets(y, layout):
@@ -257,8 +269,14 @@ def target_names_of(y):
     """Return the names of the columns of y, or None if it has no names.
 
     Only a DataFrame or a Series has names, and only if all of them are strings. Raises
-    ValueError if a name occurs twice, or belongs to another latent.
+    ValueError if a name occurs twice, or belongs to another latent, and TypeError for a
+    dict.
     """
+    if isinstance(y, dict):
+        raise TypeError(
+            "y must be an array or a DataFrame. Got a dict: pass pandas.DataFrame(y), "
+            "or pandas.DataFrame([y]) for one image."
+        )
     columns = getattr(y, "columns", None)
     names = [getattr(y, "name", None)] if columns is None else list(columns)
     if not names or not all(isinstance(name, str) and name for name in names):
