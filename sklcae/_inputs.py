@@ -20,7 +20,13 @@ from sklcae._image_inputs import (
 )
 from sklcae._images import Images
 from sklcae._masking import check_not_masked
-from sklcae._planes import check_kinds, check_psf, count_bands
+from sklcae._planes import (
+    PART_SIZE,
+    check_kinds,
+    check_psf,
+    count_bands,
+    warn_of_forgotten_planes,
+)
 from sklcae._profiles import PARAMETERS, ProfileParameters, kind_of, uses_profiles
 from sklcae._streaming import BUFFER_SIZE, MIB, RowsOnDisk
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
@@ -141,6 +147,8 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
     )
     data = _without_weightless(data)
     _check_some_together(data, estimator.gamma)
+    if planes == ("image",):
+        warn_of_forgotten_planes(data.images[data.rows[:PART_SIZE]])
     return data
 
 

@@ -31,6 +31,8 @@ FARTHEST_CENTER = 1.0
 MUCH_LIGHT = 0.01
 # So many stamps are stacked and checked together.
 PART_SIZE = 32
+# The sum of a channel that seems to be a PSF may differ from 1 by so much.
+SUM_ROOM = 1e-3
 
 
 class Planes(NamedTuple):
@@ -82,6 +84,18 @@ def count_bands(n_channels, planes):
             f"them. Got {n_channels}."
         )
     return n_bands
+
+
+def warn_of_forgotten_planes(stamps):
+    """Warn if the last of several bands (n, C, H, W) has the sum 1, as PSFs have."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        has_sum = abs(stamps.sum(axis=(2, 3), dtype=np.float64) - 1) < SUM_ROOM
+    if has_sum[:, -1].all() and not has_sum[:, 0].any():
+        warn_user(
+            "The last channel of X has the sum 1 in each stamp and seems to be a PSF, "
+            f"but 'planes' takes all {stamps.shape[1]} channels for bands of the "
+            f"image. Pass planes={KINDS} if stack_planes made X from these."
+        )
 
 
 def split_planes(stamps, planes):

@@ -32,7 +32,11 @@ from sklcae.networks import (
     PaperEncoder,
     combine,
 )
-from tests.blobs import assert_same_for_any_split, assert_same_model
+from tests.blobs import (
+    assert_same_for_any_split,
+    assert_same_model,
+    make_blobs_of_light,
+)
 
 SIDE = 16
 PLANES = KINDS
@@ -246,6 +250,15 @@ PSF = np.tile(gaussian(1.0, 7), (4, 1, 1))
 def test_wrong_planes_are_named(given, message):
     with pytest.raises((ValueError, TypeError), match=message):
         stack_planes(IMAGE, **given)
+
+
+def test_forgotten_planes_are_noticed():
+    X, y = make_blobs_of_light(40)
+    X = stack_planes(X.reshape(-1, 12, 12), 1.0, PSF[0])
+    with pytest.warns(UserWarning, match=r"last channel .* planes=\('image', 'var"):
+        quick(planes=("image",)).fit(X, y)
+    for bands in (X[:, [0]], X[:, [2, 2]], X[:, :2]):
+        quick(planes=("image",)).fit(bands, y)
 
 
 def test_a_psf_within_a_pixel_of_the_centre_is_allowed():
