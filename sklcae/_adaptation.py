@@ -25,6 +25,7 @@ from sklcae._fitting import (
 from sklcae._fixed_psf import gaussian_psf
 from sklcae._gain import as_gain
 from sklcae._images import ScaledVariance, TrainingImages
+from sklcae._labels import compare_with_fits
 from sklcae._novelty import evenly_spaced
 from sklcae._profile_fitter import ProfileFitter
 from sklcae._profile_training import (
@@ -66,6 +67,9 @@ def adapt_codec(codec, data, settings, history, seed):
     check_profiles(settings, data.layout, data.logarithmic)
     check_reconstruction(settings)
     data = data._replace(groups=None)
+    labelled = data.rows[~np.isnan(data.y[data.rows]).all(axis=1)]
+    fitter = ProfileFitter.of_codec(codec, MAX_STEPS)
+    compare_with_fits(fitter, data.images, labelled, data.y)
     rng = np.random.default_rng(seed)
     images, y, held_out = _training_set(codec, data, settings, rng)
     symmetry = None

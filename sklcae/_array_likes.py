@@ -34,6 +34,13 @@ def without_traps(values, name, masked=False):
                 f"{name} must be plain numbers. Got a {type(value).__name__}: pass "
                 "numpy.ma.masked_array(image.data, image.mask), which keeps its mask."
             )
+    shapes = dict.fromkeys(np.shape(v) for v in elements if hasattr(v, "shape"))
+    if len(shapes) > 1:
+        first, second, *_ = shapes
+        raise ValueError(
+            f"{name} must have elements of one shape. Got arrays of the shapes {first} "
+            f"and {second}."
+        )
     if any(isinstance(value, np.ma.MaskedArray) for value in elements):
         values = np.ma.stack(elements)
     if masked:

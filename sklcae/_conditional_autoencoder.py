@@ -38,6 +38,7 @@ from sklcae._inputs import (
     check_images,
     check_latents,
     check_psf_of_images,
+    check_same_targets,
     check_training_data,
     check_wanted_targets,
 )
@@ -326,6 +327,14 @@ class ConditionalAutoencoderRegressor(
         The smallest and the largest of each target in the training set.
     target_names_ : list of str or None
         Column names of y, or `target_names`, None if it had no names.
+    pixel_scale_ : float or None
+        The side of a pixel, of the fit or of :meth:`rescale`. A fitted model uses this
+        one and `gain_`: like most parameters, `pixel_scale` and `gain` count from the
+        next fit.
+    gain_ : float, tuple of float or None
+        The electrons for each unit of light, of the fit or of :meth:`rescale`.
+    psf_ : ndarray of shape (n_bands, H, W) or None
+        The effective PSF of all stamps, if `psf` was set.
     n_targets_ : int
         Number of targets, the size of z_phy.
     n_iter_ : int
@@ -525,7 +534,8 @@ class ConditionalAutoencoderRegressor(
         for the "sersic" network and "simulation": pass `pixel_scale`, and the seven
         targets. One model then serves all PSFs like those of the training set. There is
         no reconstruction loss, unless another network or augmentation, or a `gamma`, is
-        passed.
+        passed. For some of the seven targets pass their names as `target_names`; the
+        augmentation is then "dihedral".
 
         Parameters
         ----------
@@ -748,8 +758,16 @@ class ConditionalAutoencoderRegressor(
     target_names_ = part_of("codec_.layout.target_names")
     n_targets_ = part_of("codec_.layout.n_targets")
     n_features_in_ = part_of("codec_.layout.n_features")
+    pixel_scale_ = part_of("codec_.pixel_scale")
+    gain_ = part_of("codec_.gain")
 
     target_range_ = part_of("codec_.training_range.targets")
+
+    @property
+    def psf_(self) -> Floats | None:
+        """The effective PSF of all stamps, (n_bands, H, W), or None."""
+        psf = self.codec_.psf
+        return None if psf is None else psf[0]
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
@@ -1078,8 +1096,9 @@ class ConditionalAutoencoderRegressor(
         Warns
         -----
         UserWarning
-            If pixels of some stamps are far beyond those of the others, as in
-            :meth:`fit`.
+            If profile fits of some stamps contradict y, which another unit or another
+            order of its rows causes; or if pixels of some stamps are far beyond those
+            of the others, as in :meth:`fit`.
 
         Examples
         --------
@@ -1198,7 +1217,8 @@ class ConditionalAutoencoderRegressor(
         Raises
         ------
         ValueError
-            As in :meth:`predict`, or if y does not have the shape of the predictions.
+            As in :meth:`predict`, or if y does not have the shape of the predictions or
+            the column names of y in fit.
 
         Examples
         --------
@@ -1212,6 +1232,8 @@ class ConditionalAutoencoderRegressor(
         >>> round(model.score(X, y), 1)
         1.0
         """
+        check_is_fitted(self)
+        check_same_targets(y, self.codec_.layout)
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _check_predicts_variance(self, wanted):
@@ -1312,7 +1334,8 @@ class ConditionalAutoencoderRegressor(
         ValueError
             If the PSF is missing, not needed or not as described; if y is not finite or
             overflows when it is scaled, does not have `n_targets_` columns, has other
-            column names than y in fit, or is not positive for one of `log_targets`.
+            column names than y in fit, is not positive for one of `log_targets`, or has
+            an ellipticity (e1, e2) that is not below 1.
 
         Warns
         -----

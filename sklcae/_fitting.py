@@ -32,6 +32,8 @@ from sklcae._warning import warn_user
 MADE_FOR_ASINH = ("strided", "neural_field")
 # A target whose R2 on the training set is lower has not been learned.
 LEAST_R2 = 0.05
+# If it is this low, labels contradict the images.
+CONTRADICTING_R2 = -1.0
 # Most standardised targets are within this.
 USUAL = 3.0
 
@@ -454,10 +456,15 @@ def warn_if_not_learned(fit):
         return
     names = fit.codec.layout.target_names or range(len(fit.r2))
     found = ", ".join(f"{names[i]!r} ({fit.r2[i]:.3g})" for i in columns)
-    warn_user(
-        f"Targets were not learned. R2 on the training set, below {LEAST_R2}: {found}. "
+    hint = (
         f"Train longer (this fit had {fit.n_epochs} epochs), with more images, with "
         "another alpha, or with a smaller lr if train_loss in history_ rises. Check "
-        "that rows of X and y belong together.",
+        "that rows of X and y belong together."
+    )
+    if fit.r2[columns].min() < CONTRADICTING_R2:
+        hint = f"So low a value shows a y that contradicts X: check its units. {hint}"
+    warn_user(
+        f"Targets were not learned. R2 on the training set, below {LEAST_R2}: {found}. "
+        f"{hint}",
         ConvergenceWarning,
     )

@@ -20,8 +20,14 @@ from sklcae._image_inputs import (
 )
 from sklcae._images import Images
 from sklcae._masking import check_not_masked
-from sklcae._planes import check_kinds, check_psf, count_bands
-from sklcae._profiles import ProfileParameters, kind_of, uses_profiles
+from sklcae._planes import (
+    PART_SIZE,
+    check_kinds,
+    check_psf,
+    count_bands,
+    warn_of_forgotten_planes,
+)
+from sklcae._profiles import PARAMETERS, ProfileParameters, kind_of, uses_profiles
 from sklcae._streaming import BUFFER_SIZE, MIB, RowsOnDisk
 from sklcae._symmetry import TURNING_TARGETS, check_turnable
 
@@ -141,6 +147,8 @@ def check_training_data(estimator, X, y, sample_weight, groups, previous):
     )
     data = _without_weightless(data)
     _check_some_together(data, estimator.gamma)
+    if planes == ("image",):
+        warn_of_forgotten_planes(data.images[data.rows[:PART_SIZE]])
     return data
 
 
@@ -203,12 +211,7 @@ def check_psf_of_images(psf, n_images, layout, usual):
 def check_wanted_targets(estimator, y, layout):
     """Check targets of images to be made, and return them as (n, n_targets)."""
     y = without_traps(y, "y")
-    names = target_names_of(y)
-    if names and layout.target_names and names != layout.target_names:
-        raise ValueError(
-            f"The columns of y must be the targets of the fit, {layout.target_names}. "
-            f"Got {names} instead."
-        )
+    check_same_targets(y, layout)
     y = check_array(
         y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=estimator
     )
@@ -218,7 +221,29 @@ def check_wanted_targets(estimator, y, layout):
             f"y must have the shape (n_samples, {layout.n_targets}), one column for "
             f"each target of the fit. Got {y.shape} instead."
         )
+    _check_ellipticities(y, layout.target_names)
     return y
+
+
+def _check_ellipticities(y, names):
+    columns = [i for i, name in enumerate(names or ()) if name in ("e1", "e2")]
+    lengths = np.linalg.norm(y[:, columns], axis=1)
+    if (lengths >= 1).any():
+        row = int(np.argmax(lengths >= 1))
+        raise ValueError(
+            "y must have ellipticities (e1, e2) with a length below 1. Got "
+            f"{lengths[row]:.3g} in row {row}."
+        )
+
+
+def check_same_targets(y, layout):
+    """Raise ValueError if y has names that are not those of the fit."""
+    names = target_names_of(y)
+    if names and layout.target_names and names != layout.target_names:
+        raise ValueError(
+            f"The columns of y must be the targets of the fit, {layout.target_names}. "
+            f"Got {names} instead."
+        )
 
 
 def check_latents(estimator, Z, names):
@@ -252,8 +277,14 @@ def target_names_of(y):
     """Return the names of the columns of y, or None if it has no names.
 
     Only a DataFrame or a Series has names, and only if all of them are strings. Raises
-    ValueError if a name occurs twice, or belongs to another latent.
+    ValueError if a name occurs twice, or belongs to another latent, and TypeError for a
+    dict.
     """
+    if isinstance(y, dict):
+        raise TypeError(
+            "y must be an array or a DataFrame. Got a dict: pass pandas.DataFrame(y), "
+            "or pandas.DataFrame([y]) for one image."
+        )
     columns = getattr(y, "columns", None)
     names = [getattr(y, "name", None)] if columns is None else list(columns)
     if not names or not all(isinstance(name, str) and name for name in names):
@@ -304,7 +335,7 @@ def _find_logarithmic(estimator, y, names):
     if isinstance(wanted, str):
         columns = tuple(range(y.shape[1]))
     else:
-        columns = _columns_of(wanted, names)
+        columns = _columns_of(wanted, names, estimator.augmentation)
     for column in columns:
         name = names[column] if names else column
         least = np.nanmin(y[:, column], initial=np.inf)
@@ -322,10 +353,13 @@ def _find_logarithmic(estimator, y, names):
     return columns
 
 
-def _columns_of(wanted, names):
+def _columns_of(wanted, names, augmentation):
     """Return the columns of the targets with some names."""
     found = [_columns_named(name, names or []) for name in wanted]
     missing = [name for name, columns in zip(wanted, found, strict=True) if not columns]
+    if augmentation == "simulation":
+        # A parameter that is no target is an error of its own.
+        missing = [name for name in missing if name not in PARAMETERS]
     if missing:
         raise ValueError(
             f"The 'log_targets' parameter of {NAME} must be 'all' or names of "
@@ -372,7 +406,8 @@ def _check_targets_fit(estimator, layout):
             f"targets, which is {layout.n_targets}. Got {estimator.latent_dim} instead."
         )
     if estimator.augmentation is not None:
-        check_turnable(layout.target_names, estimator.invariant_targets)
+        cause = f"augmentation={estimator.augmentation!r}"
+        check_turnable(layout.target_names, estimator.invariant_targets, cause)
 
 
 def _check_same_layout(layout, previous):

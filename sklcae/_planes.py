@@ -31,6 +31,8 @@ FARTHEST_CENTER = 1.0
 MUCH_LIGHT = 0.01
 # So many stamps are stacked and checked together.
 PART_SIZE = 32
+# The sum of a channel that seems to be a PSF may differ from 1 by so much.
+SUM_ROOM = 1e-3
 
 
 class Planes(NamedTuple):
@@ -84,6 +86,18 @@ def count_bands(n_channels, planes):
     return n_bands
 
 
+def warn_of_forgotten_planes(stamps):
+    """Warn if the last of several bands (n, C, H, W) has the sum 1, as PSFs have."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        has_sum = abs(stamps.sum(axis=(2, 3), dtype=np.float64) - 1) < SUM_ROOM
+    if has_sum[:, -1].all() and not has_sum[:, 0].any():
+        warn_user(
+            "The last channel of X has the sum 1 in each stamp and seems to be a PSF, "
+            f"but 'planes' takes all {stamps.shape[1]} channels for bands of the "
+            f"image. Pass planes={KINDS} if stack_planes made X from these."
+        )
+
+
 def split_planes(stamps, planes):
     """Return the `Planes` of stamps (n, C, H, W), without a copy."""
     n_bands = stamps.shape[1] // len(planes)
@@ -107,6 +121,7 @@ def check_planes(planes, first=0):
     if planes.psf is not None:
         for wrong, wanted in _wrong_psfs(planes.psf):
             _raise_for(wrong, "psf", wanted, planes.psf, first)
+        _check_centers(planes.psf, first)
 
 
 def stack_planes(
@@ -349,13 +364,17 @@ def _overlap(length, other):
 
 
 def _raise_for(wrong, name, wanted, values, first):
-    if not wrong.any():
-        return
-    index = int(np.argmax(wrong))
-    raise ValueError(
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        low, high = np.min(values[index]), np.max(values[index])
+        found = f"with values from {low:g} to {high:g}"
+        raise _error_of_stamps(wrong, name, wanted, found, first)
+
+
+def _error_of_stamps(wrong, name, wanted, found, first):
+    return ValueError(
         f"The {name} of each stamp must {wanted}. Got {wrong.sum()} stamps with "
-        f"another, the first in row {first + index}, with values from "
-        f"{np.min(values[index]):g} to {np.max(values[index]):g}."
+        f"another, the first in row {first + np.argmax(wrong)}, {found}."
     )
 
 
@@ -382,10 +401,25 @@ def _wrong_psfs(psf):
     # The sum of noise alone may be just above zero.
     least = LEAST_SUM * np.maximum(largest, -smallest)
     yield (total <= least).any(axis=1), "have a positive sum"
+
+
+def _check_centers(psf, first):
+    """Raise ValueError unless PSFs have their centres in the middle pixels."""
     core = np.zeros(psf.shape)
-    np.copyto(core, psf, where=psf > CORE * largest[:, :, None, None])
-    far = np.hypot(*_offsets(core)).max(axis=1) > FARTHEST_CENTER
-    yield far, "have its centre in pixel (H // 2, W // 2)"
+    largest = psf.max(axis=(2, 3), keepdims=True)
+    np.copyto(core, psf, where=psf > CORE * largest)
+    offsets = np.stack(_offsets(core))
+    far = np.hypot(*offsets) > FARTHEST_CENTER
+    if far.any():
+        wrong = far.any(axis=1)
+        down, right = offsets[:, far][:, 0]
+        raise _error_of_stamps(
+            wrong,
+            "psf",
+            "have its centre in pixel (H // 2, W // 2)",
+            f"{down:+.2f} rows and {right:+.2f} columns from there",
+            first,
+        )
 
 
 def _offsets(light):

@@ -68,4 +68,6 @@ def load_pretrained(name: str = "ground") -> ConditionalAutoencoderRegressor:
     if not (isinstance(name, str) and name in known):
         raise ValueError(f"name must be one of {sorted(known)}. Got {name!r}.")
     with as_file(known[name]) as file:
-        return ConditionalAutoencoderRegressor.load(file)
+        model = ConditionalAutoencoderRegressor.load(file)
+    # Its training printed a line an epoch.
+    return model.set_params(verbose=0)

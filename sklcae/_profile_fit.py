@@ -33,12 +33,18 @@ from sklcae._flags import find_hit_stamps, flag_profiles
 from sklcae._gain import as_gain, check_gain
 from sklcae._image_inputs import check_rows
 from sklcae._images import Images, parts_of
-from sklcae._inputs import Layout, check_images, target_names_of
+from sklcae._inputs import (
+    Layout,
+    check_images,
+    check_same_targets,
+    target_names_of,
+)
+from sklcae._labels import compare_with_fits, some_of
 from sklcae._neighbours import check_neighbours, warn_of_galaxies
 from sklcae._noise import is_correlation, measure_autocorrelation
 from sklcae._planes import check_kinds
 from sklcae._profile_fitter import ProfileFitter, are_bounds
-from sklcae._profiles import ProfileParameters, kind_of
+from sklcae._profiles import ProfileParameters
 from sklcae._scaling import noise_level
 from sklcae._targets import check_coverage
 from sklcae._torch import check_device
@@ -53,11 +59,6 @@ LEAST_FWHM = 2.0
 # So many stamps give the noise of plain images.
 N_FOR_NOISE = 256
 EDGE = 8
-# So many stamps are compared with y in fit. Their median flux and radius must be within
-# this factor of those of y.
-N_COMPARED = 64
-LARGEST_FACTOR = 1.5
-FEWEST_COMPARED = 5
 # Residuals of a stamp show the noise if chi-square is at most so many times the median.
 LARGEST_MISFIT = 1.3
 
@@ -68,9 +69,10 @@ class ProfileFitRegressor(
     """Fit a Sersic profile to every stamp, through its own PSF and noise.
 
     The profile that lowers chi-square most is found by the method of Levenberg and
-    Marquardt, for many stamps at once. It starts from the predictions of an estimator,
-    or from image moments, and then needs no training. Fits that start from either agree
-    to a hundredth of their errors where both converge.
+    Marquardt, for many stamps at once. It starts from image moments, and then needs no
+    training, or from the predictions of an estimator: :meth:`fit` trains a clone of it,
+    unless `prefit` is True. Fits that start from either agree to a hundredth of their
+    errors where both converge.
 
     Parameters
     ----------
@@ -93,10 +95,10 @@ class ProfileFitRegressor(
     pixel_scale : float, default=None
         Side of a pixel in the unit of the radii, such as arcsec. None takes that of
         `estimator` if it has one, else 1: radii are in pixels.
-    gain : float, array-like of shape (n_bands,) or None, default=1.0
+    gain : float, array-like of shape (n_bands,), "auto" or None, default="auto"
         Electrons for each unit of light: one number, or one for each band. It sets the
-        Poisson noise of the source. With None the plane "variance" holds the noise of
-        the source too.
+        Poisson noise of the source. "auto" takes that of `estimator` if it has one,
+        else 1. With None the plane "variance" holds the noise of the source too.
     fit_sky : bool or float, default=True
         Whether each stamp has a constant background of its own. A number is the width
         of a Gaussian prior around 0, in the unit of the images.
@@ -127,7 +129,8 @@ class ProfileFitRegressor(
         "estimate" measures it in the residuals of some stamps in fit. None means that
         the noise is independent from pixel to pixel.
     prefit : bool, default=False
-        Whether `estimator` is fitted already, so that fit does not train it again.
+        Whether `estimator` is fitted already, so that fit does not train it again. The
+        planes, PSF, pixel scale and gain that come from it are then those of its fit.
     target_names : list of str, default=None
         Names of the columns of y: "flux", "half_light_radius", "sersic_index", "e1",
         "e2", "x0", "y0", "ellipticity" or "position_angle", with the meaning of
@@ -156,6 +159,8 @@ class ProfileFitRegressor(
         The autocorrelation of the noise.
     pixel_scale_ : float
         The side of a pixel.
+    gain_ : float, tuple of float or None
+        The electrons for each unit of light.
     image_shape_ : tuple of int
         Channels, height and width of a stamp, all planes together.
     n_features_in_ : int
@@ -210,7 +215,12 @@ class ProfileFitRegressor(
         "psf": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "noise": [Interval(Real, 0, None, closed="neither"), None],
         "pixel_scale": [Interval(Real, 0, None, closed="neither"), None],
-        "gain": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "gain": [
+            Interval(Real, 0, None, closed="neither"),
+            "array-like",
+            StrOptions({"auto"}),
+            None,
+        ],
         "fit_sky": ["boolean", Interval(Real, 0, None, closed="neither")],
         "bounds": [dict, None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -234,7 +244,7 @@ class ProfileFitRegressor(
         psf: ArrayLike | None = None,
         noise: float | None = None,
         pixel_scale: float | None = None,
-        gain: ArrayLike | None = 1.0,
+        gain: ArrayLike | Literal["auto"] | None = "auto",
         fit_sky: float = True,
         bounds: dict[str, Any] | None = None,
         max_steps: int = 100,
@@ -302,8 +312,9 @@ class ProfileFitRegressor(
         Warns
         -----
         UserWarning
-            If flux or radius differ much from y, which a wrong `pixel_scale`, `gain` or
-            PSF causes, or if a PSF is narrower than two pixels.
+            If the fits contradict y, which a wrong `pixel_scale` or PSF, another unit
+            of y or another order of its rows causes; or if a PSF is narrower than two
+            pixels.
 
         Examples
         --------
@@ -329,25 +340,28 @@ class ProfileFitRegressor(
         if isinstance(self.noise_correlation, str):
             fitter = self._with_correlation(fitter, data.images)
         if data.y is not None:
-            self._compare(fitter, data)
+            compare_with_fits(fitter, data.images, _rows_of(data.images), data.y)
         self.fitter_, self.estimator_ = fitter, estimator
         return self
 
     def _prepare(self, X, y):
         """Return the `ProfileFitter`, and the checked images and targets."""
         check_device(self.device)
+        if self.prefit and self.estimator is not None:
+            check_is_fitted(self.estimator)
         planes = self.planes
         if planes is None:
-            planes = getattr(self.estimator, "planes", None) or ("image",)
+            planes = self._of_estimator("planes") or ("image",)
         planes = check_kinds(planes, NAME)
-        self._check_planes(planes)
+        gain = self._given_gain()
+        self._check_planes(planes, gain)
         rows, image_shape, shape, empty, names = check_rows(
             self, X, "no_validation" if y is None else y, planes, None
         )
         if len(empty) == len(rows):
             raise ValueError("X must have a stamp with a pixel that is not NaN.")
         n_bands = image_shape[0] // len(planes)
-        check_gain(self.gain, n_bands, NAME)
+        check_gain(gain, n_bands, NAME)
         y, target_names, y_ndim = self._check_targets(y, rows, n_bands)
         layout = Layout(
             image_shape=image_shape,
@@ -359,11 +373,11 @@ class ProfileFitRegressor(
             planes=planes,
         )
         images = Images(rows.reshape(len(rows), *image_shape), empty, planes)
-        scale = self.pixel_scale or getattr(self.estimator, "pixel_scale", None) or 1.0
+        scale = self.pixel_scale or self._of_estimator("pixel_scale") or 1.0
         fitter = ProfileFitter(
             layout=layout,
             pixel_scale=float(scale),
-            gain=as_gain(self.gain),
+            gain=as_gain(gain),
             noise=self._find_noise(images),
             psf=fixed_psf(self._given_psf(), scale, layout, NAME),
             bounds=_check_bounds(self.bounds, target_names, n_bands),
@@ -377,11 +391,20 @@ class ProfileFitRegressor(
         )
         return fitter, Bunch(images=images, y=y)
 
-    def _given_psf(self):
-        """Return the parameter, or that of the estimator."""
-        return getattr(self.estimator, "psf", None) if self.psf is None else self.psf
+    def _of_estimator(self, name, default=None):
+        """Return a parameter of the estimator, that of its fit if it is prefit."""
+        if self.prefit and hasattr(self.estimator, f"{name}_"):
+            name = f"{name}_"
+        return getattr(self.estimator, name, default)
 
-    def _check_planes(self, planes):
+    def _given_psf(self):
+        return self._of_estimator("psf") if self.psf is None else self.psf
+
+    def _given_gain(self):
+        given = self.gain, self._of_estimator("gain", 1.0), 1.0
+        return next(gain for gain in given if not isinstance(gain, str))
+
+    def _check_planes(self, planes, gain):
         """Raise ValueError unless planes and parameters give noise and PSF once."""
         psf = self._given_psf()
         if "psf" in planes and self.psf is not None:
@@ -399,7 +422,7 @@ class ProfileFitRegressor(
                 f"The 'noise' parameter of {NAME} must be None with a plane "
                 f"'variance'. Got {self.noise!r} instead."
             )
-        if "variance" not in planes and self.gain is None:
+        if "variance" not in planes and gain is None:
             raise ValueError(
                 f"The 'gain' parameter of {NAME} must be a number without a plane "
                 "'variance', which would have the noise of the source. Got None."
@@ -455,8 +478,7 @@ class ProfileFitRegressor(
         n_bands = images.shape[1]
         if self.noise is not None:
             return [float(self.noise)] * n_bands
-        rows = np.setdiff1d(np.arange(len(images)), images.empty)[:N_FOR_NOISE]
-        pixels = images[rows]
+        pixels = images[_rows_of(images)[:N_FOR_NOISE]]
         # Rows of pixels at the edges, where the light of the source adds little noise.
         n_rows = pixels.shape[2] // EDGE
         edges = [pixels[..., :n_rows, :], pixels[..., -n_rows:, :]]
@@ -467,13 +489,12 @@ class ProfileFitRegressor(
         if self.estimator is None:
             return None
         if self.prefit:
-            check_is_fitted(self.estimator)
             return self.estimator
         return clone(self.estimator).fit(X, y)
 
     def _with_correlation(self, fitter, images):
         """Return the fitter with the correlation of the noise in some residuals."""
-        images = fitter.without_cosmic_rays(images.take(_some_rows(images)))
+        images = fitter.without_cosmic_rays(images.take(some_of(_rows_of(images))))
         start = np.full((len(images), len(fitter.profile.names)), np.nan)
         measured = fitter.fit(images, start)
         misfit = np.where(measured.converged, measured.chi_square, np.inf)
@@ -488,29 +509,6 @@ class ProfileFitRegressor(
         residuals = fitter.residuals(images, measured)[good]
         return replace(fitter, noise_correlation=measure_autocorrelation(residuals))
 
-    def _compare(self, fitter, data):
-        """Warn if fits of some stamps are far from y."""
-        rows = _some_rows(data.images)
-        images = fitter.without_cosmic_rays(data.images.take(rows))
-        measured = fitter.fit(images, fitter.start_from(data.y[rows]))
-        named = fitter.named(measured)
-        for name in fitter.layout.target_names:
-            if kind_of(name) not in ("flux", "half_light_radius"):
-                continue
-            column = fitter.layout.target_names.index(name)
-            wanted = data.y[rows, column]
-            known = measured.converged & (wanted > 0)
-            if known.sum() < FEWEST_COMPARED:
-                continue
-            factor = np.median(named[known, column] / wanted[known])
-            if not 1 / LARGEST_FACTOR < factor < LARGEST_FACTOR:
-                warn_user(
-                    f"The fitted {name!r} is {factor:.3g} times that of y, the median "
-                    f"of {known.sum()} stamps. Check pixel_scale "
-                    f"({fitter.pixel_scale:g}), the PSF, the background of the stamps "
-                    "and the unit of y."
-                )
-
     def __sklearn_is_fitted__(self):
         return hasattr(self, "fitter_")
 
@@ -518,6 +516,7 @@ class ProfileFitRegressor(
     n_features_in_ = part_of("fitter_.layout.n_features")
     image_shape_ = part_of("fitter_.layout.image_shape")
     pixel_scale_ = part_of("fitter_.pixel_scale")
+    gain_ = part_of("fitter_.gain")
 
     @property
     def noise_(self) -> float | list[float] | None:
@@ -1064,7 +1063,8 @@ class ProfileFitRegressor(
         Raises
         ------
         ValueError
-            As in :meth:`predict`, or if y does not have the shape of the predictions.
+            As in :meth:`predict`, or if y does not have the shape of the predictions or
+            the column names of y in fit.
 
         Examples
         --------
@@ -1076,6 +1076,8 @@ class ProfileFitRegressor(
         >>> round(fitter.score(X, y), 1)
         1.0
         """
+        check_is_fitted(self)
+        check_same_targets(y, self.fitter_.layout)
         return known_r2_score(y, self.predict(X), sample_weight=sample_weight)
 
     def _measure(self, X, neighbours=None, warn=True, checks=False):
@@ -1253,10 +1255,9 @@ def _check_bounds(bounds, target_names, n_bands):
     return bounds or {}
 
 
-def _some_rows(images):
-    """Return at most `N_COMPARED` rows with pixels, evenly spaced."""
-    rows = np.setdiff1d(np.arange(len(images)), images.empty)
-    return rows[np.linspace(0, len(rows) - 1, min(N_COMPARED, len(rows))).astype(int)]
+def _rows_of(images):
+    """Return the rows of images with pixels."""
+    return np.setdiff1d(np.arange(len(images)), images.empty)
 
 
 def _check_bulge(bulge, bounds, n_bands):

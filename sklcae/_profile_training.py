@@ -118,10 +118,13 @@ def check_reconstruction(settings):
 
 def _check_names(names, wrong, wanted, cause):
     if wrong or not names:
-        share = "all of" if cause.startswith("aug") else "among"
+        share, hint = "among", ""
+        if cause.startswith("aug"):
+            share = "all of"
+            hint = f" For fewer pass 'target_names' to {NAME}.recommended."
         raise ValueError(
             f"The targets must be {share} {list(wanted)} with {cause}: the column "
-            f"names of y, or the parameter 'target_names'. Got {names or None}."
+            f"names of y, or the parameter 'target_names'. Got {names or None}.{hint}"
         )
 
 

@@ -1,5 +1,7 @@
 """The settings for the best results, in one place."""
 
+from sklcae._profiles import LOGARITHMIC, PARAMETERS, kind_of
+
 RECOMMENDED = {
     "network": "neural_field",
     "reconstruction_loss": "chi_square",
@@ -22,7 +24,7 @@ RECOMMENDED_WITH_PSF = {
     "augmentation": "simulation",
     "gamma": 0.0,
     "batch_size": 64,
-    "log_targets": ["flux", "half_light_radius", "sersic_index"],
+    "log_targets": list(LOGARITHMIC),
 }
 # In addition, if new galaxies teach the "sersic" network.
 RECOMMENDED_WITH_SIMULATION = {
@@ -37,8 +39,21 @@ def recommended_settings(overrides):
     settings = RECOMMENDED | overrides
     planes = overrides.get("planes") or ()
     if overrides.get("psf") is not None or "psf" in planes:
-        settings = RECOMMENDED | RECOMMENDED_WITH_PSF | overrides
+        settings = RECOMMENDED | RECOMMENDED_WITH_PSF
+        if overrides.get("target_names") is not None:
+            settings |= _settings_for(overrides["target_names"])
+        settings |= overrides
         teachers = settings["network"], settings["augmentation"]
         if teachers == ("sersic", "simulation") and not settings["gamma"]:
             settings |= RECOMMENDED_WITH_SIMULATION | overrides
+    return settings
+
+
+def _settings_for(target_names):
+    """Return the settings that suit these parameters of profiles."""
+    kinds = [kind_of(name) for name in target_names]
+    settings = {"log_targets": [name for name in LOGARITHMIC if name in kinds]}
+    if not set(kinds) >= set(PARAMETERS):
+        # New galaxies need all parameters.
+        settings["augmentation"] = "dihedral"
     return settings

@@ -112,6 +112,21 @@ def test_held_out_stamps_calibrate_the_errors(model, own, quick, monkeypatch):
     assert (wider[:, 3:] > 2 * std[:, 3:]).all()
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda y: y * [1, 5, 1, 1, 1, 1, 1], "'half_light_radius' is 0.2.* unit of y"),
+        (lambda y: y * [2.5, 1, 1, 1, 1, 1, 1], "'flux' is 0.* unit of y"),
+        (lambda y: y[::-1], "contradict y.* for 'flux'.* rows of X and y"),
+    ],
+    ids=["pixels", "electrons", "shuffled"],
+)
+def test_labels_that_contradict_the_stamps(model, quick, changed, message):
+    X, y = make_other_survey(40)
+    with pytest.warns(UserWarning, match=message):
+        model.adapt(X, changed(y), random_state=0)
+
+
 def test_it_is_reproducible_and_saved(model, trained, quick, tmp_path):
     X, y = make_other_survey(40)
     again = ConditionalAutoencoderRegressor.load(trained)

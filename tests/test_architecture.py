@@ -117,6 +117,7 @@ ROOMS = [
     "_codec",
     "_fitting",
     "_profile_fitter",
+    "_labels",
     "_adaptation",
     "_rescaling",
     "_flags",

@@ -172,9 +172,11 @@ def test_train_takes_the_settings_that_a_store_of_simulate_has(tmp_path, capsys)
 
 def test_info_of_a_model_without_names(tmp_path, capsys):
     model = str(tmp_path / "model.sklcae")
-    quick().fit(*make_blobs_of_light(20)).save(model)
+    # Parameters count from the next fit.
+    quick().fit(*make_blobs_of_light(20)).set_params(gain=7.0).save(model)
     about = report_of(capsys, "info", model)
     assert (about["targets"], about["epochs"]) == ([], quick().max_epochs)
+    assert about["gain"] == 1.0
 
 
 def test_predict_has_the_options_of_predict_catalog(

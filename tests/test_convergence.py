@@ -1,6 +1,7 @@
 """A fit that learns nothing, or diverges, is not silent."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
+from sklcae._fitting import Fit, warn_if_not_learned
 from tests.blobs import make_blobs_of_light, quick
 
 
@@ -44,6 +46,16 @@ def test_no_epoch_at_random_is_said_to_learn(blobs):
     shuffled = y[np.random.default_rng(0).permutation(len(y))]
     with pytest.warns(ConvergenceWarning, match=r"0 \(.*\), 1 \("):
         quick().fit(X, shuffled)
+
+
+def test_low_values_show_another_unit():
+    codec = SimpleNamespace(layout=SimpleNamespace(target_names=["flux", "e1"]))
+    fit = Fit(codec, {"history": {"epoch": [1]}}, r2=np.array([-99.0, 0.9]))
+    hint = r"'flux' \(-99\)\. So low a value .*check its units"
+    with pytest.warns(ConvergenceWarning, match=hint):
+        warn_if_not_learned(fit)
+    with pytest.warns(ConvergenceWarning, match=r"\(-0\.5\)\. Train longer"):
+        warn_if_not_learned(fit._replace(r2=np.array([-0.5, 0.9])))
 
 
 @pytest.mark.parametrize("network", ["paper", "strided", "neural_field"])

@@ -121,8 +121,18 @@ def test_names_of_columns_are_those_that_fit_saw(blobs):
     for wrong in (frame[["width", "flux"]], frame.rename(columns={"flux": "mass"})):
         with pytest.raises(ValueError, match=r"columns of y must be.*\['flux', 'width"):
             model.generate(wrong)
+        with pytest.raises(ValueError, match=r"columns of y must be.*\['flux', 'width"):
+            model.score(X, wrong)
     # Without names in the fit there is nothing to compare with.
     quick().fit(X, y).generate(frame)
+
+
+def test_no_galaxy_is_thinner_than_a_line(blobs):
+    X, y = blobs
+    model = quick().fit(X, pd.DataFrame(y / [400.0, 4.0], columns=["e1", "e2"]))
+    model.generate([[0.3, 0.5], [0.7, 0.7]], random_state=0)
+    with pytest.raises(ValueError, match=r"ellipticities .*Got 1.13 in row 1\."):
+        model.generate([[0.3, 0.5], [0.8, -0.8]])
 
 
 @pytest.mark.parametrize(

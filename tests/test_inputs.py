@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklcae import stack_planes
 from sklcae._image_inputs import flatten_images, resolve_image_shape
 from sklcae._inputs import check_images, check_training_data
 from sklcae.exceptions import ImageShapeError
@@ -148,13 +149,25 @@ def test_types_whose_meaning_would_be_lost_are_refused(X, message):
             call()
 
 
-@pytest.mark.parametrize("y", [RECORDS, Table(), np.ones((20, 2)).view(Quantity), "y"])
+@pytest.mark.parametrize(
+    "y", [RECORDS, Table(), np.ones((20, 2)).view(Quantity), {}, "y"]
+)
 def test_such_targets_are_refused_too(y):
     X = make_blobs_of_light(20)[0]
     with pytest.raises(TypeError, match=r"^y must be"):
         quick().fit(X, y)
     with pytest.raises(TypeError, match=r"^y must be"):
         quick(max_epochs=1).fit(*make_blobs_of_light(20)).generate(y)
+
+
+def test_stamps_of_two_sizes_are_refused():
+    stamps = [np.zeros((12, 12)), np.zeros((10, 10))]
+    fitted = quick(max_epochs=1).fit(*make_blobs_of_light(20))
+    message = r"must have elements of one shape.*\(12, 12\) and \(10, 10\)"
+    with pytest.raises(ValueError, match=f"X {message}"):
+        fitted.predict(stamps)
+    with pytest.raises(ValueError, match=f"image {message}"):
+        stack_planes(stamps)
 
 
 def masked_stamps(n_samples=20):

@@ -32,7 +32,11 @@ from sklcae.networks import (
     PaperEncoder,
     combine,
 )
-from tests.blobs import assert_same_for_any_split, assert_same_model
+from tests.blobs import (
+    assert_same_for_any_split,
+    assert_same_model,
+    make_blobs_of_light,
+)
 
 SIDE = 16
 PLANES = KINDS
@@ -233,7 +237,10 @@ PSF = np.tile(gaussian(1.0, 7), (4, 1, 1))
         ({"psf": bad(PSF, 2, 0)}, "psf .*positive sum.*row 2"),
         ({"psf": bad(PSF, 3, -PSF[0])}, "psf .*positive sum.*row 3"),
         ({"psf": bad(PSF, 3, PSF[0] - PSF[0].mean())}, "psf .*positive sum.*row 3"),
-        ({"psf": bad(PSF, 2, np.roll(PSF[0], 2, 1))}, "psf .*centre.*row 2"),
+        (
+            {"psf": bad(PSF, 2, np.roll(PSF[0], 2, 1))},
+            "psf .*row 2, .* columns from",
+        ),
         ({"psf": np.ones((4, 4))}, "psf must have odd sides"),
         ({"psf": np.ones((3, 3, 3))}, "psf must be one PSF"),
         ({"psf": np.ones(3)}, "psf must have the shape"),
@@ -243,6 +250,15 @@ PSF = np.tile(gaussian(1.0, 7), (4, 1, 1))
 def test_wrong_planes_are_named(given, message):
     with pytest.raises((ValueError, TypeError), match=message):
         stack_planes(IMAGE, **given)
+
+
+def test_forgotten_planes_are_noticed():
+    X, y = make_blobs_of_light(40)
+    X = stack_planes(X.reshape(-1, 12, 12), 1.0, PSF[0])
+    with pytest.warns(UserWarning, match=r"last channel .* planes=\('image', 'var"):
+        quick(planes=("image",)).fit(X, y)
+    for bands in (X[:, [0]], X[:, [2, 2]], X[:, :2]):
+        quick(planes=("image",)).fit(bands, y)
 
 
 def test_a_psf_within_a_pixel_of_the_centre_is_allowed():

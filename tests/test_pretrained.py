@@ -42,6 +42,10 @@ def test_seven_parameters_are_read_for_any_seeing(model, fwhm):
     assert 0.55 < inside < 0.95
 
 
+def test_it_prints_nothing():
+    assert load_pretrained().verbose == 0
+
+
 def test_crowded_stamps(model):
     X, y = simulate(model, neighbours=1, sky_offset=1.0)
     bias, width, _ = scores(model, X, y)

@@ -81,6 +81,8 @@ def test_predictions_are_the_truth_within_the_errors(data, model):
     assert abs(deviation).max() < 5
     np.testing.assert_array_equal(model.predict(X), found)
     assert model.score(X, y) > 0.9
+    with pytest.raises(ValueError, match="columns of y must be the targets of the fit"):
+        model.score(X, y[NAMES[::-1]])
 
 
 def test_images_without_noise_and_the_fisher_matrix():
@@ -457,6 +459,14 @@ def test_fit_warns_of_a_wrong_scale(data):
         fitter().fit(X * 4.0, y)
 
 
+def test_fit_warns_of_y_that_contradicts_the_stamps(data):
+    X, y = data
+    with pytest.warns(UserWarning, match=r"contradict y.* for 'e2' \(\S+\)\. Check"):
+        fitter().fit(X, y.assign(e2=-y["e2"]))
+    with pytest.warns(UserWarning, match=r"contradict y.* for 'flux'.* that rows"):
+        fitter().fit(X, y[::-1])
+
+
 def test_plain_noise_is_estimated(data):
     X, y = data
     model = fitter(noise=None).fit(X, y)
@@ -504,6 +514,9 @@ def test_fitted_estimators(data):
     np.testing.assert_array_equal(without.predict(X), expected.predict(X))
     with pytest.raises(NotFittedError):
         fitter(estimator=Guess(), prefit=True).fit(X, y)
+    with pytest.raises(NotFittedError, match="ConditionalAutoencoderRegressor"):
+        # Before its parameters are looked at, which have no PSF.
+        ProfileFitRegressor(ConditionalAutoencoderRegressor(), prefit=True).fit(X)
     with pytest.raises(ValueError, match="requires y to be passed"):
         fitter(estimator=Guess()).fit(X)
 

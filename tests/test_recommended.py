@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae._recommended import RECOMMENDED
 from tests.blobs import assert_same_model, make_blobs_of_light, quick
+from tests.test_sersic_network import NAMES, PLANES, make_stamps
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,3 +50,23 @@ def test_settings_fit_and_predict():
     ).fit(X, y)
     for values in model.predict(X, return_std=True):
         assert np.isfinite(values).all()
+
+
+def test_some_parameters_of_profiles():
+    X, y = make_stamps(40)
+    settings = {"planes": PLANES, "pixel_scale": 0.2, "max_epochs": 1, "latent_dim": 9}
+    few = ["half_light_radius", "flux"]
+    for names in (few, NAMES):
+        model = ConditionalAutoencoderRegressor.recommended(
+            target_names=names, **settings
+        )
+        model.fit(X, y[names])
+        assert model.target_names_ == names
+        assert (model.augmentation == "simulation") == (names == NAMES)
+    unnamed = ConditionalAutoencoderRegressor.recommended(**settings)
+    with pytest.raises(ValueError, match=r"targets must be all of .*\.recommended"):
+        unnamed.fit(X, y[few])
+    with pytest.raises(ValueError, match=r"^augmentation=.simulation. needs"):
+        unnamed.fit(X, y.rename(columns={"flux": "F"}))
+    with pytest.raises(ValueError, match=r"'log_targets' .* Got \['F'\]"):
+        unnamed.set_params(log_targets=["F"]).fit(X, y)

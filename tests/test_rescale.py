@@ -5,7 +5,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from sklcae import ConditionalAutoencoderRegressor, stack_planes
+from sklcae import (
+    ConditionalAutoencoderRegressor,
+    ProfileFitRegressor,
+    stack_planes,
+)
 from tests.test_sersic_network import PSFS, SHAPE, make_model, make_stamps
 
 # One unit of the new light is four electrons, and a pixel is half as long again.
@@ -53,6 +57,35 @@ def test_same_light_in_same_pixels_has_the_same_results(stamps, changed):
         for m, one in ((plain, y), (other, new_y))
     ]
     np.testing.assert_allclose(images[1], RATIO * images[0], rtol=1e-2, atol=1e-3)
+
+
+def test_profile_fits_have_the_units_of_the_fitted_model(stamps):
+    X, y = in_new_units(stamps)
+    X, y = X[:10], y[:10]
+    model = make_model(max_epochs=1).fit(*stamps)
+    expected = model.predict(stamps[0][:10])
+    model.rescale(pixel_scale=SCALE, gain=GAIN)
+    # Parameters count from the next fit.
+    model.set_params(pixel_scale=1.0, gain=9.0)
+    fitter = ProfileFitRegressor(model, prefit=True).fit(X, y)
+    for one in (model, fitter):
+        assert (one.pixel_scale_, one.gain_) == (SCALE, GAIN)
+    unit = np.array([RATIO, SCALE / 0.2, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(model.predict(X), expected * unit, rtol=1e-3, atol=1e-3)
+    for gain in (None, 2.0):
+        own = ProfileFitRegressor(model, prefit=True, gain=gain).fit(X)
+        assert own.gain_ == gain
+    model.set_params(pixel_scale=SCALE)
+    again = ProfileFitRegressor(model).fit(X, y)
+    assert (again.pixel_scale_, again.gain_) == (SCALE, 9.0)
+
+
+def test_profile_fits_have_the_psf_of_the_fitted_model(stamps):
+    X, y = stamps
+    model = make_model(planes=("image", "variance"), psf=0.7, max_epochs=1)
+    model.fit(X[:, :2], y).set_params(psf=1.0)
+    fitter = ProfileFitRegressor(model, prefit=True).fit(X[:, :2])
+    np.testing.assert_allclose(fitter.fitter_.psf, model.codec_.psf)
 
 
 def test_outside_is_the_same_in_the_new_units(stamps):

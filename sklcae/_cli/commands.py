@@ -410,8 +410,8 @@ def _of_model(model):
         "targets": list(model.target_names_ or ()),
         "planes": list(model.planes or ("image",)),
         "shape": list(model.image_shape_),
-        "pixel_scale": getattr(model, "pixel_scale_", model.pixel_scale),
-        "gain": model.gain,
+        "pixel_scale": model.pixel_scale_,
+        "gain": model.gain_,
     }
     if isinstance(model, ConditionalAutoencoderRegressor):
         report |= {

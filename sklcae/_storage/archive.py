@@ -361,9 +361,12 @@ def replace_file(path, data):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if getattr(error, "filename", None) == temporary:
+            # Nobody gave this name.
+            error.filename = folder
         raise
     _sync_folder(folder)
 

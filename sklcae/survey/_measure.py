@@ -248,7 +248,7 @@ def measure(
     model.set_params(allow_nan=True, handle_empty="nan")
     prepared = _some_stamps(stamps)
     if fit_options is not None and len(prepared):
-        options = {"gain": model.gain, "max_neighbours": 0, **fit_options}
+        options = {"max_neighbours": 0, **fit_options}
         estimator = make_fitter(model, options).fit(prepared)
     else:
         estimator = model
@@ -336,11 +336,11 @@ def _check_stamps(stamps, model):
 def _warn_of_image(image, model, gain):
     """Warn of the likeliest mistakes that an image shows."""
     warn_of_background_and_noise(image)
-    if gain is None and image.gain not in (None, model.gain):
+    if gain is None and image.gain not in (None, model.gain_):
         warn_user(
             f"The header of {image.name} has GAIN = {image.gain:g}, but the gain of "
-            f"the model, {model.gain:g}, is used. Pass gain={image.gain:g} for an "
-            f"image in ADU, or gain={model.gain:g} to confirm."
+            f"the model, {model.gain_:g}, is used. Pass gain={image.gain:g} for an "
+            f"image in ADU, or gain={model.gain_:g} to confirm."
         )
 
 

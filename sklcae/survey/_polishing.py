@@ -39,11 +39,7 @@ def check_polish(polish, also_set=()):
 
 
 def make_fitter(model, options):
-    """Return an unfitted `ProfileFitRegressor` that starts from a network.
-
-    Pixel scale and gain are those of the network, unless the options have others.
-    """
-    own = {"pixel_scale": model.codec_.pixel_scale, "gain": model.gain}
+    """Return an unfitted `ProfileFitRegressor` that starts from a network."""
     return ProfileFitRegressor(
         model,
         prefit=True,
@@ -51,5 +47,5 @@ def make_fitter(model, options):
         target_names=model.target_names_,
         allow_nan=True,
         handle_empty="nan",
-        **{**own, **options},
+        **options,
     )

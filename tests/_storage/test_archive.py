@@ -620,8 +620,9 @@ def test_a_hard_link_keeps_the_old_content(path):
 
 
 def test_no_folder_to_write_in(path):
-    with pytest.raises(FileNotFoundError):
-        write_archive(path / "nothere" / "file", {}, {})
+    folder = path.parent / "nothere"
+    with pytest.raises(FileNotFoundError, match=f"{folder}'$"):
+        write_archive(folder / "file", {}, {})
 
 
 def test_a_folder_is_not_replaced(tmp_path):
