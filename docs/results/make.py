@@ -150,7 +150,7 @@ RUNS = {
         65,
         first=f"{TRAIN} 200 build/psfs.sklcae",
     ),
-    "unlabelled": Run("tests/benchmarks/unlabelled.py", 20),
+    "unlabelled": Run("tests/benchmarks/unlabelled.py", 28),
     "adapt": Run(
         "tests/benchmarks/adapt.py build/sky.sklcae --n-test 1500 --alternatives",
         20,
