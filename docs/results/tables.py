@@ -354,32 +354,26 @@ def other_error_bars(record):
 # Incomplete data ----------------------------------------------------------------------
 
 
+def of_flux_and_radius(title, names, scores):
+    """Return R2 of flux and radius, a row for each name."""
+    columns = {"Flux": scores["flux"], "Radius": scores["half_light_radius"]}
+    texts = {name: column.map("{:.3f}".format) for name, column in columns.items()}
+    return pd.DataFrame({title: names, **texts})
+
+
 @made_of("incomplete-data")
 def masked_pixels(record):
     """Show R2 of stamps with masked pixels."""
-    rows = [
-        {
-            "Masked [%]": f"{100 * row['share masked']:.1f}",
-            "Flux": f"{row['flux']:.3f}",
-            "Radius": f"{row['half_light_radius']:.3f}",
-        }
-        for _, row in record["masked_pixels"].iterrows()
-    ]
-    return pd.DataFrame(rows)
+    scores = record["masked_pixels"]
+    shares = (100 * scores["share masked"]).map("{:.1f}".format)
+    return of_flux_and_radius("Masked [%]", shares, scores)
 
 
 @made_of("incomplete-data")
 def missing_targets(record):
     """Show R2 after a training with missing targets."""
-    rows = [
-        {
-            "Training set": row["trained on"],
-            "Flux": f"{row['flux']:.3f}",
-            "Radius": f"{row['half_light_radius']:.3f}",
-        }
-        for _, row in record["missing_targets"].iterrows()
-    ]
-    return pd.DataFrame(rows)
+    scores = record["missing_targets"]
+    return of_flux_and_radius("Training set", scores["trained on"], scores)
 
 
 @made_of("unlabelled")
