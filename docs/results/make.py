@@ -79,7 +79,7 @@ RUNS = {
     "best-scores": Run("tests/benchmarks/best_scores.py", 2),
     "profile-fits-one": Run(f"{PROFILE_FITS} one", 3),
     "profile-fits-mixed": Run(f"{PROFILE_FITS} mixed", 3),
-    "profile-fits-sky": Run(f"{PROFILE_FITS} one --sky 1", 3),
+    "profile-fits-sky": Run(f"{PROFILE_FITS} one --sky 1", 2),
     "one-pass-ground": Run(f"{PROFILE_FITS} mixed {GROUND}", 2),
     "undersampled": Run("tests/benchmarks/undersampled.py", 2),
     "crowded-neighbours": Run(f"{CROWDED} isolated one --n 400", 2),
