@@ -38,7 +38,7 @@ BACKGROUND_SIZE = {"background_size": [Interval(Integral, 8, None, closed="left"
 # sep keeps so many pixels of sources at least, and so many more for larger images.
 SHARE_OF_STACK = 4
 MOST_SUB_OBJECTS = 10_000
-# An image without sources of which a larger share is masked may have a wrong mask.
+# If no source is found and more of the image is masked, the mask may be wrong.
 MOST_MASKED = 0.5
 
 
