@@ -535,7 +535,10 @@ def of_adapted(models):
         {
             "Model": row["model"][0].upper() + row["model"][1:],
             "Error of flux, radius, index": joined(row[of_three("error")], "{:.3f}"),
-            "In 68 %": joined(row[of_three("in 68")], "{:.0f}"),
+            # A share of zero in all three means that there was no error bar.
+            "In 68 %": joined(row[of_three("in 68")], "{:.0f}")
+            if any(row[of_three("in 68")])
+            else "no error bars",
             "Change in the first survey [%]": joined(row[of_three("old")], "{:+.1f}"),
             "Seconds": f"{row['s']:.0f}" if row["s"] else "",
         }

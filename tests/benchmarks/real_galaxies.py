@@ -28,6 +28,7 @@ index, of the stamps with a result.
 """
 
 import argparse
+import os
 import tempfile
 import warnings
 from functools import partial
@@ -237,7 +238,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder")
+    # The copies name the PSFs of the originals, and so the path is absolute.
+    parser.add_argument("folder", type=os.path.abspath)
     parser.add_argument("--labels", help="a CSV file")
     parser.add_argument("--model", help="a saved model")
     parser.add_argument("--galsim", type=int, default=0, help="number of stamps")
