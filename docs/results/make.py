@@ -58,7 +58,8 @@ class Run:
     @property
     def is_quick(self):
         """Whether the command takes a few minutes at most."""
-        return self.minutes <= QUICK_MINUTES and not self.first
+        needs_data = COSMOS in self.command
+        return self.minutes <= QUICK_MINUTES and not self.first and not needs_data
 
 
 PROFILE_FITS = "tests/benchmarks/profile_fits.py --n 2500 --psf"
@@ -102,7 +103,7 @@ RUNS = {
         f'{COMPARE} "GalSim, least squares"', 4, csv=("profile_fitting",)
     ),
     "compare-tools": Run(
-        f"{COMPARE} AstroPhot statmorph", 14, csv=("profile_fitting",)
+        f"{COMPARE} AstroPhot statmorph", 8, csv=("profile_fitting",)
     ),
     "compare-networks": Run(
         f'{COMPARE} "paper\'s network" "strided network" "neural field" '
@@ -153,13 +154,13 @@ RUNS = {
     "unlabelled": Run("tests/benchmarks/unlabelled.py", 28),
     "adapt": Run(
         "tests/benchmarks/adapt.py build/sky.sklcae --n-test 1500 --alternatives",
-        20,
+        11,
         first=f"{TRAIN} 18 --sky 0.3 build/sky.sklcae",
     ),
     "real-galaxies": Run(
         f"tests/benchmarks/real_galaxies.py {COSMOS} --galsim 40 --flux-scale 1000 "
         f"--labels {COSMOS}/labels.csv --model sklcae/weights/ground.sklcae",
-        10,
+        1,
     ),
     "shapelets": Run(
         f"tests/benchmarks/field_in_rest.py --cosmos {COSMOS} --n 20 --max-epochs 40 "
