@@ -13,7 +13,7 @@ def load_pretrained(name: str = "ground") -> ConditionalAutoencoderRegressor:
     "ground" reads seven parameters off stamps of ground-based surveys, crowded ones
     too: flux, half-light radius, Sersic index, e1, e2, x0 and y0, with error bars. The
     stamps are 64 x 64 pixels with the planes "image", "variance" and "psf", see
-    :func:`~sklcae.stack_planes`, and the galaxy is within about 5 pixels of the middle.
+    :func:`~sklcae.stack_planes`, and the galaxy is within 4 pixels of the middle.
     Pixels have 0.2 arcsec and a gain of 1, unless
     :meth:`ConditionalAutoencoderRegressor.rescale` sets others. In pixels and electrons
     the training set had:
