@@ -146,8 +146,8 @@ def columns_of_results(options, target_names):
         in_order = [name for name in target_names if name in names]
         columns += _columns_of_covariances(in_order, options.units)
     if options.score:
-        text = "Log-likelihood of the image; low for images unlike the training set"
-        columns.append(Column("score", "float64", None, "stat.likelihood", text))
+        text = "Score of the image; low for images unlike the training set"
+        columns.append(Column("score", "float64", None, "stat.value", text))
     if options.has_chi_square:
         text = "Chi-square per pixel of the fit"
         columns.append(Column("chi_square", "float64", None, "stat.fit.chi2", text))

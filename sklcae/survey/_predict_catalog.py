@@ -109,7 +109,7 @@ def predict_catalog(
         Whether there are covariances of all pairs, such as ``flux_e1_cov``. For fits
         only, as a network predicts none.
     score : bool, default=False
-        Whether there is a column ``score``, the log-likelihood of
+        Whether there is a column ``score``, the result of
         :meth:`~sklcae.ConditionalAutoencoderRegressor.score_samples`.
     polish : bool or dict, default=False
         Whether the predictions of a network start profile fits. A dict has parameters
