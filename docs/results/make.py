@@ -102,9 +102,7 @@ RUNS = {
     "compare-galsim": Run(
         f'{COMPARE} "GalSim, least squares"', 4, csv=("profile_fitting",)
     ),
-    "compare-tools": Run(
-        f"{COMPARE} AstroPhot statmorph", 8, csv=("profile_fitting",)
-    ),
+    "compare-tools": Run(f"{COMPARE} AstroPhot statmorph", 8, csv=("profile_fitting",)),
     "compare-networks": Run(
         f'{COMPARE} "paper\'s network" "strided network" "neural field" '
         '"sersic network"',
