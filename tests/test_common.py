@@ -47,7 +47,7 @@ def ready_to_learn(estimator):
     if estimator.augmentation is not None:
         settings["image_shape"] = (10, 1, 1)
     if estimator.network == "neural_field":
-        settings["max_epochs"] = 60
+        settings |= {"max_epochs": 40, "lr": 0.01}
     if estimator.reconstruction_loss == "chi_square":
         settings |= {"max_epochs": 60, "gain": 1e-5, "image_shape": (10, 1, 1)}
     return clone(estimator).set_params(**settings)

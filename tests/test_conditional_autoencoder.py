@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklcae import ConditionalAutoencoderRegressor
 from sklcae.datasets import make_galaxies
 from sklcae.exceptions import OutsideTrainingWarning
-from tests.blobs import SIDE, make_blobs_of_light, quick
+from tests.blobs import LEARNING, SIDE, make_blobs_of_light, quick
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def blobs():
 @pytest.fixture(scope="module")
 def trained():
     """Return a model that has learned the spots, with fresh spots to test it on."""
-    model = quick(max_epochs=150).fit(*make_blobs_of_light(256))
+    model = quick(**LEARNING).fit(*make_blobs_of_light(256))
     return model, *make_blobs_of_light(200, random_state=1)
 
 
@@ -96,7 +96,7 @@ def test_history_is_a_plain_table(trained):
         "regularization_loss",
         "duration",
     ]
-    assert len(table) == model.n_iter_ == 150
+    assert len(table) == model.n_iter_ == LEARNING["max_epochs"]
     assert table["physical_loss"].iloc[-1] < 0.1 * table["physical_loss"].iloc[0]
 
 
@@ -191,7 +191,7 @@ def test_augmentation_lets_an_oriented_spot_be_seen_from_all_sides():
     )
     y = pd.DataFrame(y, columns=["e1", "e2"])
     plain, augmented = (
-        quick(max_epochs=80, augmentation=augmentation).fit(X, y)
+        quick(**LEARNING, augmentation=augmentation).fit(X, y)
         for augmentation in (None, "dihedral")
     )
     score = augmented.score(X_turned, y_turned)
@@ -365,7 +365,7 @@ def test_grid_search_over_alpha_and_beta_in_a_pipeline(blobs):
 
 
 def test_cross_val_score(blobs):
-    scores = cross_val_score(quick(max_epochs=80), *blobs, cv=2, scoring="r2")
+    scores = cross_val_score(quick(**LEARNING), *blobs, cv=2, scoring="r2")
     assert (scores > 0.5).all()
 
 

@@ -19,6 +19,7 @@ from sklcae._inputs import TrainingData
 from sklcae._scaling import ImageScaler
 from sklcae.exceptions import ModelFileError
 from tests.blobs import (
+    LEARNING,
     SIDE,
     assert_same_model,
     make_variants_of_light,
@@ -40,12 +41,10 @@ def fit(variants, **kwargs):
 # The exchange works --------------------------------------------------------------
 
 LEARNER = {
+    **LEARNING,
     "network": "neural_field",
     "reconstruction_loss": "chi_square",
     "stretch": "asinh",
-    "optimizer": "adamw",
-    "lr_schedule": "one_cycle",
-    "lr": 5e-3,
     "max_epochs": 40,
 }
 

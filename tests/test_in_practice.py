@@ -92,12 +92,12 @@ def test_clone_of_a_fitted_model_is_not_fitted(blobs):
 
 
 def test_a_grid_search_finds_the_same_whatever_n_jobs(blobs):
-    grid = {"alpha": [0.01, 1.0], "latent_dim": [4, 8]}
+    grid = {"alpha": [0.01, 1.0]}
     one, two = (
         GridSearchCV(fast(), grid, cv=2, n_jobs=n_jobs).fit(*blobs) for n_jobs in (1, 2)
     )
     scores = [search.cv_results_["split1_test_score"] for search in (one, two)]
-    assert len(set(scores[0])) == 4
+    assert len(set(scores[0])) == 2
     np.testing.assert_array_equal(*scores)
     np.testing.assert_array_equal(one.predict(blobs[0]), two.predict(blobs[0]))
 

@@ -8,6 +8,7 @@ from sklearn.metrics import r2_score
 from sklcae._masking import fill_masked
 from sklcae._scaling import ImageScaler
 from tests.blobs import (
+    LEARNING,
     SIDE,
     assert_same_model,
     make_blobs_of_light,
@@ -78,7 +79,7 @@ def test_masked_pixels_have_no_part_in_the_scaling(blobs):
 
 @pytest.mark.filterwarnings("ignore::sklcae.exceptions.OutsideTrainingWarning")
 def test_prediction_degrades_gracefully(blobs):
-    model = quick(max_epochs=150).fit(*make_blobs_of_light(256))
+    model = quick(**LEARNING).fit(*make_blobs_of_light(256))
     model.set_params(allow_nan=True)
     X, y = make_blobs_of_light(200, random_state=1)
     column = X.reshape(-1, SIDE, SIDE).copy()
@@ -160,7 +161,7 @@ def test_only_known_targets_are_learned(blobs):
     X, y = make_blobs_of_light(256)
     known = np.random.default_rng(0).random(len(y)) < 0.5
     y[~known, 1] = np.nan
-    model = quick(max_epochs=150).fit(X, y)
+    model = quick(**LEARNING).fit(X, y)
     X_test, y_test = make_blobs_of_light(200, random_state=1)
     scores = r2_score(y_test, model.predict(X_test), multioutput="raw_values")
     assert min(scores) > 0.9

@@ -293,6 +293,7 @@ def test_sersic_network_of_several_bands_with_one_psf(tmp_path):
     assert json.loads(notes["gain"]) == list(bands.GAIN)
 
 
+@pytest.mark.slow
 def test_pretrained_model_after_rescale(tmp_path):
     model = load_pretrained("ground").rescale(pixel_scale=0.263, gain=4.2)
     X, _ = make_galaxies(

@@ -108,6 +108,7 @@ def test_types_allow_the_names_that_the_estimator_allows(annotation, options):
     assert literals(annotation) == options
 
 
+@pytest.mark.slow
 def test_a_program_of_a_user_passes_strict_checks(tmp_path):
     # mypy takes installed packages from the interpreter, others from MYPYPATH.
     installed = PACKAGE.parent.name == "site-packages"
