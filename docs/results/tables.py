@@ -373,7 +373,8 @@ def masked_pixels(record):
 def missing_targets(record):
     """Show R2 after a training with missing targets."""
     scores = record["missing_targets"]
-    return of_flux_and_radius("Training set", scores["trained on"], scores)
+    trained = scores["trained on"].str.replace("labeled", "labelled")
+    return of_flux_and_radius("Training set", trained, scores)
 
 
 @made_of("unlabelled")
