@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from contextlib import closing
 from functools import reduce
 from pathlib import Path
 
@@ -120,13 +121,15 @@ def overhead(folder, n, epochs):
     from skorch.callbacks import Callback
 
     X, y = load(folder, n)
-    bare, durations = bare_epochs(X, y), []
+    durations = []
 
     class AfterEachEpoch(Callback):
         def on_epoch_end(self, net, **kwargs):
             durations.append(next(bare))
 
-    model = make_model(epochs, callbacks=[AfterEachEpoch()]).fit(X, y)
+    # Threads of a generator that is open when Python ends are waited for without end.
+    with closing(bare_epochs(X, y)) as bare:
+        model = make_model(epochs, callbacks=[AfterEachEpoch()]).fit(X, y)
     pairs = list(zip(model.history_["duration"], durations, strict=True))[1:]
     return {"shares": [ours / other - 1 for ours, other in pairs], "epochs": pairs}
 
