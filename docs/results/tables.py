@@ -754,17 +754,28 @@ def compared_cut(*records):
 @made_of("speed")
 def speed(record):
     """Compare the speed and memory of sklcae with references."""
-    rows = [
-        {
-            "Task": row["work"],
-            "sklcae": f"{row['ours']:.4g} {row['unit']}".strip(),
-            "Reference": "" if pd.isna(row["reference"]) else f"{row['reference']:.4g}",
-            "Ratio": f"{row['value']:.3g}",
-            "Goal": "" if pd.isna(row["to_reach"]) else row["to_reach"],
-        }
-        for _, row in record["rows"].iterrows()
-    ]
-    return pd.DataFrame(rows)
+    rows = record["rows"]
+    # A network trained for ten epochs has a speed, but no accuracy worth a table.
+    rows = rows[rows["unit"] != ""]
+    return pd.DataFrame([speed_row(row) for _, row in rows.iterrows()])
+
+
+def speed_row(row):
+    """Return a task, both measurements, their ratio and the goal."""
+    missed = "" if row["reached"] in (True, None) else ", missed"
+    return {
+        "Task": row["work"],
+        "sklcae": f"{amount(row['ours'])} {row['unit']}",
+        "Reference": "" if pd.isna(row["reference"]) else amount(row["reference"]),
+        # A goal without a ratio is for the measurement itself.
+        "Ratio": "" if row["value"] == row["ours"] else amount(row["value"]),
+        "Goal": "" if pd.isna(row["to_reach"]) else row["to_reach"] + missed,
+    }
+
+
+def amount(value):
+    """Return three digits of a number, and all digits before its point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 # Many stamps --------------------------------------------------------------------------

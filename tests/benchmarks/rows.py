@@ -63,10 +63,10 @@ def training(lab):
     with_it, without = (sum(column) for column in zip(*beside["epochs"], strict=True))
     n_epochs = len(beside["epochs"])
     return [
-        compared("training, batch 64", "stamps/s", ours, reference, ">= 2.0"),
+        compared("fit, batches of 64", "stamps/s", ours, reference, ">= 2.0"),
         memory_line(ours, reference),
         Result(
-            "skorch's and our own overhead",
+            "fit, overhead of skorch and sklcae in a step",
             "s/epoch",
             with_it / n_epochs,
             without / n_epochs,
@@ -81,13 +81,13 @@ def memory_line(ours, reference):
     """Return the line that compares the peak memory of two trainings."""
     whole = median_ratio(ours, reference, "process_memory")
     return Result(
-        "training, peak memory",
+        "fit, peak memory beyond imports and input",
         "MiB",
         median(ours, "memory"),
         median(reference, "memory"),
         median_ratio(ours, reference, "memory"),
         "<= 0.65",
-        note=f"imports and input subtracted; of whole processes {whole:.2f}",
+        note=f"of whole processes {whole:.2f}",
     )
 
 
@@ -101,8 +101,8 @@ def rates(lab):
     )
     lines = []
     for work, results, limit in (
-        ("training, share of matrix product", fits, ">= 0.40"),
-        ("encoding, share of matrix product", predictions, ">= 0.55"),
+        ("fit, share of the speed of a matrix product", fits, ">= 0.40"),
+        ("predict, share of the speed of a matrix product", predictions, ">= 0.55"),
     ):
         share = median_ratio(results, products, "gflops")
         pair = median(results, "gflops"), median(products, "gflops")
@@ -125,7 +125,7 @@ def prediction(lab):
     for result in (*ours, *reference):
         result["memory"] = result["anonymous_memory"]
     beyond = median(ours, "memory"), median(reference, "memory")
-    name = f"predict, {n} stamps from a memory map"
+    name = f"predict, {n:,} stamps from a memory map"
     note = (
         "anonymous memory, output included; plain loop with "
         f"{lab.sizes['plain_mapped']} stamps"
@@ -146,7 +146,7 @@ def profiles(lab):
         "a saved model" if lab.model else f"{lab.sizes['model_epochs']} epochs only"
     )
     speed = Result(
-        "predict against a profile fit",
+        "predict (reference: a profile fit with GalSim), one core",
         "galaxies/core s",
         ours["rate"],
         reference["rate"],
@@ -187,7 +187,7 @@ def galaxies(lab):
             note=f"{note}; memory without that of the workers",
         ),
         Result(
-            "rms difference to plain GalSim",
+            "make_galaxies, rms difference from GalSim",
             "noise/pixel",
             images["rms"],
             None,
@@ -203,22 +203,26 @@ def galaxies_of_telescopes(lab):
     """A PSF and noise of its own for each stamp, compared with the same for all."""
     n = lab.sizes["galaxies"]
     lines = []
-    for psf in ("gaussian", "moffat"):
+    for psf in ("Gaussian", "Moffat"):
         varied, same = lab.take_turns(
             lab.sizes["galaxy_repeats"],
-            ("generate", {"n": n, "psf": psf, "varied": True}),
-            ("generate", {"n": n, "psf": psf}),
+            ("generate", {"n": n, "psf": psf.lower(), "varied": True}),
+            ("generate", {"n": n, "psf": psf.lower()}),
         )
-        name = f"{psf} PSF of each stamp"
-        lines.append(compared(name, "stamps/s", varied, same, ">= 0.67"))
+        name = f"make_galaxies, a {psf} PSF for each stamp"
+        work = f"{name} (reference: one for all)"
+        lines.append(compared(work, "stamps/s", varied, same, ">= 0.67"))
         for source, from_images in (("", False), (", from its images", True)):
             compared_stamps = lab.sizes["compared_optics"]
             found = lab.run(
-                "compare_optics", n=compared_stamps, psf=psf, from_images=from_images
+                "compare_optics",
+                n=compared_stamps,
+                psf=psf.lower(),
+                from_images=from_images,
             )
             lines.append(
                 Result(
-                    f"rms difference to plain GalSim, {name}{source}",
+                    f"{name}{source}, rms difference from GalSim",
                     "noise/pixel",
                     found["rms"],
                     None,
@@ -264,8 +268,10 @@ def grid_lines(lab, side):
     name = f"GridSearchCV, {side} x {side} pixels, n_jobs=2"
     to_reach = ">= 1.7"
     return [
-        compared(f"{name} against 1", "fits/s", two, one, to_reach, note=note),
-        compared(f"{name} against 1 on one thread", "fits/s", two, single, note=note),
+        compared(f"{name} (reference: 1)", "fits/s", two, one, to_reach, note=note),
+        compared(
+            f"{name} (reference: 1, one thread)", "fits/s", two, single, note=note
+        ),
     ]
 
 
@@ -273,10 +279,10 @@ def growth(lab):
     """Cost per stamp as the number of stamps grows."""
     lines = []
     for work, job, options, memory, to_reach in (
-        ("fit, an epoch", "fit", {"epochs": 1}, "memory", "<= 0.1"),
+        ("fit", "fit", {"epochs": 1}, "memory", "<= 0.1"),
         ("predict", "predict", {"repeats": 3}, "anonymous_memory", "<= 0.1"),
         # The returned stamps are included.
-        ("generate", "generate", {"n_jobs": 1}, "memory", "<= 1.1"),
+        ("make_galaxies", "generate", {"n_jobs": 1}, "memory", "<= 1.1"),
     ):
         runs = {n: lab.run(job, n=n, **options) for n in lab.sizes["growth"]}
         for result in runs.values():
@@ -291,7 +297,7 @@ def growth_lines(work, runs):
     first = runs[min(runs)]
     return [
         Result(
-            f"{work}, {n} stamps",
+            f"{work}, time per stamp, {n:,} stamps (reference: {min(runs):,})",
             "ms/stamp",
             1e3 / result["rate"],
             1e3 / first["rate"],
@@ -299,7 +305,6 @@ def growth_lines(work, runs):
             "<= 1.10",
             result["memory"],
             first["memory"],
-            f"reference: {min(runs)} stamps",
         )
         for n, result in runs.items()
         if n != min(runs)
@@ -317,7 +322,7 @@ def memory_growth_line(work, runs, to_reach):
     stamps = (most - fewest) * STAMP_MIB
     note = f"from {fewest} to {most} stamps, beyond the input"
     return Result(
-        f"{work}, growth of memory",
+        f"{work}, memory for more stamps (reference: the stamps)",
         "MiB",
         more,
         stamps,
@@ -343,7 +348,7 @@ def gpu(lab):
     )
     lines = []
     for work, results, reference in (
-        ("training, batch 64, GPU", ours, plain_ours),
+        ("fit, batches of 64, GPU", ours, plain_ours),
         ("predict, GPU", predicted, plain_predicted),
     ):
         share = median_ratio(results, product, "gflops")
