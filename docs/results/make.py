@@ -165,7 +165,7 @@ RUNS = {
         "--beta 1e-4",
         30,
     ),
-    "speed": Run("tests/benchmarks/run.py", 44),
+    "speed": Run("tests/benchmarks/run.py", 36),
     "catalogs-cluster": Run(f"{CATALOGS} cluster {STAMPS}", 30),
     "catalogs-fits": Run(f"{CATALOGS} fits {STAMPS}", 15),
     "catalogs-costs": Run(f"{CATALOGS} costs {STAMPS}", 1),

@@ -789,12 +789,19 @@ def catalogs(*records):
             "Task": row["task"],
             "Median": f"{rounded(row['median'])} {row['unit']}".strip(),
             "All runs": f"{rounded(row['least'])} to {rounded(row['most'])}",
-            "Goal": "" if pd.isna(row["to_reach"]) else row["to_reach"],
+            "Goal": "" if pd.isna(row["to_reach"]) else goal(row),
         }
         for record in records
         for _, row in record["tasks"].iterrows()
     ]
     return pd.DataFrame(rows)
+
+
+def goal(row):
+    """Return the goal of a median, and whether it is missed."""
+    at_most, _, limit = row["to_reach"].rpartition(" ")
+    reached = (row["median"] < float(limit)) == bool(at_most)
+    return row["to_reach"] + ("" if reached else ", missed")
 
 
 @made_of("catalogs-costs")
