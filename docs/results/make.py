@@ -106,7 +106,7 @@ RUNS = {
     "compare-networks": Run(
         f'{COMPARE} "paper\'s network" "strided network" "neural field" '
         '"sersic network"',
-        50,
+        40,
         csv=("profile_fitting",),
     ),
     "paper": Run(
@@ -138,7 +138,7 @@ RUNS = {
         csv=("coverage_68_turned", "coverage_95_turned"),
         first=NETWORKS,
     ),
-    "other-error-bars": Run("tests/benchmarks/uncertainties.py --rates 0.05 0.2", 60),
+    "other-error-bars": Run("tests/benchmarks/uncertainties.py --rates 0.05 0.2", 14),
     "incomplete-data": Run(
         "examples/incomplete_data_study.py",
         40,
@@ -163,11 +163,11 @@ RUNS = {
     "shapelets": Run(
         f"tests/benchmarks/field_in_rest.py --cosmos {COSMOS} --n 20 --max-epochs 40 "
         "--beta 1e-4",
-        30,
+        9,
     ),
     "speed": Run("tests/benchmarks/run.py", 36),
     "catalogs-cluster": Run(f"{CATALOGS} cluster {STAMPS}", 30),
-    "catalogs-fits": Run(f"{CATALOGS} fits {STAMPS}", 15),
+    "catalogs-fits": Run(f"{CATALOGS} fits {STAMPS}", 12),
     "catalogs-costs": Run(f"{CATALOGS} costs {STAMPS}", 1),
 }
 

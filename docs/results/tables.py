@@ -35,15 +35,15 @@ CASES = {
 }
 
 
-def made_of(*names, needs_all=True):
+def made_of(*names):
     """Register a function that makes a table of these records.
 
     The function gets the tables of each record, by name, and returns a DataFrame of
-    text. Without `needs_all` it gets the records that there are.
+    text.
     """
 
     def register(function):
-        TABLES[function.__name__] = names, needs_all, function
+        TABLES[function.__name__] = names, function
         return function
 
     return register
@@ -78,17 +78,12 @@ def write_tables(app=None):
 
 def as_text(name):
     """Return a table, and below it the commands that wrote its records."""
-    names, needs_all, function = TABLES[name]
-    there = [one for one in names if (DATA / f"{one}.json").exists()]
-    missing = [one for one in names if one not in there]
-    lines = []
-    if there and not (missing and needs_all):
-        table = function(*map(Tables, there))
-        lines = [list_table(table), origin(there)]
+    names, function = TABLES[name]
+    missing = [one for one in names if not (DATA / f"{one}.json").exists()]
     if missing:
         command = f"python docs/results/make.py --run {' '.join(missing)}"
-        lines.append(f"Not recorded yet: ``{command}`` does so.\n")
-    return "\n".join(lines)
+        return f"Not recorded yet: ``{command}`` does so.\n"
+    return "\n".join([list_table(function(*map(Tables, names))), origin(names)])
 
 
 def list_table(table):
@@ -183,13 +178,13 @@ def of_fits(records, sky):
     return without_repeats(pd.DataFrame(rows), "PSF")
 
 
-@made_of(*PSFS, "profile-fits-sky", needs_all=False)
+@made_of(*PSFS, "profile-fits-sky")
 def fits_free_sky(*records):
     """Show profile fits with a free sky."""
     return of_fits(records, "free")
 
 
-@made_of(*PSFS, needs_all=False)
+@made_of(*PSFS)
 def fits_fixed_sky(*records):
     """Show profile fits with a fixed sky."""
     return of_fits(records, "fixed")
@@ -260,7 +255,7 @@ COVERED = {
 }
 
 
-@made_of(*COVERED, needs_all=False)
+@made_of(*COVERED)
 def coverage(*records):
     """Show the shares within the intervals; the fifths are equally large."""
     rows = []
@@ -440,7 +435,7 @@ def of_cases(records):
     return without_repeats(pd.DataFrame(rows), "Stamps")
 
 
-@made_of("crowded-neighbours", "crowded-four", "crowded-defects", needs_all=False)
+@made_of("crowded-neighbours", "crowded-four", "crowded-defects")
 def crowded_fits(*records):
     """Show profile fits of crowded and spoiled stamps."""
     return of_cases(records)
@@ -626,7 +621,7 @@ KINDS = {
 }
 
 
-@made_of(*TRAININGS, needs_all=False)
+@made_of(*TRAININGS)
 def all_parameters(*records):
     """Show R2 of all parameters, and the best possible one."""
     rows = []
@@ -730,19 +725,19 @@ def errors_of(one):
     return f"{one['bias']:+.3f}, {one['dispersion']:.3f}, {share}"
 
 
-@made_of(*COMPARISONS, needs_all=False)
+@made_of(*COMPARISONS)
 def compared_bright(*records):
     """Compare methods on bright galaxies."""
     return of_group(records, "bright")
 
 
-@made_of(*COMPARISONS, needs_all=False)
+@made_of(*COMPARISONS)
 def compared_faint(*records):
     """Compare methods on faint galaxies."""
     return of_group(records, "faint")
 
 
-@made_of(*COMPARISONS, needs_all=False)
+@made_of(*COMPARISONS)
 def compared_cut(*records):
     """Compare methods on galaxies at the edge of their stamp."""
     return of_group(records, "cut")
@@ -781,7 +776,7 @@ def amount(value):
 # Many stamps --------------------------------------------------------------------------
 
 
-@made_of("catalogs-cluster", "catalogs-fits", needs_all=False)
+@made_of("catalogs-cluster", "catalogs-fits")
 def catalogs(*records):
     """Show speed and memory of workers, and of the command line."""
     rows = [

@@ -28,9 +28,6 @@ from statistics import median
 
 # Processes share the cores, so each computes in one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Dask changes the environment of this process when it starts workers: memory that is
-# freed is given back at once, which would slow the processes of the reference down.
-ENVIRONMENT = dict(os.environ)
 
 import numpy as np
 import pandas as pd
@@ -43,6 +40,9 @@ from sklcae import ConditionalAutoencoderRegressor, ProfileFitRegressor
 from sklcae.datasets import make_galaxies
 from sklcae.survey import open_stamps, predict_catalog
 
+# Dask changes the environment of this process when it starts workers: memory that is
+# freed is given back at once, which would slow the processes of the reference down.
+ENVIRONMENT = dict(os.environ)
 BASE, NOISE, CHUNK, SHARD = 2000, 10.0, 100, 2000
 
 
