@@ -320,7 +320,7 @@ def run_costs(n):
         fitter = ProfileFitRegressor(model, prefit=True, max_neighbours=most).fit(X)
         _, seconds = timed(lambda fitter=fitter: fitter.predict(X, return_std=True))
         costs[f"Polishing, ``max_neighbours={most}``"] = seconds / n
-    costs["Least squares with GalSim and SciPy"] = seconds_of_least_squares(n=20)
+    costs["Least squares with GalSim and SciPy"] = seconds_of_least_squares(n=100)
     rows = [{"step": step, "core-ms": 1e3 * cost} for step, cost in costs.items()]
     print(*rows, sep="\n")
     return rows
