@@ -760,17 +760,12 @@ def speed_row(row):
     missed = "" if row["reached"] in (True, None) else ", missed"
     return {
         "Task": row["work"],
-        "sklcae": f"{amount(row['ours'])} {row['unit']}",
-        "Reference": "" if pd.isna(row["reference"]) else amount(row["reference"]),
+        "sklcae": f"{rounded(row['ours'])} {row['unit']}",
+        "Reference": "" if pd.isna(row["reference"]) else rounded(row["reference"]),
         # A goal without a ratio is for the measurement itself.
-        "Ratio": "" if row["value"] == row["ours"] else amount(row["value"]),
+        "Ratio": "" if row["value"] == row["ours"] else rounded(row["value"]),
         "Goal": "" if pd.isna(row["to_reach"]) else row["to_reach"] + missed,
     }
-
-
-def amount(value):
-    """Return three digits of a number, and all digits before its point."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 # Many stamps --------------------------------------------------------------------------
