@@ -112,6 +112,26 @@ def test_table_follows_its_record(tmp_path, monkeypatch):
     assert f"``python {record['command']}``, {record['date']}" in text
 
 
+@pytest.mark.parametrize(
+    ("median", "to_reach", "shown"),
+    [
+        (0.9, "0.9", "0.9"),
+        (0.845, "0.9", "0.9, missed"),
+        (4.8, "below 10", "below 10"),
+        (10.0, "below 10", "below 10, missed"),
+    ],
+)
+def test_missed_goals_are_shown(median, to_reach, shown):
+    assert tables.goal({"median": median, "to_reach": to_reach}) == shown
+
+
+def test_missed_goals_of_speed_are_shown():
+    rows = tables.Tables("speed")["rows"]
+    shown = tables.speed(tables.Tables("speed")).set_index("Task")["Goal"]
+    missed = set(rows["work"][rows["reached"].eq(False)])
+    assert set(shown.index[shown.str.endswith(", missed")]) == missed
+
+
 def test_readme_has_the_numbers_of_the_record():
     text = (ROOT / "README.md").read_text()
     cells = [re.split(r" *\| *", line) for line in text.splitlines() if line[:1] == "|"]

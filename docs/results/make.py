@@ -168,7 +168,7 @@ RUNS = {
     "speed": Run("tests/benchmarks/run.py", 36),
     "catalogs-cluster": Run(f"{CATALOGS} cluster {STAMPS}", 30),
     "catalogs-fits": Run(f"{CATALOGS} fits {STAMPS}", 12),
-    "catalogs-costs": Run(f"{CATALOGS} costs {STAMPS}", 1),
+    "catalogs-costs": Run(f"{CATALOGS} costs {STAMPS}", 2),
 }
 
 
